@@ -1,0 +1,138 @@
+/**
+ * The configuration after it was read, checked and completed: every default filled in, every name resolved, every number
+ * in the unit that its name says. `control/config/` makes it from YAML; the rest of the control plane reads only this.
+ */
+
+/** An IP address as its words in network byte order, int32. IPv4 uses word 0 only. */
+export interface Address {
+  family: 4 | 6;
+  words: readonly [number, number, number, number];
+  /** Canonical text (RFC 5952 for IPv6). */
+  text: string;
+}
+
+/** An address with a prefix length; host bits are zero. */
+export interface Prefix extends Address {
+  length: number;
+}
+
+export interface PortRange {
+  first: number;
+  last: number;
+}
+
+export type XdpMode = 'auto' | 'zero-copy' | 'copy' | 'generic';
+
+export interface InterfaceConfig {
+  name: string;
+  /** Queues to serve; 'all' is every RX queue that the device has. */
+  queues: 'all' | number[];
+  mode: XdpMode;
+  /** How workers wait: sleep in poll(2), or spin with SO_PREFER_BUSY_POLL. */
+  poll: 'interrupt' | 'busy';
+  /** 'auto': repair on veth, trust elsewhere. */
+  checksum: 'auto' | 'trust' | 'repair';
+  /** What XDP does with a matching packet when no socket is there for its queue. */
+  fallback: 'pass' | 'drop';
+  /** What goes to user space: packets to a service's address, or every packet. */
+  redirect: 'services' | 'all';
+  /** Pass verdicts re-enter the host's stack through a TAP device, or are dropped and counted. */
+  hostPath: boolean;
+}
+
+export interface FramesConfig {
+  /** Frames a worker. */
+  count: number;
+  size: 2048 | 4096;
+  hugepages: boolean;
+  /** Descriptors in each of the four rings. */
+  ring: number;
+  /** Packets a burst. */
+  burst: number;
+}
+
+export interface BackendConfig {
+  address: Address;
+  weight: number;
+  state: 'active' | 'draining' | 'inactive';
+}
+
+export interface ServiceConfig {
+  name: string;
+  vip: Prefix;
+  /** [] means any port. */
+  ports: PortRange[];
+  /** IP protocol numbers; [] means any. */
+  protocols: number[];
+  /** Slots of the Maglev ring, a prime. */
+  ringSize: number;
+  /** Whether flows are remembered in the flow table. */
+  flowTable: boolean;
+  backends: BackendConfig[];
+}
+
+export interface RuleMatchConfig {
+  family?: 4 | 6;
+  protocol?: number;
+  src?: Prefix;
+  dst?: Prefix;
+  sport?: PortRange;
+  dport?: PortRange;
+  /** TCP flags: packets with (flags & mask) == value. */
+  tcpFlags?: { mask: number; value: number };
+  /** Layer-3 length in bytes. */
+  length?: PortRange;
+  ttl?: PortRange;
+  fragment?: boolean;
+}
+
+export interface RuleConfig {
+  name: string;
+  match: RuleMatchConfig;
+  action: 'drop' | 'pass' | 'count';
+}
+
+export type FilterConfig =
+  | { kind: 'sanity'; checks: string[]; protocols: number[] | null }
+  | { kind: 'rules' }
+  | { kind: 'module'; name: string; path: string; options: unknown };
+
+/** Names of the sanity checks, as the config spells them. */
+export const SANITY_CHECKS = [
+  'ipv4-checksum',
+  'ping-of-death',
+  'land',
+  'tcp-flags',
+  'source',
+  'port-zero',
+  'tiny-fragment',
+] as const;
+
+export interface FlowsConfig {
+  /** Slots of a worker's flow table, a power of two. */
+  slots: number;
+  /** New flows a second and worker that are remembered; 0: no limit. */
+  maxNewPerSecond: number;
+  timeouts: { tcpSyn: number; tcpEstablished: number; tcpClosing: number; udp: number; other: number };
+}
+
+export interface Config {
+  /** File it came from, absolute; '' when it came from a string. */
+  path: string;
+  interfaces: InterfaceConfig[];
+  frames: FramesConfig;
+  flows: FlowsConfig;
+  encapsulation: {
+    /** Outer source addresses; null: the address that the route to the backend prefers. */
+    source4: Address | null;
+    source6: Address | null;
+  };
+  /** Four int32 of the Maglev look-up hash. */
+  hashKey: [number, number, number, number];
+  services: ServiceConfig[];
+  filters: FilterConfig[];
+  rules: RuleConfig[];
+  metrics: { listen: { host: string; port: number } | null };
+  control: { socket: string };
+  log: { level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent'; format: 'auto' | 'json' | 'text' };
+}

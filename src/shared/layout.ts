@@ -1,0 +1,342 @@
+/**
+ * What the control plane and the workers share, and nothing else does: the only bridge between the two planes.
+ *
+ * - **Tables** (services, rings, backends, rules) are built by the control plane, never changed once published, and
+ *   handed over under a generation number. A worker adopts the newest between two bursts.
+ * - **Counters** are one block a worker, written by that worker alone, read by anyone at any time.
+ * - **Control words** are a few int32 a worker, for generation, stop and heartbeat.
+ *
+ * Everything is int32 words in network byte order where it came from a packet, so that the data path compares what it
+ * read without converting. An IPv4 address is one word (word 0, words 1-3 zero); an IPv6 address is four.
+ */
+
+/** Changes whenever anything below does; a worker refuses tables of another version. */
+export const LAYOUT_VERSION = 1;
+
+/** Limits that size the shared blocks. Unused parts are never touched and cost no memory. */
+export const MAX_SERVICES = 16384;
+export const MAX_BACKENDS = 131072;
+export const MAX_RULES = 4096;
+export const MAX_PORTS = 16;
+export const MAX_FILTERS = 64;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Tables
+
+/** A published set of tables. Parts that did not change are the same object as in the generation before. */
+export interface Tables {
+  version: number;
+  /** Counts up by one with each publication, from 1. */
+  generation: number;
+  /** Open-addressing hash table from (address, prefix length, protocol, port) to a service number; see ServiceKey. */
+  serviceKeys: SharedArrayBuffer;
+  /** One record a service number; see ServiceField. */
+  services: SharedArrayBuffer;
+  /** Backend numbers, in the order that rings refer to; a service's run starts at ServiceField.listStart. */
+  backendList: SharedArrayBuffer;
+  /** Maglev rings as Uint16: position in the service's backend list. Services with equal backends share a ring. */
+  rings: SharedArrayBuffer[];
+  /** One record a backend number; see BackendField. */
+  backends: SharedArrayBuffer;
+  /** Structured rules in order; see RuleField. */
+  rules: SharedArrayBuffer;
+  /** Distinct prefix lengths among IPv4 / IPv6 service addresses, longest first. */
+  prefixLengths4: number[];
+  prefixLengths6: number[];
+  /** Which filters run, in order. */
+  filters: FilterSpec[];
+  settings: DataPlaneSettings;
+}
+
+/** One stage of the filter chain. */
+export type FilterSpec =
+  | { kind: 'sanity'; checks: string[]; protocols: number[] | null }
+  | { kind: 'rules' }
+  | { kind: 'module'; name: string; url: string; options: unknown };
+
+export interface DataPlaneSettings {
+  /** Four int32: the key of the Maglev look-up hash. Nodes that serve the same VIPs must have the same. */
+  hashKey: number[];
+  /** New flows a worker and second that may enter its flow table; above it they are balanced but not remembered. 0: no limit. */
+  maxNewFlowsPerSecond: number;
+  /** Idle time after which a flow is forgotten, in seconds. */
+  timeouts: FlowTimeouts;
+  /** By interface index position (port number): repair L4 checksums that the sender left to its device. */
+  repairChecksums: boolean[];
+}
+
+export interface FlowTimeouts {
+  tcpSyn: number;
+  tcpEstablished: number;
+  tcpClosing: number;
+  udp: number;
+  other: number;
+}
+
+/**
+ * Service key table: header [mask, maxProbe, count, 0], then slots of `STRIDE` words. An empty slot has `service` -1.
+ * Port word: a port number, or `ANY_PORT`, or `PORT_RANGES` when the slot leads to a list of ranges.
+ */
+export const enum ServiceKey {
+  HEADER = 4,
+  STRIDE = 8,
+  addr0 = 0,
+  addr1 = 1,
+  addr2 = 2,
+  addr3 = 3,
+  /** family << 24 | prefix length << 16 | protocol (0 = any). */
+  scope = 4,
+  port = 5,
+  /** Service number; -1 empty. For PORT_RANGES: word index in this same table's trailing range area. */
+  service = 6,
+  /** For PORT_RANGES: number of ranges, each [first, last, service], sorted by first, disjoint. */
+  rangeCount = 7,
+}
+
+export const ANY_PORT = 0x10000;
+export const PORT_RANGES = 0x10001;
+
+export const enum ServiceField {
+  STRIDE = 8,
+  flags = 0,
+  /** Index into Tables.rings; -1 when the service has no backend that takes new flows. */
+  ring = 1,
+  /** Start of this service's run in Tables.backendList. */
+  listStart = 2,
+  listLength = 3,
+}
+
+export const enum ServiceFlag {
+  valid = 1,
+  /** Flows are remembered in the flow table. */
+  flowTable = 2,
+}
+
+export const enum BackendField {
+  STRIDE = 24,
+  flags = 0,
+  /** Counts up each time the number is given to another backend, so that flows of the former owner are not taken over. */
+  incarnation = 1,
+  service = 2,
+  /** Port number (position in the worker's port list) that leads to the backend. */
+  port = 3,
+  /** Outer destination address. */
+  addr0 = 4,
+  addr1 = 5,
+  addr2 = 6,
+  addr3 = 7,
+  /** Outer source address, same family. */
+  source0 = 8,
+  source1 = 9,
+  source2 = 10,
+  source3 = 11,
+  /** First 12 bytes of the Ethernet header to write, destination then source address, as big-endian words. */
+  eth0 = 12,
+  eth1 = 13,
+  eth2 = 14,
+  /** Largest layer-3 packet that the way to the backend takes, bytes. */
+  mtu = 15,
+  /** Folded sum of the constant part of the outer IPv4 header (all but length, id and TOS). */
+  headerSum = 16,
+}
+
+export const enum BackendFlag {
+  valid = 1,
+  /** Takes new flows. */
+  active = 2,
+  /** Keeps its flows, gets no new ones. */
+  draining = 4,
+  ipv6 = 8,
+  /** The next hop's hardware address is known. */
+  resolved = 16,
+}
+
+/** Rules: header [count, 0, 0, 0], then records. A field is compared only where `fields` has its bit. */
+export const enum RuleField {
+  HEADER = 4,
+  STRIDE = 32,
+  /** RuleMatch bits. */
+  fields = 0,
+  action = 1,
+  /** Number that the rule's counters go under; stable over reloads for a rule of the same name. */
+  id = 2,
+  family = 3,
+  protocol = 4,
+  src0 = 5,
+  src1 = 6,
+  src2 = 7,
+  src3 = 8,
+  srcMask0 = 9,
+  srcMask1 = 10,
+  srcMask2 = 11,
+  srcMask3 = 12,
+  dst0 = 13,
+  dst1 = 14,
+  dst2 = 15,
+  dst3 = 16,
+  dstMask0 = 17,
+  dstMask1 = 18,
+  dstMask2 = 19,
+  dstMask3 = 20,
+  sportFirst = 21,
+  sportLast = 22,
+  dportFirst = 23,
+  dportLast = 24,
+  /** TCP flags: (flags & tcpMask) == tcpValue. */
+  tcpMask = 25,
+  tcpValue = 26,
+  /** Layer-3 length in bytes. */
+  lengthFirst = 27,
+  lengthLast = 28,
+  ttlFirst = 29,
+  ttlLast = 30,
+}
+
+export const enum RuleMatch {
+  family = 1,
+  protocol = 2,
+  src = 4,
+  dst = 8,
+  sport = 16,
+  dport = 32,
+  tcpFlags = 64,
+  length = 128,
+  ttl = 256,
+  fragment = 512,
+}
+
+export const enum RuleAction {
+  drop = 1,
+  pass = 2,
+  /** Counts and goes on with the next rule. */
+  count = 3,
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Counters: one Float64Array a worker. Exact up to 2^53. Single writer, plain stores.
+
+/** Totals of a worker. Packets unless the name says otherwise. */
+export const enum Counter {
+  /** rx = drop + pass + tx + redirect + aborted, at any moment between two bursts. */
+  rx = 0,
+  rxBytes = 1,
+  drop = 2,
+  pass = 3,
+  tx = 4,
+  redirect = 5,
+  aborted = 6,
+  txBytes = 7,
+  /** Bursts that had at least one packet. */
+  bursts = 8,
+  /** Time between taking a burst and settling it, ns, sampled: sum over `sampledPackets` packets. */
+  sampledNs = 9,
+  sampledPackets = 10,
+  flowHit = 11,
+  flowMiss = 12,
+  flowInsert = 13,
+  /** New flows balanced without being remembered: above maxNewFlowsPerSecond. */
+  flowBypass = 14,
+  /** Live flows that gave way to new ones because their part of the table was full. */
+  flowEvict = 15,
+  flowExpire = 16,
+  /** Gauge: flows in the table. */
+  flows = 17,
+  checksumRepaired = 18,
+  /** Packets to no service. */
+  noService = 19,
+  generation = 20,
+  sleeps = 21,
+  SIZE = 32,
+}
+
+/** Totals of one socket, written by native code in this order. */
+export const enum PortCounter {
+  rxPackets = 0,
+  rxBytes = 1,
+  txPackets = 2,
+  txBytes = 3,
+  /** Descriptors that came back on the completion ring: the driver took them, which is not yet "delivered". */
+  completions = 4,
+  /** Dropped because the TX ring had no room. */
+  txFull = 5,
+  /** Refused before the kernel saw them: outside the packet's chunk, shorter than 14 bytes, no such target. */
+  txInvalid = 6,
+  /** Completion addresses that named no frame in flight. */
+  completionBogus = 7,
+  /** Written to the tap. */
+  passPackets = 8,
+  /** Passed with no tap to take them, or refused by it. */
+  passLost = 9,
+  /** Times the kernel was woken to transmit. */
+  wakeups = 10,
+  /** Sends that failed for the whole socket, for example while the interface was down. */
+  sendErrors = 11,
+  /** Settled as Drop or Aborted. */
+  dropped = 12,
+  /** From XDP_STATISTICS, copied by the worker about ten times a second. */
+  kernelRxDropped = 13,
+  kernelRxInvalid = 14,
+  kernelTxInvalid = 15,
+  kernelRxRingFull = 16,
+  kernelFillEmpty = 17,
+  kernelTxEmpty = 18,
+  /** Gauges: frames by owner. */
+  framesFree = 19,
+  framesFill = 20,
+  framesRx = 21,
+  framesTx = 22,
+  framesTotal = 23,
+  SIZE = 24,
+}
+
+export const enum ServiceCounter {
+  packets = 0,
+  bytes = 1,
+  SIZE = 2,
+}
+
+export const enum BackendCounter {
+  packets = 0,
+  bytes = 1,
+  /** Gauge: flows in the flow table that lead here. */
+  flows = 2,
+  /** Flows that were given to this backend. */
+  newFlows = 3,
+  SIZE = 4,
+}
+
+export const enum RuleCounter {
+  packets = 0,
+  bytes = 1,
+  SIZE = 2,
+}
+
+/** Where each part starts in a worker's counter block, in Float64 elements. */
+export const enum CounterBlock {
+  totals = 0,
+  /** By DropReason. */
+  reasons = 32,
+  /** By port number, PortCounter.SIZE each. */
+  ports = 32 + 128,
+  services = 32 + 128 + 16 * 24,
+  backends = 32 + 128 + 16 * 24 + 16384 * 2,
+  rules = 32 + 128 + 16 * 24 + 16384 * 2 + 131072 * 4,
+  /** By position in the filter chain: packets dropped by a module filter. */
+  filters = 32 + 128 + 16 * 24 + 16384 * 2 + 131072 * 4 + 4096 * 2,
+  SIZE = 32 + 128 + 16 * 24 + 16384 * 2 + 131072 * 4 + 4096 * 2 + 64,
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Control words: Int32Array a worker, touched with Atomics.
+
+export const enum ControlWord {
+  /** Newest generation (or command number) that waits on the worker's message port. Written by the control plane. */
+  posted = 0,
+  /** The last one that the worker took. Written by the worker. */
+  taken = 1,
+  /** 1: finish the burst in hand, drain what was sent, close, exit. Written by the control plane. */
+  stop = 2,
+  /** Counts up at least ten times a second. Written by the worker. */
+  heartbeat = 3,
+  SIZE = 16,
+}
