@@ -1,0 +1,229 @@
+#!/usr/bin/env node
+/**
+ * Runs the test tiers in order, from the one that needs nothing to the one that needs everything, and sums them up.
+ *
+ *   unit    no root, no addon      native  the addon      bpf  BPF_PROG_TEST_RUN      netns  veth pairs, end to end
+ *
+ *   node test/run.mjs [--tier unit]… [arguments for vitest…]
+ *
+ * The last line, alone, is `N passed, N failed` (with `, N skipped` when there are any). The exit code is not 0 when
+ * anything failed. These count as failures too:
+ * - a test of a privileged tier that was skipped, when running as root or with CI set, unless ALLOWED_SKIPS has it;
+ * - a privileged tier that left something behind: a network namespace, an interface, an XDP program or link, a process;
+ * - a tier that ended abnormally, hung, or (with no arguments for vitest) had no tests at all.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const TIERS = ['unit', 'native', 'bpf', 'netns'];
+const PRIVILEGED = new Set(['native', 'bpf', 'netns']);
+
+/** A tier that takes longer hangs: its own tests are limited to 120 s each. */
+const TIER_LIMIT_MS = 12 * 60_000;
+
+/** Skips that are right. Matched against "file > full name of the test". */
+const ALLOWED_SKIPS = [
+  { name: /hugepages/i, reason: 'a machine need not have huge pages reserved' },
+  { name: /zero-copy/i, reason: 'veth has no zero-copy; needs a NIC or QEMU' },
+];
+
+/** In the environment of everything that the tests start, so that a process left behind is known as ours. */
+const RUN_MARK = `SLUICE_TEST_RUN=${randomUUID()}`;
+
+const isRoot = process.getuid?.() === 0;
+const strict = isRoot || Boolean(process.env.CI);
+const { tiers, extra } = parseArguments(process.argv.slice(2));
+
+function parseArguments(args) {
+  const chosen = [];
+  const rest = [];
+  for (let i = 0; i < args.length; i++) {
+    if (args[i] === '--tier' || args[i] === '--project') chosen.push(args[++i]);
+    else if (/^--(tier|project)=/.test(args[i])) chosen.push(args[i].split('=')[1]);
+    else rest.push(args[i]);
+  }
+  const unknown = chosen.find((name) => !TIERS.includes(name));
+  if (unknown !== undefined) {
+    console.error(`test/run.mjs: no tier "${unknown}"; there are ${TIERS.join(', ')}`);
+    process.exit(2);
+  }
+  return { tiers: chosen.length > 0 ? TIERS.filter((tier) => chosen.includes(tier)) : TIERS, extra: rest };
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What is left behind
+
+function json(command, args) {
+  const result = spawnSync(command, args, { encoding: 'utf8' });
+  try {
+    return JSON.parse(result.stdout || '[]');
+  } catch {
+    return [];
+  }
+}
+
+/** Everything in this namespace that a test could leave behind, each as one line of text. */
+function kernelObjects() {
+  const found = new Set();
+  for (const { name } of json('ip', ['-j', 'netns', 'list'])) found.add(`network namespace ${name}`);
+  for (const { ifname } of json('ip', ['-j', 'link', 'show'])) found.add(`interface ${ifname}`);
+  for (const { id, type, name } of json('bpftool', ['-j', 'prog', 'show'])) {
+    if (type === 'xdp') found.add(`XDP program ${id} (${name ?? 'no name'})`);
+  }
+  for (const { id, type, ifindex } of json('bpftool', ['-j', 'link', 'show'])) {
+    if (type === 'xdp') found.add(`XDP link ${id} on ifindex ${ifindex ?? '?'}`);
+  }
+  return found;
+}
+
+/** Ids of processes whose environment has the mark of this run. */
+function markedProcesses() {
+  return readdirSync('/proc').filter((pid) => {
+    if (!/^\d+$/.test(pid)) return false;
+    try {
+      return readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0').includes(RUN_MARK);
+    } catch {
+      return false;
+    }
+  });
+}
+
+function commandOf(pid) {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim() || '(no command line)';
+  } catch {
+    return '(gone)';
+  }
+}
+
+/**
+ * What is there now and was not before; `before` is null for a tier that touches no kernel objects. The kernel frees BPF
+ * objects and namespaces a moment after their last user, hence the attempts.
+ */
+async function leftBehind(before) {
+  let left = [];
+  for (let attempt = 0; attempt < 15; attempt++) {
+    left = markedProcesses().map((pid) => `process ${pid}: ${commandOf(pid)}`);
+    if (before) left.push(...[...kernelObjects()].filter((object) => !before.has(object)));
+    if (left.length === 0) break;
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+  // So that the next tier does not meet them. Only processes that carry this run's mark.
+  for (const pid of markedProcesses()) process.kill(Number(pid), 'SIGKILL');
+  return left;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// One tier
+
+/** Runs vitest for one tier; its output goes to the terminal, its results come back as JSON. */
+async function vitest(tier, reportPath) {
+  const args = [join(root, 'node_modules/vitest/vitest.mjs'), 'run', '--project', tier, '--passWithNoTests'];
+  args.push('--reporter=default', '--reporter=json', `--outputFile.json=${reportPath}`, ...extra);
+  const [name, value] = RUN_MARK.split('=');
+  const child = spawn(process.execPath, args, { cwd: root, stdio: 'inherit', env: { ...process.env, [name]: value } });
+  let hung = false;
+  const limit = setTimeout(() => {
+    hung = true;
+    child.kill('SIGKILL');
+  }, TIER_LIMIT_MS);
+  const status = await new Promise((resolve) => {
+    child.on('error', () => resolve('spawn'));
+    child.on('close', (code, signal) => resolve(signal ?? code));
+  });
+  clearTimeout(limit);
+  return hung ? `hung for ${TIER_LIMIT_MS / 60_000} minutes` : status;
+}
+
+function readReport(reportPath) {
+  try {
+    return JSON.parse(readFileSync(reportPath, 'utf8'));
+  } catch {
+    return undefined;
+  }
+}
+
+/** Counts a tier's results; every reason for a failure that is not a failed test goes to `problems`. */
+function tally(tier, status, report) {
+  const result = { tier, files: 0, passed: 0, failed: 0, skipped: 0, problems: [] };
+  for (const file of report?.testResults ?? []) {
+    result.files++;
+    const name = file.name.replace(`${root}/`, '');
+    for (const test of file.assertionResults) {
+      if (test.status === 'passed') result.passed++;
+      else if (test.status === 'failed') result.failed++;
+      else {
+        result.skipped++;
+        const full = `${name} > ${test.fullName}`;
+        const allowed = ALLOWED_SKIPS.some((skip) => skip.name.test(full));
+        const filtered = extra.some((arg) => /^(-t|--testNamePattern)/.test(arg));
+        if (PRIVILEGED.has(tier) && strict && !allowed && !filtered) result.problems.push(`skipped: ${full}`);
+      }
+    }
+    // A file that does not even load has no tests to fail.
+    const failedAlone = file.status === 'failed' && !file.assertionResults.some((test) => test.status === 'failed');
+    if (failedAlone) result.problems.push(`${name}: ${file.message.split('\n')[0] || 'failed outside its tests'}`);
+  }
+  if (report === undefined) result.problems.push(`vitest ended with ${status} and no report`);
+  else if (result.files === 0 && extra.length === 0) result.problems.push('no tests at all');
+  else if (status !== 0 && result.failed + result.problems.length === 0) {
+    result.problems.push(`vitest ended with ${status} although no test failed (an error outside the tests, see above)`);
+  }
+  return result;
+}
+
+async function runTier(tier, directory) {
+  const started = performance.now();
+  console.log(`\n── ${tier} ${'─'.repeat(60 - tier.length)}`);
+  if (PRIVILEGED.has(tier) && !isRoot) {
+    const problems = strict ? ['not run: needs root'] : [];
+    console.log(`not run: needs root (sudo npm test)`);
+    return { tier, files: 0, passed: 0, failed: 0, skipped: 0, problems, seconds: 0, note: 'not run: needs root' };
+  }
+  const before = PRIVILEGED.has(tier) ? kernelObjects() : null;
+  const reportPath = join(directory, `${tier}.json`);
+  const status = await vitest(tier, reportPath);
+  const result = tally(tier, status, readReport(reportPath));
+  for (const object of await leftBehind(before)) result.problems.push(`left behind: ${object}`);
+  result.seconds = (performance.now() - started) / 1000;
+  return result;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+function summarise(results) {
+  console.log(`\n── summary ${'─'.repeat(53)}`);
+  console.log('tier      files  passed  failed  skipped  seconds');
+  const total = { passed: 0, failed: 0, skipped: 0 };
+  for (const result of results) {
+    const failed = result.failed + result.problems.length;
+    const cells = [String(result.files).padStart(5), String(result.passed).padStart(7), String(failed).padStart(7)];
+    cells.push(
+      String(result.skipped).padStart(8),
+      result.seconds.toFixed(1).padStart(8),
+      result.note ? ` ${result.note}` : '',
+    );
+    console.log(`${result.tier.padEnd(8)} ${cells.join(' ')}`.trimEnd());
+    total.passed += result.passed;
+    total.failed += failed;
+    total.skipped += result.skipped;
+  }
+  for (const { tier, problems } of results) for (const problem of problems) console.log(`  ${tier}: ${problem}`);
+  const skipped = total.skipped > 0 ? `, ${total.skipped} skipped` : '';
+  console.log(`\n${total.passed} passed, ${total.failed} failed${skipped}`);
+  return total.failed === 0 ? 0 : 1;
+}
+
+const directory = mkdtempSync(join(tmpdir(), 'sluice-test-'));
+try {
+  const results = [];
+  for (const tier of tiers) results.push(await runTier(tier, directory));
+  process.exitCode = summarise(results);
+} finally {
+  rmSync(directory, { recursive: true, force: true });
+}
