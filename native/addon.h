@@ -1,0 +1,32 @@
+#pragma once
+// What one JavaScript environment (main thread or worker) owns of this addon. There are no mutable statics: several
+// environments use the addon at once, each with its own AddonData.
+
+#include <napi.h>
+
+#include <memory>
+#include <unordered_set>
+
+namespace sluice {
+
+/// Base of everything that a JavaScript object wraps.
+class NativeObject {
+ public:
+  virtual ~NativeObject() = default;
+  /// Identity of the class: its kName pointer.
+  virtual const char* kind() const = 0;
+  /// Releases what the kernel holds, as close() does, without touching JavaScript. Runs when the environment ends.
+  virtual void Shutdown() = 0;
+};
+
+struct AddonData {
+  /// Every wrapped object that has not been finalized. A pointer that napi_unwrap gave is ours only if it is in here.
+  std::unordered_set<NativeObject*> live;
+  /// Per-environment state of the BPF part; only native/bpf_* know its type.
+  std::shared_ptr<void> bpf;
+
+  /// The environment's data; set before anything else is registered, never null afterwards.
+  static const std::shared_ptr<AddonData>& Of(napi_env env);
+};
+
+}  // namespace sluice
