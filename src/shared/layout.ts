@@ -38,7 +38,7 @@ export interface Tables {
   rings: SharedArrayBuffer[];
   /** One record a backend number; see BackendField. */
   backends: SharedArrayBuffer;
-  /** Structured rules in order; see RuleField. */
+  /** Structured rules in order; see RuleField. A rule with `src` or `dst` also has its family bit. */
   rules: SharedArrayBuffer;
   /** Distinct prefix lengths among IPv4 / IPv6 service addresses, longest first. */
   prefixLengths4: number[];
@@ -190,6 +190,8 @@ export const enum RuleField {
   lengthLast = 28,
   ttlFirst = 29,
   ttlLast = 30,
+  /** 1: only fragments, 0: only whole datagrams. */
+  fragment = 31,
 }
 
 export const enum RuleMatch {
@@ -246,6 +248,8 @@ export const enum Counter {
   noService = 19,
   generation = 20,
   sleeps = 21,
+  /** Flows whose backend went away or became inactive, given to another. */
+  flowMoved = 22,
   SIZE = 32,
 }
 

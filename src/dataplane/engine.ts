@@ -1,0 +1,281 @@
+import { webcrypto } from 'node:crypto';
+import { native, type Tap, type Umem } from '../native.js';
+import { BackendCounter, Counter, CounterBlock, MAX_BACKENDS, PortCounter, type Tables } from '../shared/layout.js';
+import type {
+  OpenedPort,
+  PortSpec,
+  WorkerCommand,
+  WorkerEvent,
+  WorkerFault,
+  WorkerOptions,
+} from '../shared/worker_protocol.js';
+import { Balancer } from './balance/forward.js';
+import { FlowField, FlowTable } from './balance/flow_table.js';
+import { buildChain } from './filter/build.js';
+import { Path } from './poll.js';
+import { XskPort } from './ports/xsk.js';
+import { BurstHeader } from './port.js';
+import { Snapshot } from './snapshot.js';
+
+/** How often counters of the kernel are copied and the sockets' health is looked at, ms. */
+const HOUSEKEEPING_MS = 100;
+
+/** An aborted packet is reported at most this often, ms. */
+const ABORT_REPORT_MS = 1000;
+
+/** First counter of a port that is a gauge rather than a running total. */
+const FIRST_GAUGE = PortCounter.framesFree;
+
+/** Everything that one worker owns: UMEM, ports, flow table, path. Single-threaded; driven by `worker.ts`. */
+export class Engine {
+  readonly ports: XskPort[] = [];
+  private readonly umem: Umem;
+  private readonly counters: Float64Array;
+  private readonly balancer: Balancer;
+  private readonly path: Path;
+  private readonly taps = new Map<number, Tap>();
+  /** Port totals from before this worker (a restart) or before a port was re-opened. */
+  private readonly portBase = new Map<number, Float64Array>();
+  private nowMs = 0;
+  private lastHousekeepingMs = 0;
+  private lastAbortReportMs = -ABORT_REPORT_MS;
+  private abortsSuppressed = 0;
+
+  constructor(
+    private readonly options: WorkerOptions,
+    private readonly send: (event: WorkerEvent) => void,
+  ) {
+    const { frames, flowSlots, tables } = options;
+    const addon = native();
+    this.counters = new Float64Array(options.counters);
+    this.forgetGauges();
+    this.umem = new addon.Umem({ frameCount: frames.count, chunkSize: frames.size, hugepages: frames.hugepages });
+    const words = new Int32Array(addon.allocate((flowSlots * FlowField.STRIDE) << 2, frames.hugepages));
+    const flows = new FlowTable(words, tables.settings.timeouts);
+    const secret = webcrypto.getRandomValues(new Int32Array(4));
+    const snapshot = new Snapshot(tables);
+    this.nowMs = this.lastHousekeepingMs = addon.nowMs();
+    this.balancer = new Balancer(flows, this.counters, [...secret], snapshot);
+    this.path = new Path(
+      this.umem.buffer,
+      frames.size,
+      frames.burst,
+      this.balancer,
+      this.chain(tables, snapshot),
+      tables.settings.repairChecksums,
+      this.counters,
+      (error, packet) => this.reportAbort(error, packet.view, packet.data, packet.dataEnd),
+    );
+    this.counters[Counter.generation] = tables.generation;
+  }
+
+  /** A restarted worker begins with an empty flow table; its totals go on. */
+  private forgetGauges(): void {
+    this.counters[Counter.flows] = 0;
+    for (let backend = 0; backend < MAX_BACKENDS; backend++) {
+      const at = CounterBlock.backends + backend * BackendCounter.SIZE + BackendCounter.flows;
+      // Reading first keeps untouched pages untouched.
+      if (this.counters[at] !== 0) this.counters[at] = 0;
+    }
+  }
+
+  private chain(tables: Tables, snapshot: Snapshot) {
+    return buildChain(tables.filters, snapshot.rules, this.counters, {
+      worker: this.options.worker,
+      nowMs: () => this.nowMs,
+    });
+  }
+
+  /** Opens the ports that the worker starts with, and says which came up. */
+  open(): void {
+    const opened: OpenedPort[] = [];
+    const faults: { port: PortSpec; fault: WorkerFault }[] = [];
+    for (const spec of this.options.ports) {
+      try {
+        opened.push(this.openPort(spec));
+      } catch (error) {
+        faults.push({ port: spec, fault: faultOf(error) });
+      }
+    }
+    this.send({ kind: 'ready', ports: opened, faults, hugepages: this.umem.hugepages });
+  }
+
+  private openPort(spec: PortSpec): OpenedPort {
+    const port = new XskPort(this.umem, {
+      interface: spec.interface,
+      queue: spec.queue,
+      index: spec.index,
+      mode: spec.mode,
+      rxSize: spec.ring,
+      txSize: spec.ring,
+      fillSize: spec.ring,
+      completionSize: spec.ring,
+      burst: this.options.frames.burst,
+      busyPoll: spec.poll === 'busy' ? { timeoutUs: 20, budget: 64 } : undefined,
+    });
+    try {
+      if (spec.tap !== null) {
+        const tap = new (native().Tap)({ name: spec.tap });
+        this.taps.set(spec.index, tap);
+        port.setTap(tap);
+      }
+    } catch (error) {
+      port.close();
+      throw error;
+    }
+    const at = CounterBlock.ports + spec.index * PortCounter.SIZE;
+    this.portBase.set(spec.index, this.counters.slice(at, at + FIRST_GAUGE));
+    this.ports.push(port);
+    port.refreshCounters();
+    this.publishPort(port);
+    // The first exchange fills the fill ring, so that the kernel has frames before the first packet comes.
+    port.exchange();
+    return {
+      index: spec.index,
+      interface: spec.interface,
+      queue: spec.queue,
+      fd: port.socket.fd,
+      zeroCopy: port.socket.zeroCopy,
+    };
+  }
+
+  private closePort(index: number): XskPort | undefined {
+    const position = this.ports.findIndex((port) => port.index === index);
+    if (position < 0) return undefined;
+    const [port] = this.ports.splice(position, 1);
+    port.refreshCounters();
+    this.publishPort(port);
+    port.close();
+    this.taps.get(index)?.close();
+    this.taps.delete(index);
+    return port;
+  }
+
+  /** One burst from each port. Returns the number of packets. */
+  pollAll(): number {
+    const ports = this.ports;
+    let packets = 0;
+    for (let i = 0; i < ports.length; i++) packets += this.path.pollOnce(ports[i]);
+    if (ports.length > 0) this.nowMs = ports[0].burst.header[BurstHeader.nowMs];
+    if (packets > 0) {
+      this.balancer.sweep(this.nowMs, false);
+      if (((this.nowMs - this.lastHousekeepingMs) | 0) >= HOUSEKEEPING_MS) this.housekeep(false);
+    }
+    return packets;
+  }
+
+  sleep(timeoutMs: number): void {
+    this.counters[Counter.sleeps]++;
+    this.umem.wait(timeoutMs);
+  }
+
+  /** Copies the kernel's counters, notices lost interfaces, forgets old flows. Does nothing when called too soon, unless just gone idle. */
+  housekeep(idle: boolean): void {
+    if (this.ports.length === 0) this.nowMs = native().nowMs();
+    if (((this.nowMs - this.lastHousekeepingMs) | 0) < HOUSEKEEPING_MS) {
+      if (!idle) return;
+      // Going to sleep: leave behind totals that are exact.
+      for (const port of this.ports) this.publishPort(port);
+      return;
+    }
+    this.lastHousekeepingMs = this.nowMs;
+    if (idle) this.balancer.sweep(this.nowMs, true);
+    for (const port of [...this.ports]) {
+      port.refreshCounters();
+      this.publishPort(port);
+      if (port.socket.error() !== 0) {
+        this.closePort(port.index);
+        this.send({ kind: 'lost', index: port.index, interface: port.name });
+      }
+    }
+  }
+
+  private publishPort(port: XskPort): void {
+    const at = CounterBlock.ports + port.index * PortCounter.SIZE;
+    const base = this.portBase.get(port.index)!;
+    for (let i = 0; i < FIRST_GAUGE; i++) this.counters[at + i] = base[i] + port.counters[i];
+    for (let i = FIRST_GAUGE as number; i < PortCounter.SIZE; i++) this.counters[at + i] = port.counters[i];
+  }
+
+  /** Carries out a command whose modules, if any, are loaded. */
+  obey(command: WorkerCommand): void {
+    switch (command.kind) {
+      case 'tables':
+        this.adopt(command.tables);
+        break;
+      case 'open':
+        try {
+          this.send({ kind: 'opened', port: this.openPort(command.port) });
+        } catch (error) {
+          this.send({ kind: 'open-failed', port: command.port, fault: faultOf(error) });
+        }
+        break;
+      case 'close':
+        this.closePort(command.index);
+        this.send({ kind: 'closed', index: command.index });
+        break;
+    }
+  }
+
+  /** Between two bursts: all of the new generation, or nothing of it. */
+  private adopt(tables: Tables): void {
+    try {
+      const snapshot = new Snapshot(tables);
+      const filters = this.chain(tables, snapshot);
+      this.balancer.adopt(snapshot);
+      this.path.adopt(filters, tables.settings.repairChecksums);
+    } catch (error) {
+      this.refuse(tables.generation, error);
+      return;
+    }
+    this.counters[Counter.generation] = tables.generation;
+    this.send({ kind: 'adopted', generation: tables.generation });
+  }
+
+  refuse(generation: number, error: unknown): void {
+    this.send({ kind: 'refused', generation, fault: faultOf(error) });
+  }
+
+  /** Goes on until nothing arrives any more, at most `limitMs`: the manager has taken the sockets out of the XSKMAP. */
+  drain(limitMs: number): void {
+    const start = performance.now();
+    let empty = 0;
+    while (empty < 3 && performance.now() - start < limitMs) empty = this.pollAll() > 0 ? 0 : empty + 1;
+  }
+
+  /** Closes everything and says whether each frame was accounted for. */
+  close(): void {
+    for (const port of [...this.ports]) {
+      port.refreshCounters();
+      this.publishPort(port);
+    }
+    const frames = this.umem.counts();
+    const conserved = frames.free + frames.fill + frames.rx + frames.tx === frames.total;
+    for (const port of [...this.ports]) this.closePort(port.index);
+    this.umem.close();
+    this.send({ kind: 'stopped', conserved, frames });
+  }
+
+  private reportAbort(error: unknown, view: DataView, start: number, end: number): void {
+    if (((this.nowMs - this.lastAbortReportMs) | 0) < ABORT_REPORT_MS) {
+      this.abortsSuppressed++;
+      return;
+    }
+    this.lastAbortReportMs = this.nowMs;
+    const bytes = new Uint8Array(view.buffer, start, Math.min(end - start, 128));
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    this.send({
+      kind: 'aborted',
+      error: text,
+      packet: Buffer.from(bytes).toString('hex'),
+      suppressed: this.abortsSuppressed,
+    });
+    this.abortsSuppressed = 0;
+  }
+}
+
+function faultOf(error: unknown): WorkerFault {
+  if (!(error instanceof Error)) return { message: String(error), code: '', remedy: '' };
+  const { code, remedy } = error as Error & { code?: string; remedy?: string };
+  return { message: error.message, code: code ?? '', remedy: remedy ?? '' };
+}

@@ -1,0 +1,66 @@
+import { PortCounter } from '../../shared/layout.js';
+import { native, type FrameCounts, type Tap, type Umem, type XskOptions, type XskSocket } from '../../native.js';
+import type { Burst, Port } from '../port.js';
+
+/** A port that is one AF_XDP socket on one queue of an interface. Its frames live in the worker's UMEM. */
+export class XskPort implements Port {
+  readonly name: string;
+  readonly index: number;
+  readonly ifindex: number;
+  readonly queue: number;
+  readonly memory: ArrayBuffer;
+  readonly chunkSize: number;
+  readonly burst: Burst;
+  readonly counters: Float64Array;
+  readonly socket: XskSocket;
+  private readonly umem: Umem;
+
+  /** Opens and binds the socket. The XSKMAP entry and the XDP program are the caller's. */
+  constructor(umem: Umem, options: XskOptions) {
+    this.umem = umem;
+    this.socket = new (native().XskSocket)(umem, options);
+    this.name = options.interface;
+    this.index = options.index;
+    this.ifindex = this.socket.ifindex;
+    this.queue = this.socket.queue;
+    this.memory = umem.buffer;
+    this.chunkSize = umem.chunkSize;
+    this.counters = this.socket.counters;
+    // The socket is its own burst: same arrays, stable for its life.
+    this.burst = this.socket;
+  }
+
+  exchange(): number {
+    return this.socket.exchange();
+  }
+
+  /** Where passed packets go; null drops and counts them. */
+  setTap(tap: Tap | null): void {
+    this.socket.setTap(tap);
+  }
+
+  counts(): FrameCounts {
+    return this.umem.counts();
+  }
+
+  refreshCounters(): void {
+    const counters = this.counters;
+    const kernel = this.socket.statistics();
+    counters[PortCounter.kernelRxDropped] = kernel.rxDropped;
+    counters[PortCounter.kernelRxInvalid] = kernel.rxInvalidDescs;
+    counters[PortCounter.kernelTxInvalid] = kernel.txInvalidDescs;
+    counters[PortCounter.kernelRxRingFull] = kernel.rxRingFull;
+    counters[PortCounter.kernelFillEmpty] = kernel.rxFillRingEmptyDescs;
+    counters[PortCounter.kernelTxEmpty] = kernel.txRingEmptyDescs;
+    const frames = this.umem.counts();
+    counters[PortCounter.framesFree] = frames.free;
+    counters[PortCounter.framesFill] = frames.fill;
+    counters[PortCounter.framesRx] = frames.rx;
+    counters[PortCounter.framesTx] = frames.tx;
+    counters[PortCounter.framesTotal] = frames.total;
+  }
+
+  close(): void {
+    this.socket.close();
+  }
+}
