@@ -116,6 +116,21 @@ export interface FlowsConfig {
   timeouts: { tcpSyn: number; tcpEstablished: number; tcpClosing: number; udp: number; other: number };
 }
 
+/** Something wrong, or worth a second look, in a configuration, and where it stands. */
+export interface ConfigProblem {
+  /** As it was given; "<string>" when the text came from no file. */
+  file: string;
+  /** From 1; 0 when there is no place to point to. */
+  line: number;
+  /** From 1, in characters; 0 when there is no place to point to. */
+  column: number;
+  /** "services[0].backends[1].weight"; "" for the file as a whole. */
+  path: string;
+  message: string;
+  /** What to do about it, one sentence; "" when the message says it all. */
+  remedy: string;
+}
+
 export interface Config {
   /** File it came from, absolute; '' when it came from a string. */
   path: string;
@@ -135,4 +150,6 @@ export interface Config {
   metrics: { listen: { host: string; port: number } | null };
   control: { socket: string };
   log: { level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent'; format: 'auto' | 'json' | 'text' };
+  /** What works but is probably not meant. The configuration is usable all the same. */
+  warnings: ConfigProblem[];
 }
