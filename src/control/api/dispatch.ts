@@ -1,0 +1,137 @@
+/** From a request line to an answer. Never throws: whatever goes wrong is the answer. */
+import { exitCodeOf, ExitCode, isKernelError, SluiceError } from '../../errors.js';
+import type { Log } from '../log.js';
+import { MAX_WEIGHT } from './contract.js';
+import type { BackendChange, ControlAnswer, ControlError, ControlMethod, ControlTarget } from './contract.js';
+import { nearestName } from './nearest.js';
+import { BACKEND_STATES } from './view.js';
+import type { BackendState } from './view.js';
+
+type Params = Record<string, unknown>;
+
+/** Checks the params, asks the target, and logs what was changed. */
+type Handler = (params: Params, target: ControlTarget, log: Log) => unknown;
+
+const HANDLERS: Record<ControlMethod, Handler> = {
+  version: (params, target) => (onlyKeys(params, []), target.version()),
+  status: (params, target) => (onlyKeys(params, []), target.status()),
+  async reload(params, target, log) {
+    onlyKeys(params, []);
+    const result = await target.reload();
+    const { applied, generation, changes, problems } = result;
+    log.info('control: reload', { audit: true, applied, generation, changes, problems: problems.length });
+    return result;
+  },
+  async 'backend.set'(params, target, log) {
+    onlyKeys(params, ['service', 'backend', 'weight', 'state']);
+    const service = stringParam(params, 'service');
+    const backend = stringParam(params, 'backend');
+    const result = await target.setBackend(service, backend, backendChange(params));
+    log.info('control: backend set', { audit: true, ...result });
+    return result;
+  },
+};
+
+/** Answers one line. Failures of the program itself are logged with their stack and told without it. */
+export async function answer(line: string, target: ControlTarget, log: Log): Promise<ControlAnswer> {
+  let id: unknown = null;
+  let method: unknown;
+  try {
+    const request = parseRequest(line);
+    id = request.id ?? null;
+    method = request.method;
+    const { handler, params } = handlerOf(request);
+    return { id, result: (await handler(params, target, log)) ?? null };
+  } catch (error) {
+    if (!(error instanceof SluiceError) && !isKernelError(error)) {
+      log.limited('control-failure', 5).error('control: a request failed', { method: String(method), err: error });
+    } else if (method !== 'status' && method !== 'version') {
+      log.limited('control-refused', 5).warn('control: a request was refused', { method: String(method), err: error });
+    }
+    return { id, error: describeFailure(error) };
+  }
+}
+
+/** What a client is told of an error: a stable code, one sentence, and what to do. No stack, no paths of our source. */
+export function describeFailure(error: unknown): ControlError {
+  if (error instanceof SluiceError) return { code: error.code, message: error.message, remedy: error.remedy };
+  if (isKernelError(error)) {
+    const exit = exitCodeOf(error);
+    const code =
+      exit === ExitCode.permission ? 'SLUICE_PERMISSION' : exit === ExitCode.device ? 'SLUICE_DEVICE' : 'SLUICE_STATE';
+    return { code, message: error.message, remedy: error.remedy ?? '' };
+  }
+  return {
+    code: 'SLUICE_STATE',
+    message: 'the daemon failed to carry this out',
+    remedy: 'Its log has the details: that is a bug in sluice, please report it.',
+  };
+}
+
+function parseRequest(line: string): Params {
+  let request: unknown;
+  try {
+    request = JSON.parse(line);
+  } catch (error) {
+    throw new SluiceError('SLUICE_FORMAT', `the request is not JSON: ${(error as Error).message}`);
+  }
+  if (!isObject(request)) throw new SluiceError('SLUICE_FORMAT', 'the request is not a JSON object');
+  return request;
+}
+
+function handlerOf(request: Params): { handler: Handler; params: Params } {
+  const { method } = request;
+  // Own properties only: "constructor" is no method of ours.
+  if (typeof method !== 'string' || !Object.hasOwn(HANDLERS, method)) {
+    const nearest = typeof method === 'string' ? nearestName(method.slice(0, 64), Object.keys(HANDLERS)) : null;
+    throw new SluiceError(
+      'SLUICE_USAGE',
+      typeof method === 'string' ? `there is no method "${method.slice(0, 64)}"` : 'the request names no method',
+      nearest === null ? `The methods are: ${Object.keys(HANDLERS).join(', ')}.` : `Did you mean "${nearest}"?`,
+    );
+  }
+  const params = request.params ?? {};
+  if (!isObject(params)) throw new SluiceError('SLUICE_FORMAT', 'params is not a JSON object');
+  return { handler: HANDLERS[method as ControlMethod], params };
+}
+
+function onlyKeys(params: Params, known: readonly string[]): void {
+  for (const key of Object.keys(params)) {
+    if (known.includes(key)) continue;
+    const nearest = nearestName(key.slice(0, 64), known);
+    const remedy = nearest === null ? `It takes: ${known.join(', ') || 'none'}.` : `Did you mean "${nearest}"?`;
+    throw new SluiceError('SLUICE_USAGE', `there is no parameter "${key.slice(0, 64)}"`, remedy);
+  }
+}
+
+function stringParam(params: Params, key: string): string {
+  const value = params[key];
+  if (typeof value === 'string' && value !== '') return value;
+  throw new SluiceError('SLUICE_USAGE', `parameter "${key}" must be a non-empty string`);
+}
+
+/** The change that params ask for. Throws SLUICE_USAGE when they ask for none, or for one that cannot be. */
+function backendChange(params: Params): BackendChange {
+  const { weight, state } = params;
+  if (weight === undefined && state === undefined) {
+    throw new SluiceError('SLUICE_USAGE', 'nothing to change: give a weight, a state, or both');
+  }
+  if (weight !== undefined && !(Number.isInteger(weight) && Number(weight) >= 0 && Number(weight) <= MAX_WEIGHT)) {
+    throw new SluiceError(
+      'SLUICE_USAGE',
+      `weight must be an integer from 0 to ${MAX_WEIGHT}, not ${JSON.stringify(weight)}`,
+    );
+  }
+  if (state !== undefined && !BACKEND_STATES.includes(state as BackendState)) {
+    const known = BACKEND_STATES.join(', ');
+    throw new SluiceError('SLUICE_USAGE', `state must be one of ${known}, not ${JSON.stringify(state)}`);
+  }
+  return {
+    ...(weight === undefined ? {} : { weight: weight as number }),
+    ...(state === undefined ? {} : { state: state as BackendState }),
+  };
+}
+
+function isObject(value: unknown): value is Params {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,114 @@
+/** All counters of the daemon: the workers' blocks, and what services, backends, rules and filters counted by name. */
+import { BackendCounter, Counter, RuleCounter, ServiceCounter } from '../../shared/layout.js';
+import { WorkerCounters } from '../counters.js';
+import { CounterLedger } from './ledger.js';
+
+/** Who counts under which number: part of a `RuntimeView`, or made for the occasion. */
+export interface Numbering {
+  services: readonly { name: string; number: number; backends: readonly { address: string; number: number }[] }[];
+  rules: readonly { name: string; id: number }[];
+  /** Names of module filters with their position in the chain. */
+  filters: readonly { name: string; position: number }[];
+}
+
+/**
+ * Sums over workers, by name. A worker that is no longer configured stays in the sums, or they would go down.
+ *
+ * The owner calls `assign` with the new numbering right before it publishes tables in which a number changes hands; the
+ * readers call it again, which does nothing when nothing changed.
+ */
+export class CounterBook {
+  private readonly byQueue = new Map<number, WorkerCounters>();
+  private list: WorkerCounters[] = [];
+  private assigned: Numbering | null = null;
+  private readonly services: CounterLedger;
+  private readonly backends: CounterLedger;
+  private readonly rules: CounterLedger;
+  private readonly filters: CounterLedger;
+
+  constructor() {
+    const ledger = (fields: number, read: (worker: WorkerCounters, slot: number, field: number) => number) =>
+      new CounterLedger(fields, (slot, field) => this.sum((worker) => read(worker, slot, field)));
+    this.services = ledger(ServiceCounter.SIZE, (worker, slot, field) => worker.service(slot, field));
+    this.backends = ledger(BackendCounter.SIZE, (worker, slot, field) => worker.backend(slot, field));
+    this.rules = ledger(RuleCounter.SIZE, (worker, slot, field) => worker.rule(slot, field));
+    this.filters = ledger(1, (worker, slot) => worker.filter(slot));
+  }
+
+  /** The counters of a queue's worker; made on first use and kept for good. */
+  worker(queue: number): WorkerCounters {
+    let worker = this.byQueue.get(queue);
+    if (worker === undefined) {
+      worker = new WorkerCounters(queue);
+      this.byQueue.set(queue, worker);
+      this.list = [...this.byQueue.values()].sort((a, b) => a.queue - b.queue);
+    }
+    return worker;
+  }
+
+  /** By queue, ascending. */
+  workers(): readonly WorkerCounters[] {
+    return this.list;
+  }
+
+  /** Takes over a numbering. Cheap when it is the same object as the last time. */
+  assign(numbering: Numbering): void {
+    if (numbering === this.assigned) return;
+    this.services.assign(numbering.services.map(({ name, number }) => ({ key: name, slot: number })));
+    this.backends.assign(
+      numbering.services.flatMap((service) =>
+        service.backends.map(({ address, number }) => ({ key: backendKey(service.name, address), slot: number })),
+      ),
+    );
+    this.rules.assign(numbering.rules.map(({ name, id }) => ({ key: name, slot: id })));
+    this.filters.assign(numbering.filters.map(({ name, position }) => ({ key: name, slot: position })));
+    this.assigned = numbering;
+  }
+
+  total(counter: Counter): number {
+    return this.sum((worker) => worker.total(counter));
+  }
+
+  reason(reason: number): number {
+    return this.sum((worker) => worker.reason(reason));
+  }
+
+  service(name: string, counter: ServiceCounter): number {
+    return this.services.value(name, counter);
+  }
+
+  /** Packets, bytes or new flows of a backend. For its gauge of flows see `backendFlows`. */
+  backend(service: string, address: string, counter: Exclude<BackendCounter, BackendCounter.flows>): number {
+    return this.backends.value(backendKey(service, address), counter);
+  }
+
+  /** Flows that lead to the backend with this number now. */
+  backendFlows(number: number): number {
+    return this.sum((worker) => worker.backend(number, BackendCounter.flows));
+  }
+
+  rule(name: string, counter: RuleCounter): number {
+    return this.rules.value(name, counter);
+  }
+
+  /** Packets that a module filter dropped. */
+  filter(name: string): number {
+    return this.filters.value(name, 0);
+  }
+
+  /** Identities that do not hold, over all workers; see `WorkerCounters.check`. */
+  check(): string[] {
+    return this.list.flatMap((worker) => worker.check());
+  }
+
+  private sum(read: (worker: WorkerCounters) => number): number {
+    let sum = 0;
+    for (const worker of this.list) sum += read(worker);
+    return sum;
+  }
+}
+
+/** A service's name may hold any character but a line feed, so that is what parts it from the address. */
+function backendKey(service: string, address: string): string {
+  return `${service}\n${address}`;
+}
