@@ -16,7 +16,11 @@
         "native/process.cc",
         "native/bpf_object.cc",
         "native/bpf_map.cc",
-        "native/bpf_link.cc"
+        "native/bpf_link.cc",
+        "native/bpf_log.cc",
+        "native/bpf_query.cc",
+        "native/bpf_rodata.cc",
+        "native/bpf_test_run.cc"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=9", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"],
@@ -32,14 +36,20 @@
         {
           "action_name": "redirect",
           "inputs": ["bpf/redirect.bpf.c", "bpf/parse.h", "bpf/maps.h", "bpf/types.h"],
-          "outputs": ["build/bpf/redirect.bpf.o"],
-          "action": ["clang", "<@(bpf_cflags)", "-c", "bpf/redirect.bpf.c", "-o", "build/bpf/redirect.bpf.o"]
+          "outputs": ["<(PRODUCT_DIR)/../bpf/redirect.bpf.o"],
+          "action": ["clang", "<@(bpf_cflags)", "-c", "bpf/redirect.bpf.c", "-o", "<@(_outputs)"]
         },
         {
           "action_name": "decap",
           "inputs": ["bpf/decap.bpf.c", "bpf/parse.h", "bpf/maps.h", "bpf/types.h"],
-          "outputs": ["build/bpf/decap.bpf.o"],
-          "action": ["clang", "<@(bpf_cflags)", "-c", "bpf/decap.bpf.c", "-o", "build/bpf/decap.bpf.o"]
+          "outputs": ["<(PRODUCT_DIR)/../bpf/decap.bpf.o"],
+          "action": ["clang", "<@(bpf_cflags)", "-c", "bpf/decap.bpf.c", "-o", "<@(_outputs)"]
+        },
+        {
+          "action_name": "pass",
+          "inputs": ["bpf/pass.bpf.c"],
+          "outputs": ["<(PRODUCT_DIR)/../bpf/pass.bpf.o"],
+          "action": ["clang", "<@(bpf_cflags)", "-c", "bpf/pass.bpf.c", "-o", "<@(_outputs)"]
         }
       ]
     }

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * The maps, each defined where its program asks for it: define REDIRECT_MAPS or DECAP_MAPS before including this.
+ * README.md says who writes and who reads each.
+ */
+#ifndef SLUICE_BPF_MAPS_H
+#define SLUICE_BPF_MAPS_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "types.h"
+
+#ifdef REDIRECT_MAPS
+
+/* RX queue → AF_XDP socket bound to it. 256 queues are more than any NIC of the supported drivers gives one function's
+ * RSS; a queue beyond that takes the fallback action. */
+struct {
+	__uint(type, BPF_MAP_TYPE_XSKMAP);
+	__uint(max_entries, 256);
+	__type(key, __u32);
+	__type(value, __u32);
+} xsks_map SEC(".maps");
+
+/* Destination prefix → flags. What is not here stays with the host. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct lpm_key);
+	__type(value, struct vip_value);
+} vip_map SEC(".maps");
+
+/* 0 → counters, by enum redirect_stat. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct redirect_stats);
+} stats SEC(".maps");
+
+#endif
+
+#ifdef DECAP_MAPS
+
+/* Outer destination address (ours) → flags. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct ip_addr);
+	__type(value, struct decap_value);
+} decap_dst SEC(".maps");
+
+/* Outer source prefix (the balancers) → flags. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct lpm_key);
+	__type(value, struct decap_value);
+} decap_src SEC(".maps");
+
+/* 0 → counters, by enum decap_stat. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct decap_stats);
+} stats SEC(".maps");
+
+#endif
+
+#endif

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * What the BPF programs and user space have in common: map keys and values, and the order of counters.
+ * The TypeScript side is src/control/bpf_layout.ts; test/bpf/layout.test.ts holds the two equal.
+ */
+#ifndef SLUICE_BPF_TYPES_H
+#define SLUICE_BPF_TYPES_H
+
+#include <linux/types.h>
+
+/* An IP address in network byte order. IPv4 a.b.c.d is ::ffff:a.b.c.d, so that one map serves both families. */
+struct ip_addr {
+	__u8 bytes[16];
+};
+
+/* Key of the longest-prefix-match tries (the kernel's struct bpf_lpm_trie_key_u8). prefixlen counts bits of the 16
+ * bytes: an IPv4 prefix of length n is 96 + n. Look up with 128. */
+struct lpm_key {
+	__u32 prefixlen;
+	struct ip_addr addr;
+};
+
+/* Value of vip_map. No flag is defined yet; user space writes 0. */
+struct vip_value {
+	__u32 flags;
+};
+
+/* Value of decap_dst and decap_src. No flag is defined yet; user space writes 0. */
+struct decap_value {
+	__u32 flags;
+};
+
+/*
+ * Counters of redirect.bpf.c, in packets. The first five are by action and have the numbers of enum xdp_action:
+ * seen = aborted + drop + pass + tx + redirect, always. Those after `seen` say more about packets counted in the first five.
+ */
+enum redirect_stat {
+	REDIRECT_STAT_ABORTED = 0,
+	REDIRECT_STAT_DROP = 1,
+	REDIRECT_STAT_PASS = 2,
+	REDIRECT_STAT_TX = 3,
+	REDIRECT_STAT_REDIRECT = 4,
+	REDIRECT_STAT_SEEN = 5,
+	/* Was for user space, but the queue has no socket: took the fallback action (also in pass or drop). */
+	REDIRECT_STAT_NO_SOCKET = 6,
+	/* No IPv4 or IPv6 behind at most two VLAN tags. */
+	REDIRECT_STAT_NOT_IP = 7,
+	/* The frame ends inside a header, or the IP header lies about its version or length. */
+	REDIRECT_STAT_MALFORMED = 8,
+	REDIRECT_STAT_SIZE = 9,
+};
+
+/* Only value of redirect's `stats` map. One structure rather than one map entry a counter: one look-up a packet. */
+struct redirect_stats {
+	__u64 packets[REDIRECT_STAT_SIZE];
+};
+
+/* Counters of decap.bpf.c, in packets. Each packet is counted in `seen` and in exactly one of the others. */
+enum decap_stat {
+	DECAP_STAT_SEEN = 0,
+	/* Not IP in IP for one of our addresses: given to the host untouched. */
+	DECAP_STAT_PASSED_OTHER = 1,
+	/* Inner in outer: 6in4 is IPv6 carried by IPv4. */
+	DECAP_STAT_DECAP_4IN4 = 2,
+	DECAP_STAT_DECAP_6IN4 = 3,
+	DECAP_STAT_DECAP_4IN6 = 4,
+	DECAP_STAT_DECAP_6IN6 = 5,
+	/* Outer source is not in decap_src. */
+	DECAP_STAT_DROP_SOURCE = 6,
+	/* Outer options, a wrong outer checksum, lengths that contradict each other, or not the inner version announced. */
+	DECAP_STAT_DROP_MALFORMED = 7,
+	/* The outer packet is a fragment: our balancers never send one. */
+	DECAP_STAT_DROP_FRAGMENT = 8,
+	/* Congestion was marked on the way, but the inner packet cannot carry the mark (RFC 6040 §4.2). */
+	DECAP_STAT_DROP_ECN = 9,
+	DECAP_STAT_SIZE = 10,
+};
+
+/* Only value of decap's `stats` map. */
+struct decap_stats {
+	__u64 packets[DECAP_STAT_SIZE];
+};
+
+/* Values of the setting match_all of redirect.bpf.c. */
+enum match_all {
+	/* Packets to an address in vip_map. */
+	MATCH_VIPS = 0,
+	/* Everything but what the host needs to stay on its link; see is_housekeeping() and is_neighbour_discovery(). */
+	MATCH_TRAFFIC = 1,
+	/* Every frame, ARP included: user space answers for the host. */
+	MATCH_EVERYTHING = 2,
+};
+
+_Static_assert(sizeof(struct ip_addr) == 16, "ip_addr is shared with user space");
+_Static_assert(sizeof(struct lpm_key) == 20, "lpm_key is shared with user space");
+_Static_assert(sizeof(struct vip_value) == 4, "vip_value is shared with user space");
+_Static_assert(sizeof(struct decap_value) == 4, "decap_value is shared with user space");
+_Static_assert(sizeof(struct redirect_stats) == 8 * REDIRECT_STAT_SIZE, "redirect_stats is shared with user space");
+_Static_assert(sizeof(struct decap_stats) == 8 * DECAP_STAT_SIZE, "decap_stats is shared with user space");
+
+#endif

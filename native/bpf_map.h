@@ -1,0 +1,66 @@
+#pragma once
+// Maps of a loaded BPF object.
+
+#include <bpf/libbpf.h>
+#include <napi.h>
+
+#include <memory>
+#include <string>
+
+#include "addon.h"
+#include "bpf_object.h"
+
+namespace sluice {
+
+/// What a BpfMap is made from.
+struct BpfMapSource {
+  std::shared_ptr<BpfHandle> handle;
+  struct bpf_map* map;
+};
+
+/// Works until its BpfObject is closed, and throws from then on.
+class BpfMap final : public NativeObject {
+ public:
+  static constexpr char kName[] = "BpfMap";
+
+  BpfMap(const BpfMapSource& source, size_t cpus);
+  static std::unique_ptr<BpfMap> Create(const Napi::CallbackInfo& info);
+  const char* kind() const override { return kName; }
+  /// The descriptor is the object's; nothing here to release.
+  void Shutdown() override {}
+
+  Napi::Value Name(const Napi::CallbackInfo& info);
+  Napi::Value FdNumber(const Napi::CallbackInfo& info);
+  Napi::Value Type(const Napi::CallbackInfo& info);
+  Napi::Value KeySize(const Napi::CallbackInfo& info);
+  Napi::Value ValueSize(const Napi::CallbackInfo& info);
+  Napi::Value MaxEntries(const Napi::CallbackInfo& info);
+  Napi::Value Lookup(const Napi::CallbackInfo& info);
+  Napi::Value Update(const Napi::CallbackInfo& info);
+  Napi::Value Delete(const Napi::CallbackInfo& info);
+  Napi::Value Keys(const Napi::CallbackInfo& info);
+
+ private:
+  /// -1 after throwing.
+  int CheckedFd(Napi::Env env) const;
+  /// Bytes of a Uint8Array of exactly `size`; null after throwing.
+  const uint8_t* Bytes(Napi::Env env, const Napi::Value& value, const char* what, size_t size) const;
+  void Throw(Napi::Env env, int err, const char* verb) const;
+
+  std::shared_ptr<BpfHandle> handle_;
+  // Copies: they stay readable after the object is closed.
+  std::string name_;
+  int fd_;
+  bpf_map_type type_;
+  size_t key_size_;
+  /// One CPU's value, rounded up to 8 in per-CPU maps.
+  size_t value_size_;
+  /// Bytes that a look-up copies: value_size_ times the possible CPUs in per-CPU maps.
+  size_t copy_size_;
+  __u32 max_entries_;
+};
+
+/// Makes the class; the reference is the environment's.
+napi_ref DefineBpfMap(Napi::Env env);
+
+}  // namespace sluice
