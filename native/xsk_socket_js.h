@@ -1,0 +1,40 @@
+#pragma once
+// The JavaScript class XskSocket.
+
+#include <napi.h>
+
+#include <memory>
+
+#include "addon.h"
+#include "xsk_socket.h"
+
+namespace sluice {
+
+class JsXskSocket : public NativeObject {
+ public:
+  static constexpr const char* kName = "XskSocket";
+  static std::unique_ptr<JsXskSocket> Create(const Napi::CallbackInfo& info);
+
+  const char* kind() const override { return kName; }
+  void Shutdown() override { socket_->Close(0); }
+
+  /// exchange(), the one call per burst: a raw callback whose `data` is the environment's AddonData.
+  static napi_value Exchange(napi_env env, napi_callback_info info);
+
+  Napi::Value SetTap(const Napi::CallbackInfo& info);
+  Napi::Value Statistics(const Napi::CallbackInfo& info);
+  Napi::Value Rings(const Napi::CallbackInfo& info);
+  Napi::Value Error(const Napi::CallbackInfo& info);
+  Napi::Value Close(const Napi::CallbackInfo& info);
+
+ private:
+  /// False after throwing, when it is closed.
+  bool CheckOpen(Napi::Env env) const;
+  bool DefineValues(Napi::Env env, Napi::Object self) const;
+
+  std::unique_ptr<XskSocket> socket_;
+};
+
+void InitXskSocket(Napi::Env env, Napi::Object exports);
+
+}  // namespace sluice
