@@ -4,8 +4,7 @@
  * rings of a new generation still mean the same thing.
  *
  * A number that was freed rests for `reuseAfterMs`: flows may still point at it, and its owner may come back (it then gets the
- * same number and incarnation). After that it may go to another owner, under a higher incarnation. Counters of a worker are per
- * number and never reset, so a reader that reports them by name subtracts what they stood at when the incarnation began.
+ * same number and incarnation). After that it may go to another owner, under a higher incarnation.
  */
 import { SluiceError } from '../errors.js';
 import { MAX_BACKENDS, MAX_RULES, MAX_SERVICES } from '../shared/layout.js';
@@ -56,21 +55,33 @@ export class Registry {
   }
 
   /**
-   * Gives every name listed a number and frees those of names no longer listed. All or nothing.
+   * Numbers for every name listed; those of names no longer listed become free. Nothing changes before `commit()`, and
+   * a plan is good for as long as no other was committed after it was made.
    *
-   * @throws SluiceError SLUICE_CONFIG when there are more names than numbers; nothing has changed then
+   * @throws SluiceError SLUICE_CONFIG when there are more names than numbers
    */
-  assign(names: RegistryNames): Numbers {
-    const plans = [
-      this.#services.plan(names.services),
-      this.#backends.plan(names.backends),
-      this.#rules.plan(names.rules),
-    ] as const;
-    for (const plan of plans) plan.commit();
-    return this.numbers();
+  plan(names: RegistryNames): { numbers: Numbers; commit(): void } {
+    const services = this.#services.plan(names.services);
+    const backends = this.#backends.plan(names.backends);
+    const rules = this.#rules.plan(names.rules);
+    return {
+      numbers: { services: services.live, backends: backends.live, rules: rules.live },
+      commit: () => {
+        services.commit();
+        backends.commit();
+        rules.commit();
+      },
+    };
   }
 
-  /** What is assigned now. The maps are never changed afterwards: the next assign() makes new ones. */
+  /** Plans and commits at once. All or nothing. */
+  assign(names: RegistryNames): Numbers {
+    const { numbers, commit } = this.plan(names);
+    commit();
+    return numbers;
+  }
+
+  /** What is assigned now. The maps are never changed afterwards: the next commit brings new ones. */
   numbers(): Numbers {
     return { services: this.#services.live, backends: this.#backends.live, rules: this.#rules.live };
   }
@@ -97,7 +108,7 @@ class NumberPool {
     readonly reuseAfterMs: number,
   ) {}
 
-  plan(names: readonly string[]): { commit(): void } {
+  plan(names: readonly string[]): { live: ReadonlyMap<string, Numbered>; commit(): void } {
     const nowMs = this.now();
     const live = new Map<string, Numbered>();
     const missing = new Set<string>();
@@ -129,6 +140,7 @@ class NumberPool {
     for (const [name, mine] of this.live) if (!live.has(name)) freedNow.push({ ...mine, name, atMs: nowMs });
     const freedAfter = [...freed.slice(reused), ...freedNow];
     return {
+      live,
       commit: () => {
         this.live = live;
         this.#freed = freedAfter;

@@ -74,7 +74,8 @@ export interface FlowTimeouts {
 }
 
 /**
- * Service key table: header [mask, maxProbe, count, 0], then slots of `STRIDE` words. An empty slot has `service` -1.
+ * Service key table: header [mask, maxProbe, count, kinds (ServiceKeyKind bits, 0: not said)], then slots of `STRIDE`
+ * words. An empty slot has `service` -1.
  * Port word: a port number, or `ANY_PORT`, or `PORT_RANGES` when the slot leads to a list of ranges.
  */
 export const enum ServiceKey {

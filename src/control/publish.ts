@@ -1,0 +1,307 @@
+/**
+ * From configuration and what is known of the network to the tables that the data plane reads (layout.ts). A build makes
+ * a new generation and reuses every part that came out the same, as the same SharedArrayBuffer, so that workers and caches see
+ * only what changed. Tables handed out are never written again.
+ */
+import { SluiceError } from '../errors.js';
+import type { BackendConfig, Config, FilterConfig, ServiceConfig } from '../shared/config.js';
+import {
+  BackendField,
+  BackendFlag,
+  LAYOUT_VERSION,
+  MAX_FILTERS,
+  MAX_PORTS,
+  ServiceField,
+  ServiceFlag,
+  type DataPlaneSettings,
+  type FilterSpec,
+  type Tables,
+} from '../shared/layout.js';
+import { writeBackendRecord } from './backend_records.js';
+import { buildRing, type RingBackend } from './maglev_build.js';
+import type { RingView } from './maglev_movement.js';
+import { backendKey, type Numbers, type Registry } from './registry.js';
+import type { NextHop } from './routes.js';
+import { buildRules } from './rule_records.js';
+import { buildServiceKeys } from './service_keys.js';
+
+/** What an operator or a health check says of a backend, over what the config says. */
+export interface BackendOverride {
+  state?: BackendConfig['state'];
+  weight?: number;
+}
+
+export interface PublishPort {
+  /** Interface name. */
+  name: string;
+  /** Port number: position in every worker's port list. */
+  index: number;
+  /** Repair L4 checksums of what comes in here. */
+  repairChecksum: boolean;
+}
+
+export interface PublishState {
+  /** By canonical text of the backend's address. */
+  nextHops: ReadonlyMap<string, NextHop>;
+  /** By `backendKey(service name, address text)`. */
+  overrides: ReadonlyMap<string, BackendOverride>;
+  ports: readonly PublishPort[];
+}
+
+export interface PublisherOptions {
+  registry: Registry;
+  /** URL to import a filter module from, by the path that the config gives; may throw. */
+  resolveModule: (path: string) => string;
+}
+
+interface PlannedBackend {
+  /** Its name in registry and overrides. */
+  id: string;
+  backend: BackendConfig;
+  state: BackendConfig['state'];
+  ring: RingBackend;
+}
+
+/** A service's backends with overrides applied, in the order of its run in the backend list. */
+interface ServicePlan {
+  service: ServiceConfig;
+  backends: PlannedBackend[];
+}
+
+type Part = 'serviceKeys' | 'services' | 'backendList' | 'backends' | 'rules';
+
+export class Publisher {
+  readonly #registry: Registry;
+  readonly #resolveModule: (path: string) => string;
+  #last: Tables | null = null;
+  #numbers: Numbers;
+  /** Rings of the last build by their content: slots, then key and weight of each backend. */
+  #rings: ReadonlyMap<string, SharedArrayBuffer | null> = new Map();
+  #views: ReadonlyMap<string, RingView> = new Map();
+  #warnings: readonly string[] = [];
+
+  constructor({ registry, resolveModule }: PublisherOptions) {
+    this.#registry = registry;
+    this.#resolveModule = resolveModule;
+    this.#numbers = registry.numbers();
+  }
+
+  /** What was built last; null before the first build. */
+  get tables(): Tables | null {
+    return this.#last;
+  }
+
+  /** Numbers of services, backends (by `backendKey`) and rules in the tables built last. */
+  get numbers(): Numbers {
+    return this.#numbers;
+  }
+
+  /** Why backends of the tables built last cannot be reached, a sentence each; [] when all can. */
+  get warnings(): readonly string[] {
+    return this.#warnings;
+  }
+
+  /** A service's ring and the backends that it refers to, as built last; undefined for a service that is not there. */
+  ring(service: string): RingView | undefined {
+    return this.#views.get(service);
+  }
+
+  /**
+   * Builds the next generation. All or nothing: when it throws, the last one stands.
+   *
+   * A backend is in its service's ring when it is active with a weight. Draining, and weight 0, keep the flows they have;
+   * inactive ones lose them. One without a next hop stays in the ring: its share of flows is dropped and counted as no_next_hop, and
+   * everybody else's flows stay where they are.
+   *
+   * @throws SluiceError SLUICE_CONFIG for what the tables cannot hold: too many of something, two services on one key
+   */
+  build(config: Config, state: PublishState): Tables {
+    if (state.ports.some(({ index }) => index < 0 || index >= MAX_PORTS)) {
+      throw new SluiceError('SLUICE_CONFIG', `too many ports: the limit is ${MAX_PORTS} a worker`);
+    }
+    const filters = config.filters.map((filter) => this.#filterSpec(filter));
+    if (filters.length > MAX_FILTERS) {
+      throw new SluiceError('SLUICE_CONFIG', `too many filters: ${filters.length}, the limit is ${MAX_FILTERS}`);
+    }
+    const settings = settingsOf(config, state.ports);
+    const plans = config.services.map((service) => planService(service, state.overrides));
+    const assignment = this.#registry.plan({
+      services: config.services.map(({ name }) => name),
+      backends: plans.flatMap(({ backends }) => backends.map(({ id }) => id)),
+      rules: config.rules.map(({ name }) => name),
+    });
+    const numbers = assignment.numbers;
+
+    const keys = buildServiceKeys(config.services, (name) => numbers.services.get(name)!.number);
+    const rules = buildRules(config.rules, (name) => numbers.rules.get(name)!.number);
+    const rings = this.#buildRings(plans);
+    const { services, backendList } = serviceRecords(plans, numbers, rings.indexes);
+    const { backends, warnings } = backendRecords(config, plans, numbers, state);
+
+    const tables: Tables = {
+      version: LAYOUT_VERSION,
+      generation: (this.#last?.generation ?? 0) + 1,
+      serviceKeys: this.#part('serviceKeys', keys.words),
+      services: this.#part('services', services),
+      backendList: this.#part('backendList', backendList),
+      rings: rings.list,
+      backends: this.#part('backends', backends),
+      rules: this.#part('rules', rules),
+      prefixLengths4: keys.lengths4,
+      prefixLengths6: keys.lengths6,
+      filters,
+      settings,
+    };
+    assignment.commit();
+    this.#last = tables;
+    this.#numbers = numbers;
+    this.#rings = rings.byContent;
+    this.#views = rings.views;
+    this.#warnings = warnings;
+    return tables;
+  }
+
+  #filterSpec(filter: FilterConfig): FilterSpec {
+    if (filter.kind !== 'module') return filter;
+    return { kind: 'module', name: filter.name, url: this.#resolveModule(filter.path), options: filter.options };
+  }
+
+  /** These words in shared memory: the last build's buffer when it holds the same. */
+  #part(part: Part, words: Int32Array): SharedArrayBuffer {
+    const before = this.#last?.[part];
+    if (before && before.byteLength === words.byteLength && Buffer.compare(bytesOf(before), bytesOf(words)) === 0) {
+      return before;
+    }
+    const shared = new SharedArrayBuffer(words.byteLength);
+    new Int32Array(shared).set(words);
+    return shared;
+  }
+
+  /** One ring for all services whose backends, weights and sizes are equal; taken over from the last build where it has it. */
+  #buildRings(plans: readonly ServicePlan[]) {
+    const byContent = new Map<string, SharedArrayBuffer | null>();
+    const indexOf = new Map<SharedArrayBuffer | null, number>([[null, -1]]);
+    const list: SharedArrayBuffer[] = [];
+    const indexes: number[] = [];
+    const views = new Map<string, RingView>();
+    for (const { service, backends } of plans) {
+      const ringBackends = backends.map(({ ring }) => ring);
+      const content = `${service.ringSize};${ringBackends.map(({ key, weight }) => `${key}=${weight}`).join(';')}`;
+      let ring = byContent.get(content) ?? this.#rings.get(content);
+      if (ring === undefined) ring = sharedRing(ringBackends, service.ringSize);
+      byContent.set(content, ring);
+      let index = indexOf.get(ring);
+      if (index === undefined) {
+        index = list.push(ring!) - 1;
+        indexOf.set(ring, index);
+      }
+      indexes.push(index);
+      views.set(service.name, { ring: ring && new Uint16Array(ring), backends: ringBackends });
+    }
+    return { byContent, list, indexes, views };
+  }
+}
+
+function bytesOf(words: Int32Array | SharedArrayBuffer): Buffer {
+  return words instanceof Int32Array
+    ? Buffer.from(words.buffer, words.byteOffset, words.byteLength)
+    : Buffer.from(words);
+}
+
+function sharedRing(backends: readonly RingBackend[], size: number): SharedArrayBuffer | null {
+  const ring = buildRing(backends, size);
+  if (!ring) return null;
+  const shared = new SharedArrayBuffer(ring.byteLength);
+  new Uint16Array(shared).set(ring);
+  return shared;
+}
+
+/** Backends sorted by address, so that two services (or two versions of one) with equal backends have equal rings. */
+function planService(service: ServiceConfig, overrides: PublishState['overrides']): ServicePlan {
+  const backends = service.backends.map((backend) => {
+    const id = backendKey(service.name, backend.address.text);
+    const override = overrides.get(id);
+    const state = override?.state ?? backend.state;
+    const weight = override?.weight ?? backend.weight;
+    return { id, backend, state, ring: { key: backend.address.text, weight: state === 'active' ? weight : 0 } };
+  });
+  backends.sort((a, b) => (a.ring.key < b.ring.key ? -1 : a.ring.key > b.ring.key ? 1 : 0));
+  return { service, backends };
+}
+
+function settingsOf(config: Config, ports: readonly PublishPort[]): DataPlaneSettings {
+  const repairChecksums: boolean[] = [];
+  for (const { index, repairChecksum } of ports) repairChecksums[index] = repairChecksum;
+  return {
+    hashKey: [...config.hashKey],
+    maxNewFlowsPerSecond: config.flows.maxNewPerSecond,
+    timeouts: { ...config.flows.timeouts },
+    repairChecksums: Array.from(repairChecksums, (repair) => repair ?? false),
+  };
+}
+
+/** Room for the highest number in use. */
+function tableFor(numbers: Numbers['services'], stride: number): Int32Array {
+  let records = 0;
+  for (const { number } of numbers.values()) records = Math.max(records, number + 1);
+  return new Int32Array(records * stride);
+}
+
+function serviceRecords(plans: readonly ServicePlan[], numbers: Numbers, rings: readonly number[]) {
+  const services = tableFor(numbers.services, ServiceField.STRIDE);
+  const backendList = new Int32Array(plans.reduce((sum, { backends }) => sum + backends.length, 0));
+  let listStart = 0;
+  plans.forEach(({ service, backends }, i) => {
+    const at = numbers.services.get(service.name)!.number * ServiceField.STRIDE;
+    services[at + ServiceField.flags] = ServiceFlag.valid | (service.flowTable ? ServiceFlag.flowTable : 0);
+    services[at + ServiceField.ring] = rings[i];
+    services[at + ServiceField.listStart] = listStart;
+    services[at + ServiceField.listLength] = backends.length;
+    for (const { id } of backends) backendList[listStart++] = numbers.backends.get(id)!.number;
+  });
+  return { services, backendList };
+}
+
+function backendRecords(config: Config, plans: readonly ServicePlan[], numbers: Numbers, state: PublishState) {
+  const backends = tableFor(numbers.backends, BackendField.STRIDE);
+  const portByName = new Map(state.ports.map(({ name, index }) => [name, index]));
+  const { source4, source6 } = config.encapsulation;
+  const warnings = new Set<string>();
+  for (const { service, backends: planned } of plans) {
+    const number = numbers.services.get(service.name)!.number;
+    for (const { id, backend, state: backendState, ring } of planned) {
+      const { address } = backend;
+      const mine = numbers.backends.get(id)!;
+      const nextHop = state.nextHops.get(address.text) ?? null;
+      const port = nextHop ? (portByName.get(nextHop.interface) ?? -1) : -1;
+      const source = (address.family === 4 ? source4 : source6) ?? nextHop?.source ?? null;
+      const problem = problemOf(address.text, nextHop, port, source !== null);
+      if (problem) warnings.add(problem);
+      writeBackendRecord(backends, mine.number, {
+        flags: flagsOf(backendState, ring.weight),
+        incarnation: mine.incarnation,
+        service: number,
+        port,
+        address,
+        source,
+        innerFamily: service.vip.family,
+        nextHop,
+      });
+    }
+  }
+  return { backends, warnings: [...warnings] };
+}
+
+function flagsOf(state: BackendConfig['state'], weight: number): number {
+  if (state === 'inactive') return BackendFlag.valid;
+  const takesNewFlows = state === 'active' && weight > 0;
+  return BackendFlag.valid | (takesNewFlows ? BackendFlag.active : BackendFlag.draining);
+}
+
+function problemOf(address: string, nextHop: NextHop | null, port: number, hasSource: boolean): string | null {
+  if (!nextHop) return `backend ${address}: its next hop has not been looked up yet`;
+  if (nextHop.error) return nextHop.error;
+  if (port < 0) return `backend ${address} is reached through ${nextHop.interface}, which sluice does not serve`;
+  if (!hasSource) return `backend ${address}: the route to it has no source address; set encapsulation.source`;
+  return nextHop.resolved ? null : `backend ${address}: the hardware address of its next hop is not known yet`;
+}

@@ -1,0 +1,79 @@
+/** Configurations for tests of the control plane, made without YAML. */
+import { parseAddress, parsePrefix } from '../../src/shared/addr.js';
+import type { BackendConfig, Config, PortRange, ServiceConfig } from '../../src/shared/config.js';
+import type { NextHop } from '../../src/control/routes.js';
+
+/** "80" or "8000-8080". */
+function portRange(text: string): PortRange {
+  const [first, last = first] = text.split('-').map(Number);
+  return { first, last };
+}
+
+/** A backend as "10.0.0.1", "10.0.0.1*5" (weight) or "10.0.0.1 draining". */
+export function makeBackend(text: string): BackendConfig {
+  const [place, state = 'active'] = text.split(' ');
+  const [address, weight = '1'] = place.split('*');
+  return { address: parseAddress(address), weight: Number(weight), state: state as BackendConfig['state'] };
+}
+
+export interface ServiceSketch {
+  name?: string;
+  vip?: string;
+  ports?: string[];
+  protocols?: number[];
+  ringSize?: number;
+  flowTable?: boolean;
+  backends?: string[];
+}
+
+export function makeService(sketch: ServiceSketch = {}): ServiceConfig {
+  const vip = parsePrefix(sketch.vip ?? '192.0.2.1');
+  return {
+    name: sketch.name ?? 'web',
+    vip,
+    ports: (sketch.ports ?? ['80']).map(portRange),
+    protocols: sketch.protocols ?? [6],
+    ringSize: sketch.ringSize ?? 251,
+    flowTable: sketch.flowTable ?? true,
+    backends: (sketch.backends ?? ['10.0.0.1', '10.0.0.2', '10.0.0.3']).map(makeBackend),
+  };
+}
+
+export function makeConfig(parts: Partial<Config> = {}): Config {
+  return {
+    path: '',
+    interfaces: [],
+    frames: { count: 4096, size: 2048, hugepages: false, ring: 1024, burst: 64 },
+    flows: {
+      slots: 4096,
+      maxNewPerSecond: 0,
+      timeouts: { tcpSyn: 5, tcpEstablished: 300, tcpClosing: 10, udp: 30, other: 30 },
+    },
+    encapsulation: { source4: null, source6: null },
+    hashKey: [1, 2, 3, 4],
+    services: [],
+    filters: [],
+    rules: [],
+    metrics: { listen: null },
+    control: { socket: '/run/sluice/control.sock' },
+    log: { level: 'silent', format: 'auto' },
+    warnings: [],
+    ...parts,
+  };
+}
+
+/** A resolved next hop on eth0 with made-up hardware addresses. */
+export function makeNextHop(address: string, parts: Partial<NextHop> = {}): NextHop {
+  return {
+    address,
+    interface: 'eth0',
+    gateway: null,
+    source: parseAddress(address.includes(':') ? '2001:db8:ffff::1' : '10.255.0.1'),
+    smac: Uint8Array.of(0x02, 0, 0, 0, 0, 0x01),
+    dmac: Uint8Array.of(0x02, 0xaa, 0xbb, 0xcc, 0xdd, 0xee),
+    mtu: 1500,
+    resolved: true,
+    error: null,
+    ...parts,
+  };
+}
