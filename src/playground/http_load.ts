@@ -63,11 +63,16 @@ class Visitor {
       const finish = (record: () => void) => {
         if (over) return;
         over = true;
+        clearTimeout(timer);
         record();
         resolve();
       };
       const fail = (reason: string) => finish(() => this.lose(reason));
-      message.setTimeout(options.timeoutMs, () => message.destroy(Object.assign(new Error(), { code: 'timeout' })));
+      // Not message.setTimeout(): its time starts only when the connection is there.
+      const timer = setTimeout(
+        () => message.destroy(Object.assign(new Error(), { code: 'timeout' })),
+        options.timeoutMs,
+      );
       message.on('error', (error: NodeJS.ErrnoException) => fail(error.code ?? error.message));
       message.on('socket', (socket) => this.use(socket));
       message.on('response', (response) => {

@@ -66,25 +66,20 @@ export function buildTopology(playground: Playground, options: TopologyOptions =
     `link add name br0 mtu ${INNER_MTU} type bridge stp_state 0 mcast_snooping 0`,
     'link set br0 up',
   );
-  const join = (role: string, number: number, mtu: number) =>
-    addHost(playground, fabric, role, number, { queues, mtu });
-
-  const lb = join('lb', HOST_NUMBERS.lb, INNER_MTU);
-  const client = join('client', HOST_NUMBERS.client, 1500);
-  const attacker = join('attacker', HOST_NUMBERS.attacker, 1500);
+  const lb = addHost(playground, fabric, 'lb', HOST_NUMBERS.lb, { queues, mtu: INNER_MTU });
+  const client = addHost(playground, fabric, 'client', HOST_NUMBERS.client, { queues: 1, mtu: 1500 });
+  const attacker = addHost(playground, fabric, 'attacker', HOST_NUMBERS.attacker, { queues: 1, mtu: 1500 });
   for (const sender of [client, attacker]) {
     sender.namespace.ip(`route add ${VIP4}/32 via ${lb.address4}`, `route add ${VIP6}/128 via ${lb.address6}`);
   }
   const backends: Host[] = [];
-  for (let i = 1; i <= (options.backends ?? 3); i++) backends.push(addBackend(join, i));
+  for (let i = 1; i <= (options.backends ?? 3); i++) backends.push(addBackend(playground, fabric, i));
   return { playground, switch: fabric, client, attacker, lb, backends };
 }
 
 /** Another backend host, for a playground that is up. */
 export function growTopology(topology: Topology): Host {
-  const join = (role: string, number: number, mtu: number) =>
-    addHost(topology.playground, topology.switch, role, number, { queues: LB_QUEUES, mtu });
-  const host = addBackend(join, topology.backends.length + 1);
+  const host = addBackend(topology.playground, topology.switch, topology.backends.length + 1);
   topology.backends.push(host);
   return host;
 }
@@ -108,7 +103,8 @@ function addHost(
     // Routers spread flows by the five-tuple. Linux by a number that TCP draws anew after a timeout: keep the first.
     'net/core/txrehash': 0,
   });
-  // The port has as many queues as the host: the sender's side of a veth pair picks the receiver's queue.
+  // The port has as many queues as the host: the sender's side of a veth pair picks the receiver's queue, by flow. A host
+  // that sends to lb has one queue: the kernel would carry its choice of queue on to lb, and both would be the same.
   playground.veth(
     { namespace, name: HOST_INTERFACE, queues: wire.queues, mtu: wire.mtu },
     { namespace: fabric, name: role, queues: wire.queues, mtu: INNER_MTU },
@@ -124,8 +120,8 @@ function addHost(
 }
 
 /** A backend owns the VIPs without ever saying so on the wire: they are on lo, and ARP answers only for the interface's own. */
-function addBackend(join: (role: string, number: number, mtu: number) => Host, index: number): Host {
-  const host = join(`b${index}`, 10 + index, INNER_MTU);
+function addBackend(playground: Playground, fabric: Namespace, index: number): Host {
+  const host = addHost(playground, fabric, `b${index}`, 10 + index, { queues: 1, mtu: INNER_MTU });
   host.namespace.sysctl({
     'net/ipv4/conf/all/arp_ignore': 1,
     'net/ipv4/conf/all/arp_announce': 2,
