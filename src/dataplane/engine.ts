@@ -1,6 +1,6 @@
 import { webcrypto } from 'node:crypto';
 import { native, type Tap, type Umem } from '../native.js';
-import { BackendCounter, Counter, CounterBlock, MAX_BACKENDS, PortCounter, type Tables } from '../shared/layout.js';
+import { Counter, CounterBlock, PortCounter, type Tables } from '../shared/layout.js';
 import type {
   OpenedPort,
   PortSpec,
@@ -34,7 +34,7 @@ export class Engine {
   private readonly balancer: Balancer;
   private readonly path: Path;
   private readonly taps = new Map<number, Tap>();
-  /** Port totals from before this worker (a restart) or before a port was re-opened. */
+  /** Totals of a port from before it was re-opened. */
   private readonly portBase = new Map<number, Float64Array>();
   private nowMs = 0;
   private lastHousekeepingMs = 0;
@@ -48,7 +48,6 @@ export class Engine {
     const { frames, flowSlots, tables } = options;
     const addon = native();
     this.counters = new Float64Array(options.counters);
-    this.forgetGauges();
     this.umem = new addon.Umem({ frameCount: frames.count, chunkSize: frames.size, hugepages: frames.hugepages });
     const words = new Int32Array(addon.allocate((flowSlots * FlowField.STRIDE) << 2, frames.hugepages));
     const flows = new FlowTable(words, tables.settings.timeouts);
@@ -67,16 +66,6 @@ export class Engine {
       (error, packet) => this.reportAbort(error, packet.view, packet.data, packet.dataEnd),
     );
     this.counters[Counter.generation] = tables.generation;
-  }
-
-  /** A restarted worker begins with an empty flow table; its totals go on. */
-  private forgetGauges(): void {
-    this.counters[Counter.flows] = 0;
-    for (let backend = 0; backend < MAX_BACKENDS; backend++) {
-      const at = CounterBlock.backends + backend * BackendCounter.SIZE + BackendCounter.flows;
-      // Reading first keeps untouched pages untouched.
-      if (this.counters[at] !== 0) this.counters[at] = 0;
-    }
   }
 
   private chain(tables: Tables, snapshot: Snapshot) {

@@ -25,7 +25,7 @@ export interface WorkerOptions {
   flowSlots: number;
   ports: PortSpec[];
   tables: Tables;
-  /** Float64Array block, see CounterBlock. Kept over a restart of the worker. */
+  /** Float64Array block, see CounterBlock; a new one for each life of the worker. */
   counters: SharedArrayBuffer;
   /** Int32Array block, see ControlWord. */
   control: SharedArrayBuffer;

@@ -38,7 +38,7 @@ export const enum FlowState {
 }
 
 /** Slots that a key may lie away from its home. */
-const WINDOW = 16;
+const WINDOW = 32;
 
 /** Slots looked at for expired flows in each call of `sweep` under load, and when idle. */
 const SWEEP_BUSY = 256;
@@ -47,7 +47,7 @@ const SWEEP_IDLE = 16384;
 /**
  * A worker's connection table: five-tuple → backend. Fixed size, open addressing, entries never move, no rehash.
  *
- * A key lies within 16 slots of its home. When all 16 are taken by live flows, a new flow takes the place of the one that
+ * A key lies within 32 slots of its home. When all 32 are taken by live flows, a new flow takes the place of the one that
  * has been silent longest: a flood can push out idle flows of its own neighbourhood, never grow the table or lengthen a
  * look-up. Forgotten flows leave "free" slots that look-ups walk over; the sweeper, going from high to low, turns them
  * to "never used" where nothing lies behind them.

@@ -14,6 +14,7 @@ import { TcpFlag } from '../packet/wire.js';
 import type { Snapshot } from '../snapshot.js';
 import { DropReason, Verdict } from '../verdict.js';
 import { FlowHash } from './hash.js';
+import { NO_PORT } from './service_table.js';
 import { FlowField, FlowState, type FlowTable } from './flow_table.js';
 
 /**
@@ -133,7 +134,7 @@ export class Balancer {
 
   private serviceOf(packet: Packet): number {
     const table = this.snapshot.serviceTable;
-    const port = packet.ports & 0xffff;
+    const port = (packet.flags & PacketFlag.hasPorts) !== 0 ? packet.ports & 0xffff : NO_PORT;
     return packet.family === 4
       ? table.find4(packet.dst0, packet.protocol, port)
       : table.find6(packet.dst0, packet.dst1, packet.dst2, packet.dst3, packet.protocol, port);

@@ -1,0 +1,57 @@
+import { once } from 'node:events';
+import { Command } from 'commander';
+import { ControlServer } from '../../control/api/server.js';
+import { loadConfig } from '../../control/config/index.js';
+import { createLog } from '../../control/log.js';
+import { Manager } from '../../control/manager/manager.js';
+import { MetricsServer } from '../../control/metrics/server.js';
+import type { Env } from '../env.js';
+
+/** `sluice run`: the daemon, in the foreground. */
+export function runCommand(env: Env): Command {
+  return new Command('run')
+    .description('Serve a configuration until SIGTERM or SIGINT; SIGHUP reloads it')
+    .requiredOption('-c, --config <file>', 'configuration, YAML')
+    .addHelpText(
+      'after',
+      `
+Needs CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and, for more UMEM than RLIMIT_MEMLOCK, CAP_IPC_LOCK. When the process ends in any way, the
+kernel takes the XDP program off and traffic goes to the host's stack.
+
+Examples:
+  sluice run --config /etc/sluice/sluice.yaml
+  kill -HUP $(pidof -s sluice)     # or: sluice reload`,
+    )
+    .action(async ({ config }: { config: string }) => serve(config, env));
+}
+
+async function serve(path: string, env: Env): Promise<void> {
+  const config = loadConfig(path);
+  const log = createLog(config.log);
+  for (const warning of config.warnings) log.warn(warning.message, { path: warning.path, line: warning.line });
+  const manager = await Manager.start(config, log);
+  const closers: (() => Promise<void>)[] = [() => manager.stop()];
+  try {
+    const control = await ControlServer.listen(config.control.socket, manager, log);
+    closers.unshift(() => control.close());
+    if (config.metrics.listen) {
+      const metrics = await MetricsServer.listen(config.metrics.listen, () => manager.runtime(), log);
+      closers.unshift(() => metrics.close());
+    }
+    const reload = () => void manager.reload();
+    process.on('SIGHUP', reload);
+    log.info('serving', {
+      config: config.path,
+      pid: process.pid,
+      control: config.control.socket,
+      metrics: config.metrics.listen,
+    });
+    if (!env.signal.aborted) await once(env.signal, 'abort');
+    log.info('stopping', { signal: String(env.signal.reason) });
+    process.off('SIGHUP', reload);
+  } finally {
+    for (const close of closers) await close();
+    log.info('stopped');
+    log.close();
+  }
+}

@@ -1,0 +1,247 @@
+import { SluiceError } from '../../errors.js';
+import type { Config, Prefix } from '../../shared/config.js';
+import type { Tables } from '../../shared/layout.js';
+import type { PortSpec, WorkerEvent, WorkerFault } from '../../shared/worker_protocol.js';
+import type { Log } from '../log.js';
+import type { CounterBook } from '../metrics/book.js';
+import { Adoption } from './adoption.js';
+import { ManagedInterface } from './managed_interface.js';
+import { errorText } from './text.js';
+import { WorkerHandle } from './worker_handle.js';
+
+/** How often interfaces that are gone, and ports that are not open, are looked at again. */
+const RECONCILE_MS = 250;
+
+/** How long workers may take to adopt tables. Importing a filter module is part of it. */
+const ADOPT_MS = 10_000;
+
+/** How long the first start of all workers may take. */
+const START_MS = 15_000;
+
+/**
+ * The interfaces and the workers, and what ties them together: each open port's socket in its interface's XSKMAP. Keeps that
+ * state right over crashes of workers and loss and return of interfaces.
+ */
+export class Fleet {
+  readonly interfaces: ManagedInterface[];
+  readonly workers: WorkerHandle[] = [];
+  private adoption: Adoption | null = null;
+  private starting: ((queue: number, event: WorkerEvent) => void) | null = null;
+  private timer: NodeJS.Timeout | null = null;
+  private reconciling = false;
+  private stopped = false;
+  /** Ports that a worker was asked to open and has not answered for, as "queue/index". */
+  private readonly opening = new Set<string>();
+
+  constructor(
+    private readonly config: Config,
+    private readonly counters: CounterBook,
+    private readonly log: Log,
+    private readonly tables: () => Tables,
+    vips: readonly Prefix[],
+  ) {
+    this.interfaces = config.interfaces.map((entry, index) => new ManagedInterface({ ...entry }, index, vips));
+  }
+
+  /** Attaches every program. On failure nothing stays attached. */
+  async attach(): Promise<void> {
+    try {
+      for (const entry of this.interfaces) {
+        await entry.attach();
+        this.log.info('program attached', { interface: entry.name, mode: entry.mode, queues: entry.queues });
+      }
+    } catch (error) {
+      for (const entry of this.interfaces) entry.detach();
+      throw error;
+    }
+  }
+
+  /** Starts one worker a queue and waits until all their sockets serve. On failure everything is stopped again. */
+  async start(): Promise<void> {
+    const queues = [...new Set(this.interfaces.flatMap((entry) => entry.queues))].sort((a, b) => a - b);
+    for (const queue of queues) this.workers.push(this.makeWorker(queue));
+    const ready = this.allReady(new Set(queues));
+    for (const worker of this.workers) worker.start();
+    try {
+      await ready;
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
+    this.timer = setInterval(() => void this.reconcile(), RECONCILE_MS);
+  }
+
+  private makeWorker(queue: number): WorkerHandle {
+    const { count, size, hugepages, burst } = this.config.frames;
+    return new WorkerHandle({
+      queue,
+      frames: { count, size, hugepages, burst },
+      flowSlots: this.config.flows.slots,
+      counters: this.counters.worker(queue),
+      log: this.log,
+      ports: () => this.portsOf(queue),
+      tables: this.tables,
+      onEvent: (event) => this.hear(queue, event),
+      onExit: () => this.workerGone(queue),
+    });
+  }
+
+  private portsOf(queue: number): PortSpec[] {
+    return this.interfaces
+      .filter((entry) => entry.attached && entry.queues.includes(queue))
+      .map((entry) => entry.portSpec(queue, this.config.frames.ring));
+  }
+
+  /** Resolves when each worker has opened all its ports; rejects with the first fault. */
+  private allReady(waiting: Set<number>): Promise<void> {
+    return new Promise<void>((resolve, reject) => {
+      const timer = setTimeout(() => {
+        const problem = this.workers.find((worker) => waiting.has(worker.queue))?.problem;
+        reject(new SluiceError('SLUICE_DEVICE', `workers ${[...waiting].join(', ')} did not start: ${problem}`));
+      }, START_MS);
+      this.starting = (queue, event) => {
+        if (event.kind !== 'ready') return;
+        if (event.faults.length > 0) {
+          clearTimeout(timer);
+          reject(faultError(event.faults[0].fault));
+        } else {
+          waiting.delete(queue);
+          if (waiting.size > 0) return;
+          clearTimeout(timer);
+          resolve();
+        }
+      };
+    }).finally(() => (this.starting = null));
+  }
+
+  private hear(queue: number, event: WorkerEvent): void {
+    switch (event.kind) {
+      case 'ready':
+        for (const port of event.ports) this.bind(port.index, queue, port.fd, port.zeroCopy);
+        for (const { port, fault } of event.faults) this.logFault(port, fault);
+        break;
+      case 'opened':
+        this.opening.delete(`${queue}/${event.port.index}`);
+        this.bind(event.port.index, queue, event.port.fd, event.port.zeroCopy);
+        this.log.info('port opened', { interface: event.port.interface, queue });
+        break;
+      case 'open-failed':
+        this.opening.delete(`${queue}/${event.port.index}`);
+        this.logFault(event.port, event.fault);
+        break;
+      case 'lost':
+        this.log.warn('interface is gone', { interface: event.interface, queue });
+        this.interfaces[event.index].unbindSocket(queue);
+        break;
+      case 'aborted':
+        this.log.error('filter threw, packet dropped', { queue, ...event });
+        break;
+      case 'stopped':
+        if (!event.conserved) this.log.error('frames are missing', { queue, ...event.frames });
+        break;
+    }
+    this.starting?.(queue, event);
+    this.adoption?.hear(queue, event);
+  }
+
+  private bind(index: number, queue: number, fd: number, zeroCopy: boolean): void {
+    try {
+      this.interfaces[index].bindSocket(queue, fd, zeroCopy);
+    } catch (error) {
+      this.log.error('socket cannot be put into the XSKMAP', { queue, err: error });
+    }
+  }
+
+  private logFault(port: PortSpec, fault: WorkerFault): void {
+    const message = fault.remedy ? `${fault.message}. ${fault.remedy}` : fault.message;
+    this.log
+      .limited('port-open', 1)
+      .warn('port does not open', { interface: port.interface, queue: port.queue, message });
+  }
+
+  /** Its sockets are closed, so the kernel has emptied their XSKMAP entries. */
+  private workerGone(queue: number): void {
+    for (const entry of this.interfaces) entry.unbindSocket(queue);
+    for (const key of this.opening) if (key.startsWith(`${queue}/`)) this.opening.delete(key);
+    this.adoption?.forget(queue);
+  }
+
+  /** Publishes tables to all workers and waits for their word. Refusals come back; [] is success. */
+  async publish(tables: Tables): Promise<{ queue: number; fault: WorkerFault }[]> {
+    const serving = this.workers.filter((worker) => worker.post({ kind: 'tables', tables }));
+    this.adoption = new Adoption(
+      tables.generation,
+      serving.map((worker) => worker.queue),
+      ADOPT_MS,
+    );
+    const refusals = await this.adoption.done;
+    this.adoption = null;
+    return refusals;
+  }
+
+  addVips(vips: readonly Prefix[]): void {
+    for (const entry of this.interfaces) entry.addVips(vips);
+  }
+
+  setVips(vips: readonly Prefix[]): void {
+    for (const entry of this.interfaces) entry.setVips(vips);
+  }
+
+  /** Brings interfaces that came back and ports that are closed into service again. */
+  private async reconcile(): Promise<void> {
+    if (this.reconciling || this.stopped) return;
+    this.reconciling = true;
+    try {
+      for (const entry of this.interfaces) await this.reconcileInterface(entry);
+    } finally {
+      this.reconciling = false;
+    }
+  }
+
+  private async reconcileInterface(entry: ManagedInterface): Promise<void> {
+    const info = ManagedInterface.look(entry.name);
+    if (entry.attached && info?.ifindex !== entry.ifindex) {
+      entry.detach();
+      for (const worker of this.workers) worker.post({ kind: 'close', index: entry.index });
+      this.log.warn('interface is lost; waiting for it to come back', { interface: entry.name });
+    }
+    if (!info || this.stopped) return;
+    if (!entry.attached) {
+      try {
+        await entry.attach();
+      } catch (error) {
+        this.log.limited(`attach ${entry.index}`, 0.2).warn('interface is back but not usable', {
+          interface: entry.name,
+          message: errorText(error),
+        });
+        return;
+      }
+      this.log.info('interface is back', { interface: entry.name, mode: entry.mode });
+    }
+    const unbound = new Set(entry.unboundQueues);
+    for (const worker of this.workers) {
+      const key = `${worker.queue}/${entry.index}`;
+      if (!worker.running || !unbound.has(worker.queue) || !entry.queues.includes(worker.queue)) continue;
+      if (this.opening.has(key)) continue;
+      if (worker.post({ kind: 'open', port: entry.portSpec(worker.queue, this.config.frames.ring) })) {
+        this.opening.add(key);
+      }
+    }
+  }
+
+  /** Detaches, lets the workers empty their rings, closes. Idempotent. */
+  async stop(): Promise<void> {
+    this.stopped = true;
+    if (this.timer) clearInterval(this.timer);
+    for (const entry of this.interfaces) entry.detach();
+    await Promise.all(this.workers.map((worker) => worker.stop()));
+  }
+}
+
+function faultError(fault: WorkerFault): Error {
+  if (fault.code.startsWith('SLUICE_')) {
+    return new SluiceError(fault.code as SluiceError['code'], fault.message, fault.remedy);
+  }
+  const permission = fault.code === 'EPERM' || fault.code === 'EACCES';
+  return new SluiceError(permission ? 'SLUICE_PERMISSION' : 'SLUICE_DEVICE', fault.message, fault.remedy);
+}

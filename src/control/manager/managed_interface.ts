@@ -1,0 +1,239 @@
+import { SluiceError, isKernelError } from '../../errors.js';
+import { native, type BpfLink, type LinkInfo, type XdpQuery } from '../../native.js';
+import type { InterfaceConfig, Prefix } from '../../shared/config.js';
+import type { PortSpec } from '../../shared/worker_protocol.js';
+import type { XdpCounts } from '../api/view.js';
+import { HostPath } from './host_path.js';
+import { REDIRECT_PROGRAM, RedirectProgram } from './redirect_program.js';
+
+type AttachMode = 'native' | 'generic';
+
+/**
+ * One interface that sluice serves: the redirect program on it, the XSKMAP entries of its workers' sockets, and the TAP of
+ * its host path. The attachment is a bpf_link: when this process dies, the kernel takes the program off.
+ */
+export class ManagedInterface {
+  private program: RedirectProgram | null = null;
+  private link: BpfLink | null = null;
+  private hostPath: HostPath | null = null;
+  private info: LinkInfo | null = null;
+  /** Counts of programs that were replaced. */
+  private countsBefore: Record<string, number> = {};
+  private readonly sockets = new Map<number, { fd: number; zeroCopy: boolean }>();
+  mode: AttachMode | null = null;
+
+  constructor(
+    readonly config: InterfaceConfig,
+    /** Position in the config: the port number in every worker. */
+    readonly index: number,
+    private vips: readonly Prefix[],
+  ) {}
+
+  get name(): string {
+    return this.config.name;
+  }
+
+  /** True while a program is attached to the interface that was there at `attach`. */
+  get attached(): boolean {
+    return this.link !== null;
+  }
+
+  get ifindex(): number {
+    return this.info?.ifindex ?? 0;
+  }
+
+  get zeroCopy(): boolean | null {
+    const sockets = [...this.sockets.values()];
+    return sockets.length === 0 ? null : sockets.every((socket) => socket.zeroCopy);
+  }
+
+  /** Looks at the device now; null when it is not there. */
+  static look(name: string): LinkInfo | null {
+    try {
+      return native().linkInfo(name);
+    } catch (error) {
+      if (isKernelError(error) && error.code === 'ENODEV') return null;
+      throw error;
+    }
+  }
+
+  /** Loads and attaches the program, opens the host path. Nothing is left behind when it throws. */
+  async attach(): Promise<void> {
+    const info = ManagedInterface.look(this.name);
+    if (!info) throw missingInterface(this.name);
+    this.checkQueues(info);
+    refuseForeign(info, this.name);
+    this.info = info;
+    try {
+      this.program = new RedirectProgram(this.config);
+      this.program.addVips(this.vips);
+      this.link = this.attachLink(this.program, info.ifindex);
+      if (this.config.hostPath) this.hostPath = await HostPath.open(info);
+    } catch (error) {
+      this.detach();
+      throw error;
+    }
+  }
+
+  private checkQueues(info: LinkInfo): void {
+    if (this.config.queues === 'all') return;
+    const outside = this.config.queues.find((queue) => queue >= info.rxQueues);
+    if (outside === undefined) return;
+    throw new SluiceError(
+      'SLUICE_DEVICE',
+      `interface ${this.name} has ${info.rxQueues} RX queues, so there is no queue ${outside}`,
+      `Use queues below ${info.rxQueues}, or give the device more: ethtool -L ${this.name} combined ${outside + 1}`,
+    );
+  }
+
+  private attachLink(program: RedirectProgram, ifindex: number): BpfLink {
+    const forced = this.config.mode;
+    if (forced !== 'generic') {
+      try {
+        const link = program.object.attachXdp(REDIRECT_PROGRAM, ifindex, 'native');
+        this.mode = 'native';
+        return link;
+      } catch (error) {
+        const unsupported = isKernelError(error) && (error.code === 'EOPNOTSUPP' || error.code === 'ENOTSUP');
+        if (forced !== 'auto' || !unsupported) throw error;
+      }
+    }
+    const link = program.object.attachXdp(REDIRECT_PROGRAM, ifindex, 'generic');
+    this.mode = 'generic';
+    return link;
+  }
+
+  /** The queues to serve, once attached. */
+  get queues(): number[] {
+    if (this.config.queues !== 'all') return [...this.config.queues];
+    return Array.from({ length: this.info?.rxQueues ?? 0 }, (_, queue) => queue);
+  }
+
+  /** Queues of the device that no socket serves: their packets take the fallback action. */
+  get unboundQueues(): number[] {
+    const count = this.info?.rxQueues ?? 0;
+    return Array.from({ length: count }, (_, queue) => queue).filter((queue) => !this.sockets.has(queue));
+  }
+
+  get rxQueues(): number {
+    return this.info?.rxQueues ?? 0;
+  }
+
+  /** Whether L4 checksums have to be completed: always on veth, whose peers leave them to a device that is not there. */
+  get repairChecksums(): boolean {
+    if (this.config.checksum === 'auto') return this.info?.driver === 'veth';
+    return this.config.checksum === 'repair';
+  }
+
+  /** What a worker needs to serve one of the queues. */
+  portSpec(queue: number, ring: number): PortSpec {
+    const { mode, poll } = this.config;
+    return {
+      index: this.index,
+      interface: this.name,
+      queue,
+      mode: this.mode === 'generic' || mode === 'generic' ? 'copy' : mode,
+      poll,
+      ring,
+      tap: this.hostPath?.name ?? null,
+    };
+  }
+
+  bindSocket(queue: number, fd: number, zeroCopy: boolean): void {
+    this.program?.setSocket(queue, fd);
+    this.sockets.set(queue, { fd, zeroCopy });
+  }
+
+  /** The socket is closed, or about to be: the queue's packets take the fallback action from now on. */
+  unbindSocket(queue: number): void {
+    if (!this.sockets.delete(queue)) return;
+    this.program?.removeSocket(queue);
+  }
+
+  /** Before new tables are published: packets to new destinations start to come up. */
+  addVips(vips: readonly Prefix[]): void {
+    this.program?.addVips(vips);
+  }
+
+  /** After they are adopted: what is no longer a destination stays with the host. */
+  setVips(vips: readonly Prefix[]): void {
+    this.vips = vips;
+    this.program?.keepOnlyVips(vips);
+  }
+
+  /**
+   * Replaces the program by one with other settings, by link update: there is no moment without a program, and no packet is
+   * lost. Does nothing when the settings are the same.
+   */
+  replaceProgram(settings: Pick<InterfaceConfig, 'redirect' | 'fallback'>): boolean {
+    const before = this.program;
+    if (!before || !this.link) return false;
+    if (before.settings.redirect === settings.redirect && before.settings.fallback === settings.fallback) return false;
+    const next = new RedirectProgram({ redirect: settings.redirect, fallback: settings.fallback });
+    try {
+      next.addVips(this.vips);
+      for (const [queue, { fd }] of this.sockets) next.setSocket(queue, fd);
+      this.link.update(next.object, REDIRECT_PROGRAM);
+    } catch (error) {
+      next.close();
+      throw error;
+    }
+    this.countsBefore = add(this.countsBefore, before.counts());
+    this.program = next;
+    this.config.redirect = settings.redirect;
+    this.config.fallback = settings.fallback;
+    before.close();
+    return true;
+  }
+
+  /** Packets by XDP action and more, see enum redirect_stat; null while no program is attached. */
+  xdpCounts(): XdpCounts | null {
+    return this.program ? add(this.countsBefore, this.program.counts()) : null;
+  }
+
+  /** Takes the program off: packets go to the host's stack. Workers may still empty their rings. Idempotent. */
+  detach(): void {
+    this.link?.close();
+    this.link = null;
+    this.mode = null;
+    if (this.program) {
+      this.countsBefore = add(this.countsBefore, this.program.counts());
+      this.program.close();
+      this.program = null;
+    }
+    this.hostPath?.close();
+    this.hostPath = null;
+    this.sockets.clear();
+  }
+}
+
+function add(a: Record<string, number>, b: Record<string, number>): Record<string, number> {
+  const sum = { ...a };
+  for (const [name, count] of Object.entries(b)) sum[name] = (sum[name] ?? 0) + count;
+  return sum;
+}
+
+function missingInterface(name: string): SluiceError {
+  return new SluiceError(
+    'SLUICE_DEVICE',
+    `there is no interface ${name} in this network namespace`,
+    'See what there is: ip -br link',
+  );
+}
+
+/** A program that somebody else attached is never replaced. */
+function refuseForeign(info: LinkInfo, name: string): void {
+  const program: XdpQuery | null = native().queryXdp(info.ifindex);
+  if (!program) return;
+  const ours = REDIRECT_PROGRAM.startsWith(program.programName) && program.programName !== '';
+  const who = ours
+    ? 'another sluice runs on it'
+    : `XDP program "${program.programName}" (id ${program.programId}) is on it`;
+  throw new SluiceError(
+    'SLUICE_DEVICE',
+    `interface ${name} is taken: ${who} in ${program.mode} mode`,
+    ours
+      ? 'Stop the other instance first'
+      : `sluice does not replace a foreign program. If it is not needed: ip link set dev ${name} xdp off, or detach its link with bpftool`,
+  );
+}

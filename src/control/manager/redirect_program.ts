@@ -1,0 +1,86 @@
+import { bpfObjectPath, native, type BpfMap, type BpfObject } from '../../native.js';
+import type { InterfaceConfig, Prefix } from '../../shared/config.js';
+import { formatPrefix } from '../../shared/addr.js';
+import { encodeLpmKey, REDIRECT_STATS, sumPerCpu } from '../bpf_layout.js';
+
+/** Name of the program in the object, and prefix of its name in the kernel: how another sluice is told from a foreign program. */
+export const REDIRECT_PROGRAM = 'sluice_redirect';
+
+/** `match_all` of bpf/redirect.bpf.c. */
+const MATCH = { services: 0, all: 1 } as const;
+/** `fallback_action`: enum xdp_action. */
+const FALLBACK = { drop: 1, pass: 2 } as const;
+
+const NO_FLAGS = new Uint8Array(4);
+
+/** One loaded copy of the redirect program with its maps, for one interface. Settings are fixed at load. */
+export class RedirectProgram {
+  readonly object: BpfObject;
+  private readonly sockets: BpfMap;
+  private readonly vips: BpfMap;
+  private readonly stats: BpfMap;
+  private readonly present = new Map<string, Uint8Array>();
+
+  constructor(readonly settings: Pick<InterfaceConfig, 'redirect' | 'fallback'>) {
+    this.object = new (native().BpfObject)(bpfObjectPath('redirect'));
+    try {
+      this.object.setRodata({
+        match_all: MATCH[settings.redirect],
+        fallback_action: FALLBACK[settings.fallback],
+      });
+      this.object.load();
+      this.sockets = this.object.map('xsks_map');
+      this.vips = this.object.map('vip_map');
+      this.stats = this.object.map('stats');
+    } catch (error) {
+      this.object.close();
+      throw error;
+    }
+  }
+
+  /** Sends a queue's packets to a socket. The kernel removes the entry when the socket closes. */
+  setSocket(queue: number, fd: number): void {
+    this.sockets.update(word(queue), word(fd));
+  }
+
+  removeSocket(queue: number): void {
+    this.sockets.delete(word(queue));
+  }
+
+  /** Adds destinations. Those that are there already stay as they are. */
+  addVips(prefixes: readonly Prefix[]): void {
+    for (const prefix of prefixes) {
+      const text = formatPrefix(prefix);
+      if (this.present.has(text)) continue;
+      const key = encodeLpmKey(prefix);
+      this.vips.update(key, NO_FLAGS);
+      this.present.set(text, key);
+    }
+  }
+
+  /** Removes every destination that is not in the list. */
+  keepOnlyVips(prefixes: readonly Prefix[]): void {
+    const wanted = new Set(prefixes.map(formatPrefix));
+    for (const [text, key] of this.present) {
+      if (wanted.has(text)) continue;
+      this.vips.delete(key);
+      this.present.delete(text);
+    }
+  }
+
+  /** Packets by name of enum redirect_stat, summed over CPUs, since the program was loaded. */
+  counts(): Record<string, number> {
+    const value = this.stats.lookup(word(0));
+    const sums = value ? sumPerCpu(value, REDIRECT_STATS.length) : [];
+    return Object.fromEntries(REDIRECT_STATS.map((name, i) => [name, sums[i] ?? 0]));
+  }
+
+  close(): void {
+    this.object.close();
+  }
+}
+
+/** A map key or value that is one u32 of the machine. */
+function word(value: number): Uint8Array {
+  return new Uint8Array(new Uint32Array([value]).buffer);
+}

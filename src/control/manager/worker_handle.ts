@@ -1,0 +1,182 @@
+import { once } from 'node:events';
+import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads';
+import { ControlWord, type Tables } from '../../shared/layout.js';
+import type { PortSpec, WorkerCommand, WorkerEvent, WorkerOptions } from '../../shared/worker_protocol.js';
+import { allocateWorkerBlocks, type WorkerCounters } from '../counters.js';
+import type { Log } from '../log.js';
+import { errorText } from './text.js';
+
+/** A worker that has not turned its loop for this long is taken for hung and is replaced. */
+const HUNG_MS = 3000;
+const HEARTBEAT_CHECK_MS = 500;
+
+/** Pause before a crashed worker is started again: doubles up to the second value, back to the first after a quiet time. */
+const FIRST_BACKOFF_MS = 50;
+const LAST_BACKOFF_MS = 5000;
+const QUIET_MS = 10_000;
+
+/** How long an orderly stop may take before the thread is terminated. */
+const STOP_MS = 4000;
+
+const workerFile = new URL('../../dataplane/worker.js', import.meta.url);
+
+export interface WorkerHandleOptions {
+  queue: number;
+  frames: WorkerOptions['frames'];
+  flowSlots: number;
+  counters: WorkerCounters;
+  log: Log;
+  /** Ports that a (re)started worker is to open. */
+  ports: () => PortSpec[];
+  tables: () => Tables;
+  onEvent: (event: WorkerEvent) => void;
+  /** The thread is gone; its sockets are closed. A new one follows by itself unless it was asked to stop. */
+  onExit: () => void;
+}
+
+/** One worker thread, kept alive: started, watched, started again after a crash, stopped in order. */
+export class WorkerHandle {
+  restarts = 0;
+  /** Why it is not up; '' when it is. */
+  problem = 'starting';
+  private worker: Worker | null = null;
+  private commands: MessagePort | null = null;
+  private control: Int32Array = new Int32Array(allocateWorkerBlocks().control);
+  private stopping = false;
+  private ready = false;
+  private backoffMs = FIRST_BACKOFF_MS;
+  private startedAt = 0;
+  private heartbeat = { value: 0, at: 0 };
+  private watch: NodeJS.Timeout | null = null;
+  private restart: NodeJS.Timeout | null = null;
+  private lastFrames: { conserved: boolean } | null = null;
+
+  constructor(private readonly options: WorkerHandleOptions) {}
+
+  get queue(): number {
+    return this.options.queue;
+  }
+
+  get up(): boolean {
+    return this.problem === '';
+  }
+
+  /** Up or not, there is a thread that has opened what it could and takes commands. */
+  get running(): boolean {
+    return this.ready && this.worker !== null;
+  }
+
+  /** The last stop's conservation check, null when it never stopped in order. */
+  get conserved(): boolean | null {
+    return this.lastFrames?.conserved ?? null;
+  }
+
+  start(): void {
+    const { queue, frames, flowSlots, counters } = this.options;
+    const { port1, port2 } = new MessageChannel();
+    this.control = new Int32Array(new SharedArrayBuffer(ControlWord.SIZE * 4));
+    const workerData: WorkerOptions = {
+      worker: queue,
+      frames,
+      flowSlots,
+      ports: this.options.ports(),
+      tables: this.options.tables(),
+      counters: counters.block,
+      control: this.control.buffer as SharedArrayBuffer,
+      commands: port2,
+    };
+    this.commands = port1;
+    this.startedAt = performance.now();
+    this.heartbeat = { value: 0, at: this.startedAt };
+    const worker = new Worker(workerFile, { workerData, transferList: [port2], name: `sluice-${queue}` });
+    this.worker = worker;
+    worker.on('message', (event: WorkerEvent) => this.handle(event));
+    worker.on('error', (error) => {
+      this.problem = errorText(error);
+      this.options.log.error('worker failed', { queue, err: error });
+    });
+    worker.on('exit', (code) => this.exited(worker, code));
+    this.watch ??= setInterval(() => this.checkHeartbeat(), HEARTBEAT_CHECK_MS).unref();
+  }
+
+  private handle(event: WorkerEvent): void {
+    if (event.kind === 'ready') {
+      this.ready = true;
+      this.problem = event.faults[0]?.fault.message ?? '';
+    }
+    if (event.kind === 'opened') this.problem = '';
+    if (event.kind === 'open-failed') this.problem = event.fault.message;
+    if (event.kind === 'lost') this.problem = `interface ${event.interface} is gone`;
+    if (event.kind === 'stopped') this.lastFrames = { conserved: event.conserved };
+    this.options.onEvent(event);
+  }
+
+  private exited(worker: Worker, code: number): void {
+    if (this.worker !== worker) return;
+    this.worker = null;
+    this.ready = false;
+    this.commands?.close();
+    this.commands = null;
+    this.options.onExit();
+    if (this.stopping) {
+      this.problem = 'stopped';
+      return;
+    }
+    if (this.problem === '') this.problem = `its thread ended with code ${code}`;
+    if (performance.now() - this.startedAt > QUIET_MS) this.backoffMs = FIRST_BACKOFF_MS;
+    this.options.log.warn('worker is started again', {
+      queue: this.queue,
+      inMs: this.backoffMs,
+      problem: this.problem,
+    });
+    this.restart = setTimeout(() => {
+      this.restarts++;
+      this.options.counters.renew();
+      this.start();
+    }, this.backoffMs);
+    this.backoffMs = Math.min(this.backoffMs * 2, LAST_BACKOFF_MS);
+  }
+
+  private checkHeartbeat(): void {
+    if (!this.worker || this.stopping) return;
+    const now = performance.now();
+    const value = Atomics.load(this.control, ControlWord.heartbeat);
+    if (value !== this.heartbeat.value) {
+      this.heartbeat = { value, at: now };
+    } else if (now - this.heartbeat.at > HUNG_MS && value !== 0) {
+      this.problem = `its loop has not turned for ${HUNG_MS / 1000} s`;
+      this.options.log.error('worker hangs and is replaced', { queue: this.queue });
+      this.heartbeat.at = now;
+      void this.worker.terminate();
+    }
+  }
+
+  /** Posts a command; the worker takes it between two bursts. False when there is no worker to take it. */
+  post(command: WorkerCommand): boolean {
+    if (!this.commands) return false;
+    this.commands.postMessage(command);
+    Atomics.add(this.control, ControlWord.posted, 1);
+    Atomics.notify(this.control, ControlWord.posted);
+    return true;
+  }
+
+  /** Lets the worker empty its rings and close; terminates it when that takes too long. */
+  async stop(): Promise<void> {
+    this.stopping = true;
+    if (this.watch) clearInterval(this.watch);
+    if (this.restart) clearTimeout(this.restart);
+    const worker = this.worker;
+    if (!worker) return;
+    Atomics.store(this.control, ControlWord.stop, 1);
+    Atomics.notify(this.control, ControlWord.posted);
+    const exit = once(worker, 'exit');
+    const timer = setTimeout(() => void worker.terminate(), STOP_MS);
+    await exit;
+    clearTimeout(timer);
+  }
+
+  /** Kills the thread without asking it, as a crash would. For tests. */
+  async kill(): Promise<void> {
+    await this.worker?.terminate();
+  }
+}
