@@ -1,0 +1,188 @@
+/**
+ * The surface: every key that a configuration may have, with its type and default. Keys are snake_case.
+ *
+ * `recover.ts` walks this schema, `schema_doc.ts` lists it for the documentation, and docs/configuration.md is held to it by
+ * a test. What one value alone cannot tell (duplicates, sizes that must fit together) is in the check_*.ts files.
+ */
+import { z } from 'zod';
+import { SANITY_CHECKS } from '../../shared/config.js';
+import { DEFAULT_HASH_KEY_TEXT } from './hash_key.js';
+import * as s from './scalars.js';
+
+/** Takes a short form and makes the long one of it; anything else stays as it is. */
+function short<T extends z.ZodType>(expand: (raw: unknown) => unknown, schema: T) {
+  return z.preprocess(expand, schema);
+}
+
+/** "a,b" or one thing alone, for a list. */
+function listOf<T extends z.ZodType>(entry: T) {
+  const expand = (raw: unknown): unknown => {
+    if (typeof raw === 'string') return raw.split(',').map((part) => part.trim());
+    return Array.isArray(raw) || (typeof raw === 'object' && raw !== null) ? raw : [raw];
+  };
+  return short(expand, z.array(entry));
+}
+
+/** What a missing key is answered with: an example of what to add. */
+function required<T extends z.ZodType>(schema: T, example: string): T {
+  return schema.meta({ example }) as T;
+}
+
+const interfaceSchema = short(
+  (raw) => (typeof raw === 'string' ? { name: raw } : raw),
+  z.strictObject({
+    name: required(s.interfaceName, 'eth0'),
+    queues: s.queues.default('all'),
+    mode: z.enum(['auto', 'zero-copy', 'copy', 'generic']).default('auto'),
+    poll: z.enum(['interrupt', 'busy']).default('interrupt'),
+    checksum: z.enum(['auto', 'trust', 'repair']).default('auto'),
+    fallback: z.enum(['pass', 'drop']).default('pass'),
+    redirect: z.enum(['services', 'all']).default('services'),
+    host_path: z.boolean().default(true),
+  }),
+);
+
+const framesSchema = z.strictObject({
+  count: s.integer(64, 1_048_575).default(8192),
+  size: s.frameSize.default(2048),
+  hugepages: z.boolean().default(false),
+  // The kernel takes any power of two; 32,768 slots are 40 ms of the smallest frames at 800 kpps, more is only latency.
+  ring: s.powerOfTwo(64, 32768).default(2048),
+  burst: s.integer(1, 1024).default(64),
+});
+
+const flowsSchema = z.strictObject({
+  // A slot takes 64 bytes: 2^24 of them are 1 GiB a worker.
+  slots: s.powerOfTwo(1024, 16_777_216).default(1_048_576),
+  max_new_per_second: s.integer(0, 0x7fffffff).default(0),
+  timeouts: z
+    .strictObject({
+      tcp_syn: s.duration.default(10),
+      tcp_established: s.duration.default(900),
+      tcp_closing: s.duration.default(10),
+      udp: s.duration.default(30),
+      other: s.duration.default(30),
+    })
+    .prefault({}),
+});
+
+const backendSchema = short(
+  (raw) => (typeof raw === 'string' ? { address: raw } : raw),
+  z.strictObject({
+    address: required(s.hostAddress, '10.0.0.11'),
+    weight: s.integer(0, 65535).default(1),
+    state: z.enum(['active', 'draining', 'inactive']).default('active'),
+  }),
+);
+
+const serviceSchema = z.strictObject({
+  name: required(s.name, 'web'),
+  vip: required(s.prefix, '198.51.100.10'),
+  port: listOf(s.portEntry).optional(),
+  protocol: listOf(s.protocolOrAny).prefault('tcp'),
+  ring_size: s.prime(251, 655_373).default(65_537),
+  flow_table: z.boolean().default(true),
+  backends: z.array(backendSchema).prefault([]),
+});
+
+/** "sanity" stands for {sanity: {}}, as does a sanity: with nothing behind it; "./my-filter.ts" for {module: ./my-filter.ts}. */
+function expandFilter(raw: unknown): unknown {
+  if (typeof raw === 'string') return /[./]/.test(raw) ? { module: raw } : { [raw]: {} };
+  if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) return raw;
+  const expanded = Object.assign(Object.create(null) as Record<string, unknown>, raw);
+  for (const key of ['sanity', 'rules']) if (key in expanded) expanded[key] ??= {};
+  return expanded;
+}
+
+const filterSchema = short(
+  expandFilter,
+  z.strictObject({
+    sanity: z
+      .strictObject({
+        checks: z.array(z.enum(SANITY_CHECKS)).default([...SANITY_CHECKS]),
+        protocols: listOf(s.protocol).optional(),
+      })
+      .optional(),
+    rules: z.strictObject({}).optional(),
+    module: s.filePath.optional(),
+    name: s.name.optional(),
+    options: z.unknown().optional(),
+  }),
+);
+
+const ruleSchema = z.strictObject({
+  name: required(s.name, 'drop-flood'),
+  match: required(
+    z.strictObject({
+      family: s.family.optional(),
+      protocol: s.protocolOrAny.optional(),
+      src: s.prefix.optional(),
+      dst: s.prefix.optional(),
+      sport: s.range(65535, 'a port').optional(),
+      dport: s.range(65535, 'a port').optional(),
+      tcp_flags: s.tcpFlags.optional(),
+      length: s.range(65535, 'a packet length in bytes').optional(),
+      ttl: s.range(255, 'a TTL').optional(),
+      fragment: z.boolean().optional(),
+    }),
+    '{protocol: udp, dport: 9999}',
+  ),
+  action: required(z.enum(['drop', 'pass', 'count']), 'drop'),
+});
+
+export const configSchema = z.strictObject({
+  interfaces: required(z.array(interfaceSchema), '[eth0]'),
+  frames: framesSchema.prefault({}),
+  flows: flowsSchema.prefault({}),
+  encapsulation: z.strictObject({ source: listOf(s.hostAddress).optional() }).prefault({}),
+  hash_key: s.hashKey.prefault(DEFAULT_HASH_KEY_TEXT),
+  services: z.array(serviceSchema).prefault([]),
+  filters: z.array(filterSchema).prefault(['sanity', 'rules']),
+  rules: z.array(ruleSchema).prefault([]),
+  metrics: short(
+    (raw) => (raw === 'off' || raw === false ? { listen: 'off' } : raw),
+    z.strictObject({ listen: s.endpointOrOff.prefault('127.0.0.1:9477') }),
+  ).prefault({}),
+  control: z.strictObject({ socket: s.filePath.default('/run/sluice/control.sock') }).prefault({}),
+  log: z
+    .strictObject({
+      level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
+      format: z.enum(['auto', 'json', 'text']).default('auto'),
+    })
+    .prefault({}),
+});
+
+/** A configuration as the schema puts it out: values read, defaults filled in, snake_case, not yet checked as a whole. */
+export type RawConfig = z.output<typeof configSchema>;
+export type RawService = z.output<typeof serviceSchema>;
+export type RawBackend = z.output<typeof backendSchema>;
+export type RawFilter = z.output<typeof filterSchema>;
+export type RawRule = z.output<typeof ruleSchema>;
+
+/**
+ * What is left of a configuration when some of it was refused: what could not be read is undefined, and list positions are
+ * those of the file. The checks work on this, so that one mistake does not hide another.
+ */
+export interface Recovered extends Partial<
+  Omit<RawConfig, 'interfaces' | 'frames' | 'services' | 'filters' | 'rules'>
+> {
+  interfaces?: (Partial<RawConfig['interfaces'][number]> | undefined)[];
+  frames?: Partial<RawConfig['frames']>;
+  services?: (RecoveredService | undefined)[];
+  filters?: (RecoveredFilter | undefined)[];
+  rules?: (RecoveredRule | undefined)[];
+}
+
+export interface RecoveredService extends Partial<Omit<RawService, 'port' | 'protocol' | 'backends'>> {
+  port?: (RawService['port'] & object)[number][];
+  protocol?: (RawService['protocol'][number] | undefined)[];
+  backends?: (Partial<RawBackend> | undefined)[];
+}
+
+export interface RecoveredFilter extends Partial<Omit<RawFilter, 'sanity'>> {
+  sanity?: Partial<NonNullable<RawFilter['sanity']>>;
+}
+
+export interface RecoveredRule extends Partial<Omit<RawRule, 'match'>> {
+  match?: Partial<RawRule['match']>;
+}
