@@ -143,6 +143,8 @@ static __always_inline int parse_outer_ipv6(struct cursor *c, struct decap_stats
 
 	if ((void *)(ip + 1) > c->end || ip->version != 6 || !is_tunnel(protocol_behind(ip, c->end)))
 		return pass_other(count);
+	if (is_v4_mapped(&ip->daddr))
+		return pass_other(count);
 
 	addr_from_ipv6(&dst, &ip->daddr);
 	addr_from_ipv6(&src.addr, &ip->saddr);
@@ -150,6 +152,8 @@ static __always_inline int parse_outer_ipv6(struct cursor *c, struct decap_stats
 	if (action != CONTINUE)
 		return action;
 
+	if (is_v4_mapped(&ip->saddr))
+		return drop(count, DECAP_STAT_DROP_SOURCE);
 	if (ip->nexthdr == EXT_FRAGMENT)
 		return drop(count, DECAP_STAT_DROP_FRAGMENT);
 	if (!is_tunnel(ip->nexthdr))

@@ -100,4 +100,13 @@ static __always_inline void addr_from_ipv6(struct ip_addr *addr, const struct in
 	__builtin_memcpy(addr, from, sizeof(*addr));
 }
 
+/*
+ * Is this IPv6 address ::ffff:a.b.c.d? It must never be on the wire (RFC 4942 §2.2); in our maps it would be taken for an
+ * IPv4 address, so that an IPv6 packet could pass for one that ingress filters for IPv4 are meant to stop.
+ */
+static __always_inline int is_v4_mapped(const struct in6_addr *addr)
+{
+	return !addr->s6_addr32[0] && !addr->s6_addr32[1] && addr->s6_addr32[2] == bpf_htonl(0xffff);
+}
+
 #endif

@@ -118,7 +118,7 @@ static __always_inline int classify(struct xdp_md *ctx, struct redirect_stats *c
 		/* The address is in the base header: extension headers are user space's. */
 		struct ipv6hdr *ip = c.pos;
 
-		if ((void *)(ip + 1) > c.end || ip->version != 6)
+		if ((void *)(ip + 1) > c.end || ip->version != 6 || is_v4_mapped(&ip->daddr))
 			return malformed(count);
 		if (is_neighbour_discovery(ip, c.end))
 			return XDP_PASS;

@@ -45,7 +45,7 @@ enum redirect_stat {
 	REDIRECT_STAT_NO_SOCKET = 6,
 	/* No IPv4 or IPv6 behind at most two VLAN tags. */
 	REDIRECT_STAT_NOT_IP = 7,
-	/* The frame ends inside a header, or the IP header lies about its version or length. */
+	/* The frame ends inside a header, the IP header lies about its version or length, or an IPv6 destination is ::ffff:a.b.c.d. */
 	REDIRECT_STAT_MALFORMED = 8,
 	REDIRECT_STAT_SIZE = 9,
 };
