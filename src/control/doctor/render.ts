@@ -30,12 +30,7 @@ export function render(report: Report, options: RenderOptions): string {
     if (finding.fix !== undefined) lines.push(`${INDENT}→ ${finding.fix}`);
   }
   const { ok, info, warn, bad } = report.counts;
-  const verdict =
-    bad > 0
-      ? 'sluice will not work here until the BAD ones are put right'
-      : warn > 0
-        ? 'sluice will run here'
-        : 'all is well';
+  const verdict = bad > 0 ? 'mend what is BAD first' : warn > 0 ? 'sluice will run here' : 'all is well';
   lines.push('', `${ok} ok, ${info} info, ${warn} warnings, ${bad} bad: ${verdict}`);
   return `${lines.join('\n')}\n`;
 }
