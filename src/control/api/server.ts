@@ -131,7 +131,8 @@ function send(socket: Socket, message: object): Promise<void> {
     socket.once('close', gone);
     socket.write(`${JSON.stringify(message)}\n`, (error) => {
       socket.off('close', gone);
-      if (error) reject(error);
+      // Node calls back without an error for a write that destroy() cut off.
+      if (error || socket.destroyed) reject(error ?? new Error('closed'));
       else resolve();
     });
   });

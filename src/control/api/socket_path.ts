@@ -30,13 +30,18 @@ export function checkSocketPath(path: string): void {
   }
 }
 
-/** Makes the socket's directory with mode 0700, or makes sure that the one that is there is ours alone to write to. */
+/**
+ * Makes the socket's directory with mode 0700, or makes sure that the one that is there is ours alone to write to. The
+ * parent must exist: Node's recursive mkdir never ends under /proc.
+ */
 export function prepareDirectory(socketPath: string): void {
   const directory = dirname(socketPath);
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    mkdirSync(directory, { mode: 0o700 });
   } catch (error) {
-    throw fileError(error, `cannot make the directory ${directory} of the control socket`);
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') {
+      throw fileError(error, `cannot make the directory ${directory} of the control socket`);
+    }
   }
   const stats = lstatSync(directory);
   const remedy = `Set control.socket to a path in a directory that only sluice writes to, as /run/sluice.`;
