@@ -99,7 +99,7 @@ export class Path {
         verdict[i] = decision;
         switch (decision) {
           case Verdict.Redirect:
-            target[i] = this.balancer.target;
+            target[i] = packet.target;
             counters[Counter.redirect]++;
             counters[Counter.txBytes] += packet.dataEnd - packet.data;
             break;

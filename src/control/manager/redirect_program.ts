@@ -1,13 +1,13 @@
 import { bpfObjectPath, native, type BpfMap, type BpfObject } from '../../native.js';
 import type { InterfaceConfig, Prefix } from '../../shared/config.js';
 import { formatPrefix } from '../../shared/addr.js';
-import { encodeLpmKey, REDIRECT_STATS, sumPerCpu } from '../bpf_layout.js';
+import { BPF_PROGRAMS, encodeLpmKey, encodeU32, MatchAll, REDIRECT_STATS, sumPerCpu } from '../bpf_layout.js';
 
 /** Name of the program in the object, and prefix of its name in the kernel: how another sluice is told from a foreign program. */
-export const REDIRECT_PROGRAM = 'sluice_redirect';
+export const REDIRECT_PROGRAM = BPF_PROGRAMS.redirect;
 
 /** `match_all` of bpf/redirect.bpf.c. */
-const MATCH = { services: 0, all: 1 } as const;
+const MATCH = { services: MatchAll.vips, all: MatchAll.traffic } as const;
 /** `fallback_action`: enum xdp_action. */
 const FALLBACK = { drop: 1, pass: 2 } as const;
 
@@ -40,11 +40,11 @@ export class RedirectProgram {
 
   /** Sends a queue's packets to a socket. The kernel removes the entry when the socket closes. */
   setSocket(queue: number, fd: number): void {
-    this.sockets.update(word(queue), word(fd));
+    this.sockets.update(encodeU32(queue), encodeU32(fd));
   }
 
   removeSocket(queue: number): void {
-    this.sockets.delete(word(queue));
+    this.sockets.delete(encodeU32(queue));
   }
 
   /** Adds destinations. Those that are there already stay as they are. */
@@ -70,7 +70,7 @@ export class RedirectProgram {
 
   /** Packets by name of enum redirect_stat, summed over CPUs, since the program was loaded. */
   counts(): Record<string, number> {
-    const value = this.stats.lookup(word(0));
+    const value = this.stats.lookup(encodeU32(0));
     const sums = value ? sumPerCpu(value, REDIRECT_STATS.length) : [];
     return Object.fromEntries(REDIRECT_STATS.map((name, i) => [name, sums[i] ?? 0]));
   }
@@ -78,9 +78,4 @@ export class RedirectProgram {
   close(): void {
     this.object.close();
   }
-}
-
-/** A map key or value that is one u32 of the machine. */
-function word(value: number): Uint8Array {
-  return new Uint8Array(new Uint32Array([value]).buffer);
 }

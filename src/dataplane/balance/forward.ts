@@ -28,9 +28,8 @@ export class Balancer {
   private readonly flowHash: FlowHash;
   private newFlowsThisSecond = 0;
   private secondStartMs = 0;
-  /** Out parameters of `balance`: why it dropped, and the port to leave by. */
+  /** Out parameter of `balance`: why it dropped. */
   reason: DropReason = DropReason.none;
-  target = 0;
 
   /** `secret`: four random int32 of this worker's own, for the flow table's hash. */
   constructor(
@@ -67,7 +66,7 @@ export class Balancer {
           );
   }
 
-  /** Tx or Redirect with the packet encapsulated, Pass when it is for no service, Drop with `reason` set. */
+  /** Tx or Redirect (`packet.target` set) with the packet encapsulated, Pass when it is for no service, Drop with `reason` set. */
   balance(packet: Packet, nowMs: number): Verdict {
     if (packet.family === 0) return Verdict.Pass;
     let backend = -1;
@@ -236,7 +235,7 @@ export class Balancer {
     counters[byService + ServiceCounter.bytes] += bytes;
     const port = backends[at + BackendField.port];
     if (port === packet.port) return Verdict.Tx;
-    this.target = port;
+    packet.target = port;
     return Verdict.Redirect;
   }
 

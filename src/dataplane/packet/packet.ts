@@ -23,6 +23,8 @@ export class Packet {
   queue = 0;
   /** Number of the port it came in on. */
   port = 0;
+  /** For Verdict.Redirect: number of the port to leave by. */
+  target = 0;
 
   // What parse() found
   /** EtherType behind any VLAN tags. */
