@@ -18,10 +18,9 @@ import { Writable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { callControl } from '../../src/control/api/client.js';
 import type { ControlTarget, ReloadResult } from '../../src/control/api/contract.js';
-import { editDistance, nearestName } from '../../src/control/api/nearest.js';
 import { resolveBackend } from '../../src/control/api/resolve.js';
 import { ControlServer } from '../../src/control/api/server.js';
-import type { ControlServerOptions } from '../../src/control/api/server.js';
+import type { ControlLimits } from '../../src/control/api/server.js';
 import { buildStatus } from '../../src/control/api/status.js';
 import { missing } from '../../src/control/api/view.js';
 import { createLog } from '../../src/control/log.js';
@@ -63,10 +62,17 @@ function fakeTarget(change: Partial<ControlTarget> = {}): ControlTarget {
   };
 }
 
-async function listen(options: Partial<ControlServerOptions> = {}): Promise<ControlServer> {
+async function listen(
+  options: ControlLimits & { target?: ControlTarget; socketPath?: string } = {},
+): Promise<ControlServer> {
   const stream = new Writable({ write: (chunk, _, done) => ((logged += String(chunk)), done()) });
   const log = createLog({ level: 'info', format: 'json', stream });
-  const server = await ControlServer.listen({ socketPath, target: fakeTarget(), log, ...options });
+  const server = await ControlServer.listen(
+    options.socketPath ?? socketPath,
+    options.target ?? fakeTarget(),
+    log,
+    options,
+  );
   servers.push(server);
   return server;
 }
@@ -423,18 +429,6 @@ describe('the place of the socket', () => {
 });
 
 describe('names', () => {
-  it.each([
-    ['web', 'wbe', 1],
-    ['kitten', 'sitting', 3],
-    ['', 'abc', 3],
-    ['same', 'same', 0],
-  ])('%s and %s are %i apart', (a, b, distance) => expect(editDistance(a, b)).toBe(distance));
-
-  it('have a nearest one, or none when nothing is near', () => {
-    expect(nearestName('Web-Front', ['web-front', 'web-back'])).toBe('web-front');
-    expect(nearestName('dns', ['web', 'mail'])).toBeNull();
-  });
-
   it('of backends need no service while only one has the address', () => {
     const services = [fakeService(0, 'a', [fakeBackend(1)]), fakeService(1, 'b', [fakeBackend(2), fakeBackend(3)])];
     expect(resolveBackend(services, undefined, '10.1.0.3').service.name).toBe('b');

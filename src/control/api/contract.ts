@@ -5,6 +5,7 @@
  * `{"id":1,"error":{"code":"SLUICE_…","message":"…","remedy":"…"}}`. Requests of a connection are answered in order.
  */
 import type { SluiceErrorCode } from '../../errors.js';
+import type { ConfigProblem } from '../../shared/config.js';
 import type { BackendState, InterfaceView, ReloadView, ServiceView, WorkerPortView } from './view.js';
 
 /** Changes when an existing field of an answer changes its meaning; new fields do not count. */
@@ -122,19 +123,6 @@ export interface Status {
   filters: { name: string; drops: number }[];
   /** Counter identities that do not hold, in words. Anything here is a bug. */
   violations: string[];
-}
-
-/** One thing that is wrong with a config, at a place in it. */
-export interface ConfigProblem {
-  file: string;
-  /** From 1; 0 when the problem has no place of its own. */
-  line: number;
-  column: number;
-  /** "services[0].backends[2].weight"; '' for the whole file. */
-  path: string;
-  message: string;
-  /** What to do, or ''. */
-  remedy: string;
 }
 
 export interface ReloadResult {

@@ -3,7 +3,7 @@ import { exitCodeOf, ExitCode, isKernelError, SluiceError } from '../../errors.j
 import type { Log } from '../log.js';
 import { MAX_WEIGHT } from './contract.js';
 import type { BackendChange, ControlAnswer, ControlError, ControlMethod, ControlTarget } from './contract.js';
-import { nearestName } from './nearest.js';
+import { nearest } from '../config/nearest.js';
 import { BACKEND_STATES } from './view.js';
 import type { BackendState } from './view.js';
 
@@ -83,11 +83,11 @@ function handlerOf(request: Params): { handler: Handler; params: Params } {
   const { method } = request;
   // Own properties only: "constructor" is no method of ours.
   if (typeof method !== 'string' || !Object.hasOwn(HANDLERS, method)) {
-    const nearest = typeof method === 'string' ? nearestName(method.slice(0, 64), Object.keys(HANDLERS)) : null;
+    const meant = typeof method === 'string' ? nearest(method, Object.keys(HANDLERS)) : null;
     throw new SluiceError(
       'SLUICE_USAGE',
       typeof method === 'string' ? `there is no method "${method.slice(0, 64)}"` : 'the request names no method',
-      nearest === null ? `The methods are: ${Object.keys(HANDLERS).join(', ')}.` : `Did you mean "${nearest}"?`,
+      meant === null ? `The methods are: ${Object.keys(HANDLERS).join(', ')}.` : `Did you mean "${meant}"?`,
     );
   }
   const params = request.params ?? {};
@@ -98,8 +98,8 @@ function handlerOf(request: Params): { handler: Handler; params: Params } {
 function onlyKeys(params: Params, known: readonly string[]): void {
   for (const key of Object.keys(params)) {
     if (known.includes(key)) continue;
-    const nearest = nearestName(key.slice(0, 64), known);
-    const remedy = nearest === null ? `It takes: ${known.join(', ') || 'none'}.` : `Did you mean "${nearest}"?`;
+    const meant = nearest(key, known);
+    const remedy = meant === null ? `It takes: ${known.join(', ') || 'none'}.` : `Did you mean "${meant}"?`;
     throw new SluiceError('SLUICE_USAGE', `there is no parameter "${key.slice(0, 64)}"`, remedy);
   }
 }

@@ -1,5 +1,5 @@
 import { SluiceError } from '../../errors.js';
-import { nearestName } from './nearest.js';
+import { nearest } from '../config/nearest.js';
 
 /** What `resolveBackend` looks through: services by name, their backends by address. */
 interface Named {
@@ -57,8 +57,8 @@ export function findService<Service extends { name: string }>(services: readonly
 
 function hint(name: string, candidates: readonly string[], what: string): string {
   if (candidates.length === 0) return `There are no ${what}.`;
-  const nearest = nearestName(name, candidates);
-  return nearest === null ? `The ${what} are: ${listed(candidates)}.` : `Did you mean "${nearest}"?`;
+  const meant = nearest(name, candidates);
+  return meant === null ? `The ${what} are: ${listed(candidates)}.` : `Did you mean "${meant}"?`;
 }
 
 function listed(names: readonly string[]): string {

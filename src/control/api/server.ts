@@ -9,10 +9,7 @@ import type { ControlTarget } from './contract.js';
 import { answer, describeFailure } from './dispatch.js';
 import { checkSocketPath, prepareDirectory, protectSocket, removeStaleSocket, takeLock } from './socket_path.js';
 
-export interface ControlServerOptions {
-  socketPath: string;
-  target: ControlTarget;
-  log: Log;
+export interface ControlLimits {
   /** Connections at a time; further ones are told so and closed. Default 32. */
   maxConnections?: number;
   /** A connection that neither asks nor reads for this long is closed. Default 30,000 ms. */
@@ -24,7 +21,9 @@ export class ControlServer {
   private closed = false;
 
   private constructor(
-    private readonly options: ControlServerOptions,
+    private readonly target: ControlTarget,
+    private readonly log: Log,
+    private readonly limits: ControlLimits,
     private readonly server: Server,
     private readonly lock: number,
   ) {}
@@ -33,19 +32,23 @@ export class ControlServer {
    * Makes the directory, takes the lock, removes a dead daemon's socket and listens. Throws SLUICE_STATE when another
    * sluice is there, SLUICE_PERMISSION when the place is not ours alone, SLUICE_CONFIG for a path that cannot be bound.
    */
-  static async listen(options: ControlServerOptions): Promise<ControlServer> {
-    const { socketPath } = options;
+  static async listen(
+    socketPath: string,
+    target: ControlTarget,
+    log: Log,
+    limits: ControlLimits = {},
+  ): Promise<ControlServer> {
     checkSocketPath(socketPath);
     prepareDirectory(socketPath);
     const lock = takeLock(socketPath);
     try {
       await removeStaleSocket(socketPath);
       const server = createServer({ allowHalfOpen: true });
-      const control = new ControlServer(options, server, lock);
+      const control = new ControlServer(target, log, limits, server, lock);
       server.on('connection', (socket) => control.accept(socket));
       await bind(server, socketPath);
       // Failures of accept(2), as EMFILE: Node goes on accepting by itself.
-      server.on('error', (error) => options.log.limited('control-accept', 1).error('control socket', { err: error }));
+      server.on('error', (error) => log.limited('control-accept', 1).error('control socket', { err: error }));
       return control;
     } catch (error) {
       closeSync(lock);
@@ -68,7 +71,7 @@ export class ControlServer {
 
   private accept(socket: Socket): void {
     socket.on('error', () => socket.destroy());
-    const limit = this.options.maxConnections ?? 32;
+    const limit = this.limits.maxConnections ?? 32;
     if (this.connections.size >= limit) {
       const error = new SluiceError(
         'SLUICE_CONTROL',
@@ -87,10 +90,10 @@ export class ControlServer {
 
   /** Answers a connection's lines one after another; nothing more is read while an answer is under way. */
   private async serve(socket: Socket): Promise<void> {
-    const { target, log } = this.options;
+    const { target, log } = this;
     let pending: Buffer[] = [];
     let pendingBytes = 0;
-    const idleMs = this.options.idleTimeoutMs ?? 30_000;
+    const idleMs = this.limits.idleTimeoutMs ?? 30_000;
     socket.setTimeout(idleMs);
     try {
       for await (const chunk of socket as AsyncIterable<Buffer>) {
