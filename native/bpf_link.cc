@@ -10,6 +10,7 @@
 #include "bpf_object.h"
 #include "bpf_query.h"
 #include "errno_error.h"
+#include "js_args.h"
 #include "js_class.h"
 
 namespace sluice {
@@ -55,16 +56,18 @@ struct LinkSource {
 
 Napi::Value AttachXdpLink(const Napi::CallbackInfo& info, int program_fd) {
   Napi::Env env = info.Env();
-  const std::string mode = info[2].IsString() ? info[2].As<Napi::String>().Utf8Value() : "";
-  if (!info[1].IsNumber() || (mode != "native" && mode != "generic")) {
-    Napi::TypeError::New(env, "attachXdp(program, ifindex, mode): ifindex must be a number, mode native or generic")
-        .ThrowAsJavaScriptException();
+  int ifindex = 0;
+  std::string mode;
+  if (!ArgInteger(env, info[1], "ifindex", 1, INT32_MAX, &ifindex) || !ArgString(env, info[2], "mode", &mode)) {
     return env.Undefined();
   }
-  const int ifindex = info[1].As<Napi::Number>().Int32Value();
+  if (mode != "native" && mode != "generic") {
+    FailRange(env, "mode must be native or generic, got " + Show(info[2]));
+    return env.Undefined();
+  }
   const std::string name = InterfaceName(ifindex);
   char unused[IF_NAMESIZE];
-  if (ifindex <= 0 || !if_indextoname(static_cast<unsigned>(ifindex), unused)) {
+  if (!if_indextoname(static_cast<unsigned>(ifindex), unused)) {
     ThrowErrno(env, ENODEV, "bpf", "attach XDP to " + name);
     return env.Undefined();
   }
@@ -119,7 +122,7 @@ Napi::Value BpfLink::Update(const Napi::CallbackInfo& info) {
   }
   BpfObject* object = JsClass<BpfObject>::Unwrap(env, info[0], *AddonData::Of(env));
   if (!object) {
-    Napi::TypeError::New(env, "update(object, program): object must be a BpfObject").ThrowAsJavaScriptException();
+    FailType(env, "object must be a BpfObject, got " + Show(info[0]));
     return env.Undefined();
   }
   const int program = object->FindProgram(env, info[1]);

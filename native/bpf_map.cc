@@ -9,6 +9,7 @@
 #include "bpf_init.h"
 #include "bpf_log.h"
 #include "errno_error.h"
+#include "js_args.h"
 #include "js_class.h"
 
 namespace sluice {
@@ -59,14 +60,13 @@ int BpfMap::CheckedFd(Napi::Env env) const {
 
 const uint8_t* BpfMap::Bytes(Napi::Env env, const Napi::Value& value, const char* what, size_t size) const {
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
-    Napi::TypeError::New(env, "map " + name_ + ": the " + what + " must be a Uint8Array").ThrowAsJavaScriptException();
+    FailType(env, "map " + name_ + ": the " + what + " must be a Uint8Array, got " + Show(value));
     return nullptr;
   }
   Napi::Uint8Array bytes = value.As<Napi::Uint8Array>();
   if (bytes.ByteLength() != size) {
-    Napi::RangeError::New(env, "map " + name_ + ": the " + what + " must have " + std::to_string(size) + " bytes, not " +
-                                   std::to_string(bytes.ByteLength()))
-        .ThrowAsJavaScriptException();
+    FailRange(env, "map " + name_ + ": the " + what + " must have " + std::to_string(size) + " bytes, not " +
+                       std::to_string(bytes.ByteLength()));
     return nullptr;
   }
   return bytes.Data();
@@ -114,13 +114,7 @@ Napi::Value BpfMap::Update(const Napi::CallbackInfo& info) {
   const uint8_t* value = Bytes(env, info[1], "value", copy_size_);
   if (!value) return env.Undefined();
   __u64 flags = 0;
-  if (!info[2].IsUndefined()) {
-    if (!info[2].IsNumber()) {
-      Napi::TypeError::New(env, "map " + name_ + ": flags must be a number").ThrowAsJavaScriptException();
-      return env.Undefined();
-    }
-    flags = info[2].As<Napi::Number>().Uint32Value();
-  }
+  if (!info[2].IsUndefined() && !ArgInteger(env, info[2], "flags", 0, UINT32_MAX, &flags)) return env.Undefined();
   if (bpf_map_update_elem(fd, key, value, flags) != 0) Throw(env, errno, "update");
   return env.Undefined();
 }

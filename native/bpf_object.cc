@@ -10,6 +10,7 @@
 #include "bpf_rodata.h"
 #include "bpf_test_run.h"
 #include "errno_error.h"
+#include "js_args.h"
 #include "js_class.h"
 
 namespace sluice {
@@ -23,9 +24,12 @@ int KernelErrno(int err) {
   return err >= __LIBBPF_ERRNO__START ? ENOEXEC : err;
 }
 
-std::unique_ptr<BpfObject> Refuse(Napi::Env env, const char* message) {
-  Napi::TypeError::New(env, message).ThrowAsJavaScriptException();
-  return nullptr;
+/// Something done in the wrong order; code SLUICE_STATE.
+Napi::Value FailState(Napi::Env env, const char* message) {
+  Napi::Error error = Napi::Error::New(env, message);
+  error.Value().Set("code", "SLUICE_STATE");
+  error.ThrowAsJavaScriptException();
+  return env.Undefined();
 }
 
 void ThrowLoadError(Napi::Env env, int err, const BpfHandle& handle, const BpfLog& log) {
@@ -51,9 +55,8 @@ void ThrowLoadError(Napi::Env env, int err, const BpfHandle& handle, const BpfLo
 
 std::unique_ptr<BpfObject> BpfObject::Create(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
-  if (!info[0].IsString()) return Refuse(env, "new BpfObject(path): path must be a string");
   auto handle = std::make_shared<BpfHandle>();
-  handle->path = info[0].As<Napi::String>().Utf8Value();
+  if (!ArgString(env, info[0], "path", &handle->path)) return nullptr;
 
   BpfLog log;
   handle->object = bpf_object__open_file(handle->path.c_str(), nullptr);
@@ -76,23 +79,16 @@ bool BpfObject::CheckOpen(Napi::Env env) const {
 bool BpfObject::CheckLoaded(Napi::Env env) const {
   if (!CheckOpen(env)) return false;
   if (handle_->loaded) return true;
-  Napi::Error error = Napi::Error::New(env, "the BPF object is not loaded: call load() first");
-  error.Value().Set("code", "SLUICE_STATE");
-  error.ThrowAsJavaScriptException();
+  FailState(env, "the BPF object is not loaded: call load() first");
   return false;
 }
 
 Napi::Value BpfObject::SetRodata(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (!CheckOpen(env)) return env.Undefined();
-  if (handle_->loaded) {
-    Napi::Error error = Napi::Error::New(env, "the BPF object is loaded, its settings are fixed: open a new one");
-    error.Value().Set("code", "SLUICE_STATE");
-    error.ThrowAsJavaScriptException();
-    return env.Undefined();
-  }
+  if (handle_->loaded) return FailState(env, "the BPF object is loaded, its settings are fixed: open a new one");
   if (!info[0].IsObject()) {
-    Napi::TypeError::New(env, "setRodata(values): values must be an object").ThrowAsJavaScriptException();
+    FailType(env, "values must be an object, got " + Show(info[0]));
     return env.Undefined();
   }
   WriteRodata(env, handle_->object, info[0].As<Napi::Object>());
@@ -102,12 +98,7 @@ Napi::Value BpfObject::SetRodata(const Napi::CallbackInfo& info) {
 Napi::Value BpfObject::Load(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (!CheckOpen(env)) return env.Undefined();
-  if (handle_->loaded) {
-    Napi::Error error = Napi::Error::New(env, "the BPF object is loaded already");
-    error.Value().Set("code", "SLUICE_STATE");
-    error.ThrowAsJavaScriptException();
-    return env.Undefined();
-  }
+  if (handle_->loaded) return FailState(env, "the BPF object is loaded already");
   BpfLog log;
   const int err = bpf_object__load(handle_->object);
   if (err != 0) {
@@ -143,20 +134,14 @@ Napi::Value BpfObject::Maps(const Napi::CallbackInfo& info) {
 }
 
 int BpfObject::FindProgram(Napi::Env env, const Napi::Value& name) const {
-  if (!CheckLoaded(env)) return -1;
-  if (!name.IsString()) {
-    Napi::TypeError::New(env, "the program's name must be a string").ThrowAsJavaScriptException();
-    return -1;
-  }
-  const std::string wanted = name.As<Napi::String>().Utf8Value();
-  std::string known;
+  std::string wanted, known;
+  if (!CheckLoaded(env) || !ArgString(env, name, "program", &wanted)) return -1;
   struct bpf_program* program = nullptr;
   bpf_object__for_each_program(program, handle_->object) {
     if (wanted == bpf_program__name(program)) return bpf_program__fd(program);
     known += (known.empty() ? "" : ", ") + std::string(bpf_program__name(program));
   }
-  Napi::RangeError::New(env, handle_->path + " has no program \"" + wanted + "\"; it has: " + known)
-      .ThrowAsJavaScriptException();
+  FailRange(env, handle_->path + " has no program \"" + wanted + "\"; it has: " + known);
   return -1;
 }
 
@@ -168,13 +153,8 @@ Napi::Value BpfObject::ProgramFd(const Napi::CallbackInfo& info) {
 
 Napi::Value BpfObject::Map(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
-  if (!CheckLoaded(env)) return env.Undefined();
-  if (!info[0].IsString()) {
-    Napi::TypeError::New(env, "map(name): name must be a string").ThrowAsJavaScriptException();
-    return env.Undefined();
-  }
-  const std::string wanted = info[0].As<Napi::String>().Utf8Value();
-  std::string known;
+  std::string wanted, known;
+  if (!CheckLoaded(env) || !ArgString(env, info[0], "name", &wanted)) return env.Undefined();
   struct bpf_map* map = nullptr;
   bpf_object__for_each_map(map, handle_->object) {
     if (bpf_map__is_internal(map)) continue;
@@ -184,8 +164,7 @@ Napi::Value BpfObject::Map(const Napi::CallbackInfo& info) {
     }
     known += (known.empty() ? "" : ", ") + std::string(bpf_map__name(map));
   }
-  Napi::RangeError::New(env, handle_->path + " has no map \"" + wanted + "\"; it has: " + known)
-      .ThrowAsJavaScriptException();
+  FailRange(env, handle_->path + " has no map \"" + wanted + "\"; it has: " + known);
   return env.Undefined();
 }
 
@@ -221,7 +200,7 @@ Napi::Value Construct(Napi::Env env, napi_ref constructor, void* argument) {
 void* ConstructionArgument(const Napi::CallbackInfo& info, const char* class_name) {
   void* argument = nullptr;
   if (info[0].IsExternal() && napi_get_value_external(info.Env(), info[0], &argument) == napi_ok) return argument;
-  Napi::TypeError::New(info.Env(), std::string(class_name) + " objects come from a BpfObject").ThrowAsJavaScriptException();
+  FailType(info.Env(), std::string(class_name) + " objects come from a BpfObject");
   return nullptr;
 }
 

@@ -10,6 +10,7 @@
 #include "bpf_log.h"
 #include "errno_error.h"
 #include "fd.h"
+#include "js_args.h"
 
 namespace sluice {
 namespace {
@@ -78,11 +79,8 @@ std::string InterfaceName(int ifindex) {
 
 Napi::Value QueryXdpFunction(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
-  if (!info[0].IsNumber()) {
-    Napi::TypeError::New(env, "queryXdp(ifindex): ifindex must be a number").ThrowAsJavaScriptException();
-    return env.Undefined();
-  }
-  const int ifindex = info[0].As<Napi::Number>().Int32Value();
+  int ifindex = 0;
+  if (!ArgInteger(env, info[0], "ifindex", 1, INT32_MAX, &ifindex)) return env.Undefined();
   XdpProgram program;
   const int err = QueryXdp(ifindex, &program);
   if (err != 0) {

@@ -3,9 +3,10 @@
 #include <bpf/btf.h>
 #include <string.h>
 
-#include <cmath>
 #include <string>
 #include <vector>
+
+#include "js_args.h"
 
 namespace sluice {
 namespace {
@@ -67,11 +68,12 @@ std::string Names(const std::vector<Setting>& settings) {
 }
 
 /// A double holds integers up to 2^53; bigger ones never come from JavaScript unharmed.
-bool Fits(double value, const Setting& setting) {
-  const double bits = setting.size == 8 ? 53 : setting.size * 8 - (setting.is_signed ? 1 : 0);
-  const double limit = std::pow(2, bits);
-  return value < limit && value >= (setting.is_signed ? -limit : 0);
+int64_t Greatest(const Setting& setting) {
+  const int bits = setting.size == 8 ? 53 : static_cast<int>(setting.size) * 8 - (setting.is_signed ? 1 : 0);
+  return (int64_t{1} << bits) - 1;
 }
+
+int64_t Least(const Setting& setting) { return setting.is_signed ? -Greatest(setting) - 1 : 0; }
 
 }  // namespace
 
@@ -83,28 +85,19 @@ void WriteRodata(Napi::Env env, struct bpf_object* object, Napi::Object values) 
 
   std::vector<std::pair<const Setting*, __s64>> writes;
   Napi::Array names = values.GetPropertyNames();
+  if (env.IsExceptionPending()) return;
   for (uint32_t i = 0; i < names.Length(); i++) {
-    const std::string name = names.Get(i).ToString().Utf8Value();
+    const std::string name = Napi::Value(names[i]).As<Napi::String>().Utf8Value();
     const Setting* setting = Find(settings, name);
     if (!setting || !data || setting->offset + setting->size > size) {
-      Napi::RangeError::New(env, "the BPF object has no setting \"" + name + "\"; it has: " + Names(settings))
-          .ThrowAsJavaScriptException();
+      FailRange(env, "the BPF object has no setting \"" + name + "\"; it has: " + Names(settings));
       return;
     }
-    Napi::Value value = values.Get(name);
-    if (!value.IsNumber() || std::trunc(value.As<Napi::Number>().DoubleValue()) != value.As<Napi::Number>().DoubleValue()) {
-      Napi::TypeError::New(env, "setting " + name + " must be an integer").ThrowAsJavaScriptException();
-      return;
-    }
-    const double number = value.As<Napi::Number>().DoubleValue();
-    if (!Fits(number, *setting)) {
-      Napi::RangeError::New(env, "setting " + name + ": " + value.ToString().Utf8Value() + " does not fit in " +
-                                     std::to_string(setting->size) + (setting->size == 1 ? " byte" : " bytes") +
-                                     (setting->is_signed ? ", signed" : ", unsigned"))
-          .ThrowAsJavaScriptException();
-      return;
-    }
-    writes.push_back({setting, static_cast<__s64>(number)});
+    Napi::Value value;
+    if (!GetOption(env, values, name.c_str(), &value)) return;
+    __s64 number = 0;
+    if (!ArgInteger(env, value, ("setting " + name).c_str(), Least(*setting), Greatest(*setting), &number)) return;
+    writes.push_back({setting, number});
   }
   for (const auto& [setting, value] : writes) {
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__

@@ -4,11 +4,12 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 
-#include <cmath>
+#include <algorithm>
 #include <string>
 #include <vector>
 
 #include "errno_error.h"
+#include "js_args.h"
 
 namespace sluice {
 namespace {
@@ -20,36 +21,28 @@ constexpr char kInvalid[] =
     "The packet needs at least 14 bytes and must fit one page with its headroom; ifindex and queue must exist in this "
     "namespace, and a queue other than the loopback's needs an interface with XDP attached.";
 
-/// An unsigned option; `fallback` when absent. Sets *ok to false after throwing.
-uint32_t Number(Napi::Env env, Napi::Object options, const char* name, uint32_t fallback, bool* ok) {
-  Napi::Value value = options.Get(name);
-  if (value.IsUndefined()) return fallback;
-  const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
-  if (number >= 0 && number <= 0x7fffffff && std::trunc(number) == number) return static_cast<uint32_t>(number);
-  Napi::RangeError::New(env, std::string("testRun: ") + name + " must be an integer from 0 to 2147483647")
-      .ThrowAsJavaScriptException();
-  *ok = false;
-  return 0;
-}
-
 }  // namespace
 
 Napi::Value RunTest(const Napi::CallbackInfo& info, int program_fd) {
   Napi::Env env = info.Env();
-  Napi::Object options = info[1].IsObject() ? info[1].As<Napi::Object>() : Napi::Object::New(env);
-  Napi::Value data = options.Get("data");
-  if (!data.IsTypedArray() || data.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
-    Napi::TypeError::New(env, "testRun(program, options): options.data must be a Uint8Array").ThrowAsJavaScriptException();
+  Napi::Object options;
+  Napi::Value data, live_value;
+  uint32_t repeat = 1, ifindex = 0, queue = 0, batch = 0;
+  bool live = false;
+  constexpr int64_t kMax = INT32_MAX;
+  if (!ArgOptions(env, info[1], "options", {"data", "repeat", "ifindex", "queue", "liveFrames", "batchSize"}, &options) ||
+      !GetOption(env, options, "data", &data) || !OptInteger(env, options, "repeat", 1, kMax, &repeat) ||
+      !OptInteger(env, options, "ifindex", 0, kMax, &ifindex) || !OptInteger(env, options, "queue", 0, kMax, &queue) ||
+      !OptInteger(env, options, "batchSize", 0, kMax, &batch) || !GetOption(env, options, "liveFrames", &live_value) ||
+      !(live_value.IsUndefined() || ArgBoolean(env, live_value, "liveFrames", &live))) {
     return env.Undefined();
   }
+  if (!data.IsTypedArray() || data.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+    FailType(env, "data must be a Uint8Array, got " + Show(data));
+    return env.Undefined();
+  }
+  // Nothing calls JavaScript from here on: the bytes stay where they are.
   Napi::Uint8Array packet = data.As<Napi::Uint8Array>();
-  bool ok = true;
-  const uint32_t repeat = Number(env, options, "repeat", 1, &ok);
-  const uint32_t ifindex = Number(env, options, "ifindex", 0, &ok);
-  const uint32_t queue = ok ? Number(env, options, "queue", 0, &ok) : 0;
-  const uint32_t batch = ok ? Number(env, options, "batchSize", 0, &ok) : 0;
-  const bool live = options.Get("liveFrames").ToBoolean().Value();
-  if (!ok) return env.Undefined();
 
   // The kernel wants data_end to be the packet's length and data the length of metadata in front of it, here none.
   xdp_md context = {};

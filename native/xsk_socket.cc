@@ -26,6 +26,18 @@ int SetInt(int fd, int level, int option, uint32_t value) {
   return setsockopt(fd, level, option, &value, sizeof(value)) == 0 ? 0 : errno;
 }
 
+/// Repeats a system call while it fails with `passing`, for at most `retryMs`. 0 or errno.
+template <class Call>
+int Retrying(int passing, int32_t retryMs, Call call) {
+  const int32_t start = NowMs();
+  for (int32_t pauseUs = 500;; pauseUs = std::min(pauseUs * 2, 20000)) {
+    if (call() == 0) return 0;
+    const int err = errno;
+    if (err != passing || ElapsedMs(start, NowMs()) >= retryMs) return err;
+    SleepUs(pauseUs);
+  }
+}
+
 RingMemory At(const Mapping& map, const xdp_ring_offset& offset, uint32_t size) {
   uint8_t* base = map.data();
   return {reinterpret_cast<uint32_t*>(base + offset.producer), reinterpret_cast<uint32_t*>(base + offset.consumer),
@@ -153,33 +165,31 @@ bool XskSocket::SetBusyPoll(SysError* error) {
 int XskSocket::RegisterUmem(SysError* error) {
   if (registered_) return 0;
   const xdp_umem_reg reg = {reinterpret_cast<uintptr_t>(umem_->data()), umem_->size(), umem_->chunkSize(), 0, 0};
-  if (setsockopt(fd_.get(), SOL_XDP, XDP_UMEM_REG, &reg, sizeof(reg)) != 0) {
-    const int err = errno;
-    *error = {err, "setsockopt", "the packet memory of " + Subject(), ""};
-    if (err == ENOBUFS) {
-      rlimit limit{};
-      getrlimit(RLIMIT_MEMLOCK, &limit);
-      error->remedy = "Packet memory needs " + std::to_string(umem_->size()) +
-                      " bytes of locked memory and the limit is " + std::to_string(limit.rlim_cur) +
-                      ": raise RLIMIT_MEMLOCK (ulimit -l, LimitMEMLOCK=) or grant CAP_IPC_LOCK.";
-    }
-    return err;
+  rlimit limit{};
+  getrlimit(RLIMIT_MEMLOCK, &limit);
+  // Memory of a socket closed just now is still accounted for some milliseconds: with a limit that would do, try again.
+  const int err = Retrying(ENOBUFS, limit.rlim_cur >= umem_->size() ? config_.busyRetryMs : 0, [&] {
+    return setsockopt(fd_.get(), SOL_XDP, XDP_UMEM_REG, &reg, sizeof(reg));
+  });
+  registered_ = err == 0;
+  if (err == 0) return 0;
+  *error = {err, "setsockopt", "the packet memory of " + Subject(), ""};
+  if (err == ENOBUFS) {
+    error->remedy = "Packet memory needs " + std::to_string(umem_->size()) +
+                    " bytes of locked memory and the limit is " + std::to_string(limit.rlim_cur) +
+                    ": raise RLIMIT_MEMLOCK (ulimit -l, LimitMEMLOCK=) or grant CAP_IPC_LOCK.";
   }
-  registered_ = true;
-  return 0;
+  return err;
 }
 
 /// bind(2), again while EBUSY: a queue is free only some 20 ms after its former socket was closed, because the kernel
 /// gives it up from a work queue. A failed bind leaves socket and rings as they were.
 int XskSocket::BindRetrying(uint16_t flags, int sharedFd) {
-  const sockaddr_xdp address = {AF_XDP, flags, ifindex_, config_.queue, sharedFd < 0 ? 0u : static_cast<uint32_t>(sharedFd)};
-  const int32_t start = NowMs();
-  for (int32_t pauseUs = 500;; pauseUs = std::min(pauseUs * 2, 20000)) {
-    if (bind(fd_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0) return 0;
-    const int err = errno;
-    if (err != EBUSY || ElapsedMs(start, NowMs()) >= config_.busyRetryMs) return err;
-    SleepUs(pauseUs);
-  }
+  const uint32_t shared = sharedFd < 0 ? 0u : static_cast<uint32_t>(sharedFd);
+  const sockaddr_xdp address = {AF_XDP, flags, ifindex_, config_.queue, shared};
+  return Retrying(EBUSY, config_.busyRetryMs, [&] {
+    return bind(fd_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+  });
 }
 
 /// The first socket registers the memory; later ones share its registration through any sibling that is still bound. They
@@ -191,7 +201,8 @@ bool XskSocket::Bind(SysError* error) {
     const XskSocket* sibling = umem_->socket(i);
     if (!sibling) continue;
     if (sibling->ifindex_ == ifindex_ && sibling->config_.queue == config_.queue) {
-      *error = {EBUSY, "bind", Subject(), "Socket " + std::to_string(i) + " of the same packet memory has this queue: close it first."};
+      *error = {EBUSY, "bind", Subject(),
+                "Socket " + std::to_string(i) + " of the same packet memory has this queue: close it first."};
       return false;
     }
   }
