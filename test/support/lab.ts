@@ -1,0 +1,182 @@
+/** The whole data path of a configuration over ports made of memory: no root, no addon, a clock that the test moves. */
+import { parseConfig } from '../../src/control/config/index.js';
+import { Publisher, type BackendOverride } from '../../src/control/publish.js';
+import { Registry, backendKey } from '../../src/control/registry.js';
+import type { NextHop } from '../../src/control/routes.js';
+import { Balancer } from '../../src/dataplane/balance/forward.js';
+import { FlowField, FlowTable } from '../../src/dataplane/balance/flow_table.js';
+import { buildChain } from '../../src/dataplane/filter/build.js';
+import { FilterChain, type Stage } from '../../src/dataplane/filter/chain.js';
+import type { PacketFilter } from '../../src/dataplane/filter/contract.js';
+import { Path } from '../../src/dataplane/poll.js';
+import { MemoryPool } from '../../src/dataplane/ports/memory_pool.js';
+import { MemoryPort } from '../../src/dataplane/ports/memory.js';
+import { Snapshot } from '../../src/dataplane/snapshot.js';
+import { DROP_REASONS } from '../../src/dataplane/verdict.js';
+import { parseAddress } from '../../src/shared/addr.js';
+import type { Config } from '../../src/shared/config.js';
+import { BackendCounter, Counter, CounterBlock, RuleCounter, type Tables } from '../../src/shared/layout.js';
+
+export interface LabOptions {
+  flowSlots?: number;
+  /** Addresses of backends whose next hop is not known. */
+  unresolved?: string[];
+  mtu?: number;
+  /** Put in front of the configured chain. */
+  filter?: PacketFilter;
+  repair?: boolean;
+}
+
+export class Lab {
+  nowMs = 1000;
+  readonly pool: MemoryPool;
+  readonly ports: MemoryPort[];
+  readonly counters = new Float64Array(CounterBlock.SIZE);
+  readonly flows: FlowTable;
+  readonly balancer: Balancer;
+  readonly path: Path;
+  readonly aborts: unknown[] = [];
+  readonly publisher: Publisher;
+  readonly overrides = new Map<string, BackendOverride>();
+  config: Config;
+  private tables: Tables;
+
+  constructor(
+    yaml: string,
+    private readonly options: LabOptions = {},
+  ) {
+    this.config = parseConfig(yaml);
+    this.pool = new MemoryPool({ frameCount: 512, chunkSize: 2048 });
+    this.ports = this.config.interfaces.map(
+      ({ name }, index) => new MemoryPort(this.pool, { index, name, clock: () => this.nowMs, keepDropped: true }),
+    );
+    this.publisher = new Publisher({
+      registry: new Registry({ now: () => this.nowMs }),
+      resolveModule: (path) => `file://${path}`,
+    });
+    this.tables = this.build();
+    this.flows = new FlowTable(
+      new Int32Array((options.flowSlots ?? 4096) * FlowField.STRIDE),
+      this.tables.settings.timeouts,
+    );
+    const snapshot = new Snapshot(this.tables);
+    this.balancer = new Balancer(this.flows, this.counters, [11, 22, 33, 44], snapshot);
+    this.path = new Path(
+      this.pool.memory,
+      2048,
+      64,
+      this.balancer,
+      this.chain(snapshot),
+      this.tables.settings.repairChecksums,
+      this.counters,
+      (error) => this.aborts.push(error),
+    );
+  }
+
+  private build(): Tables {
+    const nextHops = new Map<string, NextHop>();
+    for (const { backends } of this.config.services) {
+      for (const { address } of backends) nextHops.set(address.text, this.nextHop(address.text));
+    }
+    return this.publisher.build(this.config, {
+      nextHops,
+      overrides: this.overrides,
+      ports: this.config.interfaces.map(({ name }, index) => ({
+        name,
+        index,
+        repairChecksum: this.options.repair ?? false,
+      })),
+    });
+  }
+
+  /** Addresses in 10.2.0.0/16 and fd02::/16 leave by the second interface, all others by the first. */
+  private nextHop(address: string): NextHop {
+    const second = address.startsWith('10.2.') || address.startsWith('fd02:');
+    const last = Number(/(\d+)$/.exec(address)?.[1] ?? 1) & 255;
+    const resolved = !(this.options.unresolved ?? []).includes(address);
+    return {
+      address,
+      interface: this.config.interfaces[second ? 1 : 0].name,
+      gateway: null,
+      source: parseAddress(address.includes(':') ? 'fd00::2' : '10.0.0.2'),
+      smac: Uint8Array.of(2, 0, 0, 0, 0, 0xaa),
+      dmac: resolved ? Uint8Array.of(2, 0, 0, 0, 1, last) : null,
+      mtu: this.options.mtu ?? 1500,
+      resolved,
+      error: null,
+    };
+  }
+
+  private chain(snapshot: Snapshot): FilterChain {
+    const context = { worker: 0, nowMs: () => this.nowMs };
+    const configured = buildChain(this.tables.filters, snapshot.rules, this.counters, context);
+    if (!this.options.filter) return configured;
+    const first: Stage = { sanity: null, rules: null, module: this.options.filter };
+    const rest = (configured as unknown as { stages: Stage[] }).stages;
+    return new FilterChain([first, ...rest], this.counters);
+  }
+
+  /** Publishes and adopts, as after a reload or a backend's change. */
+  adopt(yaml?: string): void {
+    if (yaml !== undefined) this.config = parseConfig(yaml);
+    this.tables = this.build();
+    const snapshot = new Snapshot(this.tables);
+    this.balancer.adopt(snapshot);
+    this.path.adopt(this.chain(snapshot), this.tables.settings.repairChecksums);
+  }
+
+  setBackend(service: string, address: string, override: BackendOverride): void {
+    this.overrides.set(backendKey(service, address), override);
+    this.adopt();
+  }
+
+  /** Runs frames through the path, from the first port unless said otherwise, and returns what came of them. */
+  run(frames: Uint8Array[], from = 0): { sent: Uint8Array[][]; passed: Uint8Array[]; dropped: Uint8Array[] } {
+    const port = this.ports[from];
+    for (const frame of frames) port.inject(frame);
+    while (this.path.pollOnce(port) > 0);
+    return {
+      sent: this.ports.map((each) => each.sent.splice(0)),
+      passed: port.passed.splice(0),
+      dropped: port.dropped.splice(0),
+    };
+  }
+
+  total(counter: Counter): number {
+    return this.counters[CounterBlock.totals + counter];
+  }
+
+  /** Packets by drop reason, without those that are 0. */
+  drops(): Record<string, number> {
+    const entries = DROP_REASONS.map((name, i) => [name, this.counters[CounterBlock.reasons + i]] as const);
+    return Object.fromEntries(entries.filter(([, packets]) => packets > 0));
+  }
+
+  rule(name: string): { packets: number; bytes: number } {
+    const at = CounterBlock.rules + this.publisher.numbers.rules.get(name)!.number * RuleCounter.SIZE;
+    return { packets: this.counters[at + RuleCounter.packets], bytes: this.counters[at + RuleCounter.bytes] };
+  }
+
+  backend(service: string, address: string): { packets: number; flows: number; newFlows: number } {
+    const { number } = this.publisher.numbers.backends.get(backendKey(service, address))!;
+    const at = CounterBlock.backends + number * BackendCounter.SIZE;
+    return {
+      packets: this.counters[at + BackendCounter.packets],
+      flows: this.counters[at + BackendCounter.flows],
+      newFlows: this.counters[at + BackendCounter.newFlows],
+    };
+  }
+
+  /** Frames conserved, and counters adding up: what must hold after any traffic. */
+  violations(): string[] {
+    const problems: string[] = [];
+    const { free, fill, rx, tx, total } = this.ports[0].counts();
+    if (free + fill + rx + tx !== total) problems.push(`frames: ${free}+${fill}+${rx}+${tx} ≠ ${total}`);
+    const t = (counter: Counter) => this.total(counter);
+    const settled = t(Counter.drop) + t(Counter.pass) + t(Counter.tx) + t(Counter.redirect) + t(Counter.aborted);
+    if (t(Counter.rx) !== settled) problems.push(`rx ${t(Counter.rx)} ≠ verdicts ${settled}`);
+    const reasons = Object.values(this.drops()).reduce((a, b) => a + b, 0);
+    if (reasons !== t(Counter.drop) + t(Counter.aborted)) problems.push(`reasons ${reasons} ≠ drop + aborted`);
+    return problems;
+  }
+}
