@@ -2,9 +2,10 @@
  * The backend's half of the tunnel: bpf/decap.bpf.c on an interface, let in only what the balancers sent to us.
  * The kernel detaches it when the process ends, however it ends.
  */
+import { BPF_PROGRAMS, DECAP_STATS, encodeIpAddr, encodeLpmKey, encodeU32, sumPerCpu } from '../control/bpf_layout.js';
+import type { DecapStat } from '../control/bpf_layout.js';
 import { bpfObjectPath, native, type BpfLink, type BpfMap, type BpfObject } from '../native.js';
-import { addressToBytes, parseAddress, parsePrefix } from '../shared/addr.js';
-import type { Address } from '../shared/config.js';
+import { parseAddress, parsePrefix } from '../shared/addr.js';
 
 export interface DecapOptions {
   interface: string;
@@ -14,40 +15,8 @@ export interface DecapOptions {
   sources: readonly string[];
 }
 
-/** Packets, in the order of enum decap_stat in bpf/types.h. */
-const STATS = [
-  'seen',
-  'passedOther',
-  'decap4in4',
-  'decap6in4',
-  'decap4in6',
-  'decap6in6',
-  'dropSource',
-  'dropMalformed',
-  'dropFragment',
-  'dropEcn',
-] as const;
-
-export type DecapStats = Record<(typeof STATS)[number], number>;
-
-/** struct ip_addr: IPv4 is mapped into IPv6 (::ffff:a.b.c.d). */
-function ipAddress(address: Address): Uint8Array {
-  const bytes = addressToBytes(address);
-  if (bytes.length === 16) return bytes;
-  const mapped = new Uint8Array(16);
-  mapped.set([0xff, 0xff], 10);
-  mapped.set(bytes, 12);
-  return mapped;
-}
-
-/** struct lpm_key: bits of the 16 bytes as a host-order word, then the address. */
-function prefixKey(text: string): Uint8Array {
-  const prefix = parsePrefix(text);
-  const key = new Uint8Array(20);
-  new Uint32Array(key.buffer, 0, 1)[0] = prefix.length + (prefix.family === 4 ? 96 : 0);
-  key.set(ipAddress(prefix), 4);
-  return key;
-}
+/** Packets. */
+export type DecapStats = Record<DecapStat, number>;
 
 export class Decapsulator {
   private readonly object: BpfObject;
@@ -60,14 +29,14 @@ export class Decapsulator {
     this.object = new addon.BpfObject(bpfObjectPath('decap'));
     try {
       this.object.load();
-      const noFlags = new Uint8Array(4);
+      const noFlags = encodeU32(0);
       const destinations = this.object.map('decap_dst');
-      for (const address of options.destinations) destinations.update(ipAddress(parseAddress(address)), noFlags);
+      for (const address of options.destinations) destinations.update(encodeIpAddr(parseAddress(address)), noFlags);
       const sources = this.object.map('decap_src');
-      for (const source of options.sources) sources.update(prefixKey(source), noFlags);
+      for (const source of options.sources) sources.update(encodeLpmKey(parsePrefix(source)), noFlags);
       this.counters = this.object.map('stats');
       // Attached last: from the first packet on it knows whom to let in.
-      this.link = this.object.attachXdp('sluice_decap', addon.linkInfo(options.interface).ifindex, 'native');
+      this.link = this.object.attachXdp(BPF_PROGRAMS.decap, addon.linkInfo(options.interface).ifindex, 'native');
     } catch (error) {
       this.object.close();
       throw error;
@@ -76,11 +45,9 @@ export class Decapsulator {
 
   /** Sums over all CPUs since it was attached. */
   stats(): DecapStats {
-    const values = this.counters.lookup(new Uint8Array(4)) ?? new Uint8Array(0);
-    const packets = new BigUint64Array(values.slice().buffer);
-    const sum = STATS.map(() => 0);
-    for (let i = 0; i < packets.length; i++) sum[i % STATS.length] += Number(packets[i]);
-    return Object.fromEntries(STATS.map((name, i) => [name, sum[i]])) as DecapStats;
+    const value = this.counters.lookup(encodeU32(0));
+    const sums = value ? sumPerCpu(value, DECAP_STATS.length) : [];
+    return Object.fromEntries(DECAP_STATS.map((name, i) => [name, sums[i] ?? 0])) as DecapStats;
   }
 
   close(): void {

@@ -95,6 +95,11 @@ export class ChildProgram extends EventEmitter<ProcessEvents> {
     return this.exit === undefined && this.child.exitCode === null && this.child.signalCode === null;
   }
 
+  /** How it ended; undefined while it runs. */
+  get lastExit(): ProcessExit | undefined {
+    return this.exit;
+  }
+
   /** The last lines that it wrote to stderr. */
   get errorOutput(): string {
     return this.recent.join('\n');

@@ -10,7 +10,7 @@
  * All of it is in namespaces of one Playground. Addresses: 10.77.0.0/24 and fd77::/64 on the switch, both made to be
  * private; the VIPs are from the blocks kept for documentation (RFC 5737, RFC 3849).
  */
-import { Playground, type Namespace } from './netns.js';
+import type { Namespace, Playground } from './netns.js';
 
 export const VIP4 = '198.51.100.10';
 export const VIP6 = '2001:db8:100::10';

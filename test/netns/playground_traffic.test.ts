@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { bpfObjectPath } from '../../src/native.js';
-import { Backend, ECHO_PORT, HTTP_PORT, startBackends } from '../../src/playground/backends.js';
+import { type Backend, ECHO_PORT, HTTP_PORT, startBackends } from '../../src/playground/backends.js';
 import type { Namespace } from '../../src/playground/netns.js';
 import { HttpLoad, udpFlood, UdpProbe } from '../../src/playground/traffic.js';
 import { HOST_INTERFACE, LB_QUEUES, type Topology } from '../../src/playground/topology.js';
