@@ -113,7 +113,9 @@ function run(step, file, args, advice, extraEnv = {}) {
   if (!result.error && result.status === 0) return result.stdout;
   const output = `${result.stdout ?? ''}${result.stderr ?? ''}`.trimEnd().split('\n');
   const reason = result.error?.message ?? (result.signal ? `killed by ${result.signal}` : `exit ${result.status}`);
-  const tail = output.slice(-25).map((line) => `  | ${line}`);
+  // tsc lists what it emitted after its errors; that says nothing here.
+  const telling = output.filter((line) => !line.startsWith('TSFILE: '));
+  const tail = telling.slice(-25).map((line) => `  | ${line}`);
   const lines = [
     `step "${step}" failed (${reason})`,
     `  command: ${[file, ...args].join(' ')}`,

@@ -7,7 +7,10 @@ import { ethtoolFeatures, fakeMachine, nic, type FakeMachine } from '../support/
 const ELSEWHERE = JSON.stringify([
   { ifindex: 5, link_index: 2, ifname: 'va', flags: ['UP'], mtu: 1600, link_netnsid: 0 },
 ]);
-const HERE = JSON.stringify([{ ifindex: 5, link: 'vb', ifname: 'va', mtu: 1600 }]);
+const HERE = [
+  { ifindex: 2, ifname: 'vb', mtu: 1600 },
+  { ifindex: 5, link: 'vb', ifname: 'va', mtu: 1600 },
+];
 
 function veth(
   commands: Record<string, string>,
@@ -31,7 +34,7 @@ const IN_NAMESPACE = {
   'ip -j netns list-id': JSON.stringify([{ nsid: 0, name: 'client' }]),
   'ip -n client -j link show': JSON.stringify([
     { ifindex: 1, ifname: 'lo' },
-    { ifindex: 2, ifname: 'vb' },
+    { ifindex: 2, ifname: 'vb', mtu: 1600 },
   ]),
 };
 
@@ -49,7 +52,8 @@ describe('the doctor, on a veth pair', () => {
 
   it('finds the other end in the same namespace', () => {
     const findings = veth({
-      'ip -j link show dev va': HERE,
+      'ip -j link show dev va': JSON.stringify([HERE[1]]),
+      'ip -j link show': JSON.stringify(HERE),
       'ethtool -k vb': ethtoolFeatures('vb', ['tx-checksumming']),
     });
     expect(findings.find(({ check }) => check === 'tx-checksum')?.fix).toBe('ethtool -K vb tx off');
@@ -74,6 +78,24 @@ describe('the doctor, on a veth pair', () => {
     const program: XdpQuery = { programId: 7, mode: 'generic', programName: 'sluice_redirect', tag: 'a1' };
     const tso = veth(commands, { queryXdp: () => program }).find(({ check }) => check === 'tso');
     expect(tso).toMatchObject({ level: 'warn', fix: 'ip netns exec client ethtool -K vb tso off gso off' });
+  });
+});
+
+describe('the doctor, on the MTU of a veth pair', () => {
+  const withPeerMtu = (mtu: number) => ({
+    ...IN_NAMESPACE,
+    'ip -n client -j link show': JSON.stringify([{ ifindex: 2, ifname: 'vb', mtu }]),
+  });
+
+  it('minds what the other end may send', () => {
+    const found = veth(withPeerMtu(9000)).find(({ check }) => check === 'mtu');
+    expect(found).toMatchObject({ level: 'bad', fix: 'ip netns exec client ip link set dev vb mtu 3506' });
+    expect(found?.text).toContain('the other end (vb) has MTU 9000');
+  });
+
+  it('wants room for encapsulation at both ends', () => {
+    const found = veth(withPeerMtu(1500)).find(({ check }) => check === 'encapsulation');
+    expect(found).toMatchObject({ level: 'warn', fix: 'ip netns exec client ip link set dev vb mtu 1540' });
   });
 });
 
