@@ -50,7 +50,11 @@ function httpServer(): Server {
     request.on('end', () => {
       requests++;
       const { remoteAddress, remotePort } = request.socket;
-      const answer: BackendAnswer = { backend: options.name, client: `${remoteAddress}:${remotePort}`, received };
+      const answer: BackendAnswer = {
+        backend: options.name,
+        client: `${remoteAddress?.replace(/^::ffff:/, '')}:${remotePort}`,
+        received,
+      };
       response.setHeader('content-type', 'application/json');
       response.end(JSON.stringify(answer) + '\n');
     });
