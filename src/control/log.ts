@@ -23,8 +23,8 @@ export interface Log extends LogLines {
   /** The same log with fields that every line carries. */
   child(fields: LogFields): Log;
   /**
-   * The same log, but at most `perSecond` lines a second and key. Lines above that are counted, and their number is
-   * logged once the second is over. Keys are few and fixed in the code, never made from packets.
+   * The same log, but at most `perSecond` lines a second and key (0.1: one in ten seconds). Lines above that are counted,
+   * and their number is logged once the time is over. Keys are few, and never made from packets.
    */
   limited(key: string, perSecond: number): LogLines;
   /** Lines lost so far: `stalled` because the reader did not read, `limited` by `limited`. */
@@ -66,49 +66,70 @@ export function createLog(options: LogOptions): Log {
     },
     sink,
   );
-  return new PinoLog(logger, sink, new Limits());
+  const limits = new Limits((key, held) => logger.warn({ key, held }, 'lines held back by the rate limit'));
+  return new PinoLog(logger, sink, limits);
 }
 
-/** How many lines of each key this second has seen. */
+interface Window {
+  /** Monotonic ms. */
+  start: number;
+  lengthMs: number;
+  passed: number;
+  held: number;
+}
+
+/** How many lines each key has had lately. */
 class Limits {
-  private readonly windows = new Map<string, { start: number; passed: number; held: number }>();
+  private readonly windows = new Map<string, Window>();
   private timer: NodeJS.Timeout | null = null;
-  private report: ((key: string, held: number) => void) | null = null;
   total = 0;
 
-  /** Whether one more line of this key may pass; counts it either way. */
-  admit(key: string, perSecond: number, report: (key: string, held: number) => void): boolean {
+  constructor(private readonly report: (key: string, held: number) => void) {}
+
+  /** Whether one more line of this key may pass; counts it either way. Below one a second: one line in 1/perSecond. */
+  admit(key: string, perSecond: number): boolean {
     const name = this.windows.has(key) || this.windows.size < MAX_KEYS ? key : 'other';
-    const start = performance.now();
+    const now = performance.now();
     let window = this.windows.get(name);
     if (window === undefined) {
-      window = { start, passed: 0, held: 0 };
+      window = { start: now, lengthMs: WINDOW_MS / Math.min(1, perSecond), passed: 0, held: 0 };
       this.windows.set(name, window);
-    } else if (start - window.start >= WINDOW_MS) {
-      if (window.held > 0) report(name, window.held);
-      window.start = start;
-      window.passed = 0;
-      window.held = 0;
     }
-    if (window.passed < perSecond) {
+    if (now - window.start >= window.lengthMs) this.renew(name, window, now);
+    if (window.passed < Math.max(1, Math.floor(perSecond))) {
       window.passed++;
       return true;
     }
     window.held++;
     this.total++;
-    this.report = report;
     // Runs only while something is held back: an idle daemon has no timer.
-    this.timer ??= setTimeout(() => this.flush(), WINDOW_MS).unref();
+    this.timer ??= setTimeout(() => this.tick(), WINDOW_MS).unref();
     return false;
   }
 
+  /** Reports what is held back now, whether its time is over or not. */
   flush(): void {
     if (this.timer !== null) clearTimeout(this.timer);
     this.timer = null;
+    for (const [key, window] of this.windows) this.renew(key, window, window.start);
+  }
+
+  private tick(): void {
+    this.timer = null;
+    const now = performance.now();
+    let waiting = false;
     for (const [key, window] of this.windows) {
-      if (window.held > 0) this.report?.(key, window.held);
-      window.held = 0;
+      if (now - window.start >= window.lengthMs) this.renew(key, window, now);
+      else waiting ||= window.held > 0;
     }
+    if (waiting) this.timer = setTimeout(() => this.tick(), WINDOW_MS).unref();
+  }
+
+  private renew(key: string, window: Window, start: number): void {
+    if (window.held > 0) this.report(key, window.held);
+    window.start = start;
+    window.passed = 0;
+    window.held = 0;
   }
 }
 
@@ -144,12 +165,9 @@ class PinoLog implements Log {
   }
 
   limited(key: string, perSecond: number): LogLines {
-    const report = (name: string, held: number): void => {
-      this.logger.warn({ key: name, held }, 'lines held back by the rate limit');
-    };
     const line = (level: LineLevel) => (message: string, fields?: LogFields) => {
       if (!this.logger.isLevelEnabled(level)) return;
-      if (this.limits.admit(key, perSecond, report)) this[level](message, fields);
+      if (this.limits.admit(key, perSecond)) this[level](message, fields);
     };
     return { trace: line('trace'), debug: line('debug'), info: line('info'), warn: line('warn'), error: line('error') };
   }

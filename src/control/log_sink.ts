@@ -61,7 +61,7 @@ export function textLine(json: string): string {
   const { level, time, msg, err, ...fields } = line;
   const clock = new Date(Number(time)).toISOString().slice(11, 23);
   const parts = [`${clock} ${String(level).toUpperCase().padEnd(5)} ${printable(String(msg ?? ''))}`];
-  for (const [key, value] of Object.entries(fields)) parts.push(`${key}=${fieldText(value)}`);
+  for (const [key, value] of Object.entries(fields)) parts.push(printable(`${key}=${fieldText(value)}`));
   return `${parts.join('  ')}\n${err === undefined ? '' : errorLines(err as Record<string, unknown>)}`;
 }
 
