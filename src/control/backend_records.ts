@@ -1,4 +1,5 @@
 /** Writes backend records, as `BackendField` in layout.ts says. */
+import { ethernetWords } from '../shared/addr.js';
 import type { Address } from '../shared/config.js';
 import { BackendField, BackendFlag } from '../shared/layout.js';
 import type { NextHop } from './routes.js';
@@ -34,10 +35,7 @@ export function writeBackendRecord(words: Int32Array, number: number, record: Ba
   // Nothing sends to a backend that is not resolved; what is known of it stays readable for status and dumps.
   if (source) words.set(source.words, at + BackendField.source0);
   if (nextHop?.smac && nextHop.dmac) {
-    const { dmac, smac } = nextHop;
-    words[at + BackendField.eth0] = (dmac[0] << 24) | (dmac[1] << 16) | (dmac[2] << 8) | dmac[3];
-    words[at + BackendField.eth1] = (dmac[4] << 24) | (dmac[5] << 16) | (smac[0] << 8) | smac[1];
-    words[at + BackendField.eth2] = (smac[2] << 24) | (smac[3] << 16) | (smac[4] << 8) | smac[5];
+    words.set(ethernetWords(nextHop.dmac, nextHop.smac), at + BackendField.eth0);
   }
   words[at + BackendField.mtu] = nextHop?.mtu ?? 0;
   if (address.family === 4 && source?.family === 4) {

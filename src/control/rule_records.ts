@@ -1,5 +1,6 @@
 /** Writes the rule table, as `RuleField` in layout.ts says. */
 import { SluiceError } from '../errors.js';
+import { maskWords } from '../shared/addr.js';
 import type { PortRange, Prefix, RuleConfig } from '../shared/config.js';
 import { RuleAction, RuleField, RuleMatch } from '../shared/layout.js';
 
@@ -77,11 +78,10 @@ function familyOf({ name, match }: RuleConfig): 4 | 6 | undefined {
 }
 
 function writePrefix(words: Int32Array, at: number, maskAt: number, prefix: Prefix): void {
-  for (let word = 0; word < 4; word++) {
-    const bits = Math.min(32, Math.max(0, prefix.length - 32 * word));
-    // A shift by 32 is a shift by 0 in JavaScript.
-    const mask = bits === 0 ? 0 : -1 << (32 - bits);
-    words[maskAt + word] = mask;
-    words[at + word] = prefix.words[word] & mask;
-  }
+  const masks = maskWords(prefix.length);
+  words.set(masks, maskAt);
+  words.set(
+    prefix.words.map((word, i) => word & masks[i]),
+    at,
+  );
 }
