@@ -205,7 +205,7 @@ function writeInterfaces(out: TextWriter, view: RuntimeView, kernel: MonotoneCou
 }
 
 function writePolicy(out: TextWriter, view: RuntimeView): void {
-  const rules = view.rules.map(({ name, action }) => ({ name, label: labels({ rule: name, action }) }));
+  const rules = view.rules.map(({ name }) => ({ name, label: labels({ rule: name }) }));
   out.family('sluice_rule_packets_total', 'counter', 'Packets that matched the rule.');
   for (const rule of rules) out.sample(rule.label, view.counters.rule(rule.name, RuleCounter.packets));
   out.family('sluice_rule_bytes_total', 'counter', 'Bytes of the packets that matched the rule.');

@@ -83,7 +83,7 @@ export class MetricsServer {
   private async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     let reply: Reply;
     try {
-      reply = await this.reply(request);
+      reply = await this.reply(request, response);
     } catch (error) {
       this.log.limited('metrics-failure', 1).error('metrics: a request failed', { url: request.url, err: error });
       reply = { status: 500, body: 'internal error; the log of sluice has the details\n' };
@@ -100,7 +100,7 @@ export class MetricsServer {
     response.end(request.method === 'HEAD' ? undefined : bytes);
   }
 
-  private async reply(request: IncomingMessage): Promise<Reply> {
+  private async reply(request: IncomingMessage, response: ServerResponse): Promise<Reply> {
     if (!this.hostAllowed(request)) {
       return { status: 403, body: 'this Host is not served here: use the address that metrics.listen names\n' };
     }
@@ -112,7 +112,7 @@ export class MetricsServer {
     }
     switch ((request.url ?? '').split('?', 1)[0]) {
       case '/metrics':
-        return this.scrape();
+        return this.scrape(response);
       case '/healthz':
         return { status: 200, body: 'ok\n' };
       case '/readyz': {
@@ -125,16 +125,14 @@ export class MetricsServer {
     }
   }
 
-  private async scrape(): Promise<Reply> {
+  private async scrape(response: ServerResponse): Promise<Reply> {
     if (this.scrapes >= MAX_SCRAPES) {
       return { status: 503, body: `${MAX_SCRAPES} scrapes are under way\n`, headers: { 'Retry-After': '1' } };
     }
     this.scrapes++;
-    try {
-      return { status: 200, body: await this.collector.render(), type: this.collector.contentType };
-    } finally {
-      this.scrapes--;
-    }
+    // Until the client has read it, not just until it is made: unread answers are what costs memory.
+    response.once('close', () => this.scrapes--);
+    return { status: 200, body: await this.collector.render(), type: this.collector.contentType };
   }
 
   /**
