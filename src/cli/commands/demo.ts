@@ -54,7 +54,8 @@ async function demo(env: Env, options: DemoOptions): Promise<void> {
   const quiet = options.json;
   const screen = new Screen(env.stdout, env.isTTY && !quiet, () => env.columns());
   const say = (text: string) => {
-    if (!quiet) screen.print(text);
+    // After Ctrl-C scenes fail because their programs are gone: no news.
+    if (!quiet && !env.signal.aborted) screen.print(text);
   };
   requireRoot();
   if (options.clean) {
@@ -70,7 +71,8 @@ async function demo(env: Env, options: DemoOptions): Promise<void> {
     if (failed) process.exitCode = ExitCode.failure;
   } catch (error) {
     if (!(error instanceof Interrupted)) throw error;
-    say('interrupted; cleaning up');
+    screen.setFooter([]);
+    screen.print('interrupted; cleaning up');
     // What the show still waits for ends with its processes and is of no interest any more.
     show.catch(() => undefined);
     await playground.close(1000);

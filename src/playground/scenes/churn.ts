@@ -114,6 +114,8 @@ async function addOne(stage: Stage, report: Report, probe: UdpProbe, before: str
 /** The draining one is removed for good, with connections still on it. */
 async function removeOne(stage: Stage, report: Report, visitors: HttpLoad): Promise<void> {
   const leaving = stage.backends[LEAVING].host;
+  const before = await visitors.snapshot();
+  const atLeaving = before.held[leaving.name] ?? 0;
   stage.configured = stage.configured.filter(({ address }) => address !== leaving.address4);
   stage.daemon.configure(stage.configured);
   await stage.daemon.reload();
@@ -121,11 +123,11 @@ async function removeOne(stage: Stage, report: Report, visitors: HttpLoad): Prom
   // Every held connection asks several times more.
   await pause(1500);
   const held = await visitors.stop();
-  const others = sum(Object.values(held.held)) - (held.held[leaving.name] ?? 0);
+  const elsewhere = brokenElsewhere(held, leaving.name);
   report.check(
-    brokenElsewhere(held, leaving.name) === 0 && held.misrouted === 0,
-    `${leaving.name} is removed for good: of ${others} connections to the others, ${brokenElsewhere(held, leaving.name)} broke` +
-      ` (of those to ${leaving.name} itself, ${held.broken[leaving.name] ?? 0} of ${held.held[leaving.name] ?? 0})`,
+    elsewhere === 0 && held.misrouted === 0,
+    `${leaving.name} is removed for good: of the ${sum(Object.values(before.held)) - atLeaving} connections to the others,` +
+      ` ${elsewhere} broke (of the ${atLeaving} to ${leaving.name} itself, ${held.broken[leaving.name] ?? 0})`,
   );
   report.facts.held = held;
 }

@@ -77,6 +77,13 @@ async function play(stage: Stage, report: Report): Promise<void> {
         ` + ${grouped(redirect)} redirected + ${grouped(aborted)} aborted`,
     );
   }
+  const redirected = sum(status.interfaces.map((entry) => entry.xdp?.redirect ?? 0));
+  const received = sum(status.workers.map((worker) => worker.rx));
+  report.check(
+    redirected === received + kernelLost(status),
+    `the XDP program redirected ${grouped(redirected)} = ${grouped(received)} received` +
+      ` + ${grouped(kernelLost(status))} that found no room`,
+  );
   report.check(
     status.workers.length > 1 && status.workers.every((worker) => worker.rx > 0),
     `${status.workers.length} queues, each served by a thread of its own, all had traffic`,
