@@ -81,8 +81,15 @@ export class Solicitor {
   readonly #sendDatagram: (name: NeighbourName) => void;
   #mayChange = true;
 
-  /** @param sendDatagram what to do without CAP_NET_ADMIN; default: send it */
-  constructor(ip: IpCommand, sendDatagram?: (name: NeighbourName) => void) {
+  /**
+   * @param sendDatagram what to do without CAP_NET_ADMIN; default: send it
+   * @param port UDP port that it goes to
+   */
+  constructor(
+    ip: IpCommand,
+    sendDatagram?: (name: NeighbourName) => void,
+    private readonly port = DISCARD_PORT,
+  ) {
     this.#ip = ip;
     this.#sendDatagram = sendDatagram ?? ((name) => this.#datagram(name));
   }
@@ -122,7 +129,7 @@ export class Solicitor {
       this.#sockets.set(type, socket);
     }
     const host = address.startsWith('fe80:') ? `${address}%${dev}` : address;
-    socket.send(new Uint8Array(1), DISCARD_PORT, host, () => undefined);
+    socket.send(new Uint8Array(1), this.port, host, () => undefined);
   }
 
   close(): void {

@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { systemIp } from '../../src/control/ip_command.js';
@@ -234,6 +234,20 @@ describe('next hops on real links', () => {
     expect(hasMac('02:aa:aa:aa:aa:aa')(hops.hops.get('10.77.0.2')!)).toBe(true);
     await new Promise((wake) => setTimeout(wake, 600));
     expect(ip(node, 'neigh')).toContain('PERMANENT');
+  });
+
+  it('has a way that works without privileges: the kernel refuses the one, and resolves for a datagram', () => {
+    // What Solicitor does once sluice has given up root: it knows the refusal by these words.
+    const asNobody = ['netns', 'exec', node, 'setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'];
+    const command = 'neigh replace 10.77.0.2 dev a0 nud none use\n';
+    const refused = spawnSync('ip', [...asNobody, 'ip', '-force', '-batch', '-'], { input: command, encoding: 'utf8' });
+    expect(refused.stderr).toContain('not permitted');
+    expect(ip(node, 'neigh')).not.toContain('10.77.0.2');
+    const send =
+      "const s=require('dgram').createSocket('udp4');s.send('x',9,'10.77.0.2',()=>setTimeout(()=>s.close(),300))";
+    const sent = spawnSync('ip', [...asNobody, process.execPath, '-e', send], { encoding: 'utf8' });
+    expect(sent.stderr).toBe('');
+    expect(ip(node, 'neigh')).toContain(`10.77.0.2 dev a0 lladdr ${MAC1}`);
   });
 
   it('starts its monitor again when somebody kills it, and leaves no process behind', async () => {
