@@ -45,9 +45,10 @@ const PACKAGES = [
   { name: 'iproute2', probe: 'ip', why: 'namespaces and veth pairs of the demo and the tests' },
   { name: 'ethtool', probe: 'ethtool', why: 'offloads and queues: doctor, demo, tests' },
   { name: 'bpftool', probe: 'bpftool', why: 'tests look for BPF objects left behind' },
-  { name: 'curl', probe: 'curl', why: 'an HTTP client that is not ours, for the demo and the tests' },
-  { name: 'tcpdump', probe: 'tcpdump', why: "an independent eye on packets, and libpcap's own filter compiler" },
   { name: 'iputils-ping', probe: 'ping', why: 'reachability in the demo and the tests' },
+  { name: 'procps', probe: 'sysctl', why: 'settings of namespaces in tests, and commands that the doctor prints' },
+  { name: 'tcpdump', probe: 'tcpdump', why: 'an eye on packets that is not ours, in tests and in the playground' },
+  { name: 'curl', probe: 'curl', why: 'to talk to the playground of demo --keep by hand' },
 ];
 
 /** Names in other distributions, for the message only. */
@@ -94,7 +95,7 @@ function usage(problem) {
 function announce(step, what, why) {
   if (options.check) {
     missing.push(step);
-    console.log(`setup: ${step}: missing: ${what} (${why})`);
+    console.log(`setup: ${step}: to do: ${what} (${why})`);
     return false;
   }
   if (!options.quiet) console.log(`setup: ${step}: ${what} (${why})`);
@@ -291,7 +292,7 @@ function nodeDirectory() {
 }
 
 function native() {
-  const sources = filesUnder('native', 'bpf', 'binding.gyp');
+  const sources = filesUnder('native', 'bpf', 'bench/reference', 'binding.gyp');
   const gyp = fs.readFileSync(path.join(root, 'binding.gyp'), 'utf8');
   const outputs = [...new Set([...gyp.matchAll(/"(build\/bpf\/[\w.]+)"/g)].map((match) => match[1]))];
   outputs.push('build/Release/sluice.node');
@@ -341,8 +342,7 @@ function dist() {
 }
 
 function bench() {
-  const inputs = ['bench', 'src', 'test', 'examples', 'vitest.config.ts', 'tsconfig.json'];
-  compile('bench', 'tsconfig.json', 'dist-bench', inputs);
+  compile('bench', 'tsconfig.bench.json', 'dist-bench', ['bench', 'src', 'tsconfig.json', 'tsconfig.bench.json']);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
