@@ -48,6 +48,7 @@ export class PcapngWriter {
   #view: DataView;
   #used = 0;
   #interfaces = 0;
+  #packets = 0;
   #closed = false;
   readonly #fd: number;
   readonly #ownsFd: boolean;
@@ -124,6 +125,12 @@ export class PcapngWriter {
       at = this.#endOfOptions(at);
     }
     this.#end(at, length);
+    this.#packets++;
+  }
+
+  /** Number of packets written. */
+  get packets(): number {
+    return this.#packets;
   }
 
   /** What was written so far; only for a writer into memory. Valid until the next write. */

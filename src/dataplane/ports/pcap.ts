@@ -68,6 +68,17 @@ export class PcapPort extends PoolPort {
     return this.#next >= this.capture.length && this.inHand === 0;
   }
 
+  /** Milliseconds of capture time up to the burst in hand; `header[nowMs]` is this, wrapped to int32. */
+  get clockMs(): number {
+    return Number(this.#clockMs);
+  }
+
+  /** Position in the capture of the packet in hand that was received in this chunk; -1 when there is none. */
+  positionIn(chunk: number): number {
+    const slot = this.slotOf(chunk);
+    return slot < 0 ? -1 : this.#positions[slot];
+  }
+
   protected override receive(): void {
     while (this.#next < this.capture.length && this.inHand < this.#limit) {
       const packet = this.capture.packet(this.#next);

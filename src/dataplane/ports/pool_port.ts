@@ -193,6 +193,12 @@ export abstract class PoolPort implements Port, PoolMember {
     return true;
   }
 
+  /** Slot of the packet in hand that was received in this chunk, or -1. */
+  protected slotOf(chunk: number): number {
+    const slot = this.#chunks.indexOf(chunk);
+    return slot < this.inHand ? slot : -1;
+  }
+
   /** Whether a packet of this many bytes fits a frame. One that does not is counted as the kernel does: rx_dropped. */
   protected fits(length: number): boolean {
     if (length <= this.chunkSize - this.headroom) return true;
