@@ -186,7 +186,7 @@ export abstract class PoolPort implements Port, PoolMember {
     this.burst.offset[slot] = offset;
     this.burst.length[slot] = data.length;
     this.burst.verdict[slot] = Verdict.Drop;
-    this.burst.target[slot] = this.index;
+    this.burst.target[slot] = 0;
     this.counters[PortCounter.rxPackets]++;
     this.counters[PortCounter.rxBytes] += data.length;
     this.inHand = slot + 1;
