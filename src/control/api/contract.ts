@@ -161,7 +161,7 @@ export interface ControlTarget {
   status(): Status;
   /** Reads the config again and applies it whole or not at all. A bad config is a result, not an error. */
   reload(): Promise<ReloadResult>;
-  /** Until the next reload or restart: the config file is not written. Unknown names: see `resolveBackend`. */
+  /** The config file is not written: a restart forgets the change. Unknown names: see `resolveBackend`. */
   setBackend(service: string, backend: string, change: BackendChange): Promise<BackendSetResult>;
 }
 
