@@ -250,11 +250,19 @@ export interface NativeAddon {
   libbpfVersion(): string;
 }
 
-const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+/** Folder of this package: the nearest one above this file that has a binding.gyp. Compiled code may lie in dist/ or deeper. */
+export const packageRoot: string = findRoot(dirname(fileURLToPath(import.meta.url)));
+
+function findRoot(from: string): string {
+  for (let folder = from; folder !== dirname(folder); folder = dirname(folder)) {
+    if (existsSync(join(folder, 'binding.gyp'))) return folder;
+  }
+  return join(from, '..');
+}
 
 /** Path of a compiled BPF object that ships beside the addon, for example "redirect". */
 export function bpfObjectPath(name: string): string {
-  return join(root, 'build', 'bpf', `${name}.bpf.o`);
+  return join(packageRoot, 'build', 'bpf', `${name}.bpf.o`);
 }
 
 let loaded: NativeAddon | undefined;
@@ -262,7 +270,7 @@ let loaded: NativeAddon | undefined;
 /** The addon; loads it on first use so that everything that needs no kernel works without it. */
 export function native(): NativeAddon {
   if (loaded) return loaded;
-  const candidates = ['Release', 'Debug'].map((kind) => join(root, 'build', kind, 'sluice.node'));
+  const candidates = ['Release', 'Debug'].map((kind) => join(packageRoot, 'build', kind, 'sluice.node'));
   const path = candidates.find((candidate) => existsSync(candidate));
   if (!path) {
     throw new SluiceError('SLUICE_NATIVE', `the native addon is not built: no ${candidates[0]}`, 'Run: npm run setup');

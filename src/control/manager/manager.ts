@@ -13,10 +13,10 @@ import { CONTROL_PROTOCOL } from '../api/contract.js';
 import { resolveBackend } from '../api/resolve.js';
 import { buildStatus } from '../api/status.js';
 import type { ReloadView, RuntimeView } from '../api/view.js';
-import { ConfigError, diffConfig, loadConfig, type ConfigProblem } from '../config/index.js';
+import { ConfigError, assertLive, diffConfig, loadConfig, type ConfigProblem } from '../config/index.js';
 import type { Log } from '../log.js';
 import { CounterBook } from '../metrics/book.js';
-import { NextHopResolver } from '../neighbours.js';
+import { NextHopResolver } from '../next_hops.js';
 import { Publisher, type BackendOverride } from '../publish.js';
 import { Registry, backendKey } from '../registry.js';
 import { VERSION } from '../version.js';
@@ -75,7 +75,7 @@ export class Manager implements ControlTarget {
     this.build(this.config);
     await this.fleet.start();
     this.resolver.on('change', () => void this.serialize(() => this.neighboursChanged()));
-    this.resolver.on('warning', (message: string) => this.log.limited('next-hops', 1).warn(message));
+    this.resolver.on('problem', (error) => this.log.limited('next-hops', 1).warn('next hops cannot be read', { err: error }));
   }
 
   private get tables(): Tables {
@@ -92,11 +92,12 @@ export class Manager implements ControlTarget {
   /** Looks up the ways to all backends. A backend without a route is a mistake in the config: throws. */
   private async resolve(config: Config): Promise<void> {
     const addresses = config.services.flatMap((service) => service.backends.map((backend) => backend.address));
-    await this.resolver.setTargets(addresses);
+    this.resolver.setAddresses(addresses);
+    await this.resolver.settled(RESOLVE_MS);
     const problems: ConfigProblem[] = [];
     config.services.forEach((service, s) => {
       service.backends.forEach(({ address }, b) => {
-        const hop = this.resolver.nextHops.get(address.text);
+        const hop = this.resolver.hops.get(address.text);
         if (!hop || hop.interface !== '') return;
         problems.push({
           file: config.path,
@@ -109,12 +110,11 @@ export class Manager implements ControlTarget {
       });
     });
     if (problems.length > 0) throw new ConfigError(problems);
-    await this.resolver.settled(RESOLVE_MS);
   }
 
   private build(config: Config): Tables {
     const tables = this.publisher.build(config, {
-      nextHops: this.resolver.nextHops,
+      nextHops: this.resolver.hops,
       overrides: this.overrides,
       ports: this.fleet.interfaces.map((entry) => ({
         name: entry.name,
@@ -148,7 +148,7 @@ export class Manager implements ControlTarget {
       config: this.config,
       numbers: this.publisher.numbers,
       overrides: this.overrides,
-      nextHops: this.resolver.nextHops,
+      nextHops: this.resolver.hops,
       generation: this.publisher.tables?.generation ?? 0,
       startedAtMs: this.startedAtMs,
       counters: this.counters,
@@ -180,14 +180,8 @@ export class Manager implements ControlTarget {
   }
 
   private async applyReload(next: Config): Promise<ReloadResult> {
-    const { restart, live } = diffConfig(this.config, next);
-    if (restart.length > 0) {
-      throw new SluiceError(
-        'SLUICE_CONFIG',
-        `these changes need a restart: ${restart.join('; ')}`,
-        'Restart sluice, or take them out and reload again',
-      );
-    }
+    const diff = diffConfig(this.config, next);
+    assertLive(diff);
     const former = this.config;
     try {
       await this.resolve(next);
@@ -202,7 +196,7 @@ export class Manager implements ControlTarget {
     this.forgetOverrides(next);
     this.fleet.setVips(vipsOf(next));
     for (const [index, entry] of this.fleet.interfaces.entries()) entry.replaceProgram(next.interfaces[index]);
-    return { applied: true, generation: this.tables.generation, changes: live, problems: [] };
+    return { applied: true, generation: this.tables.generation, changes: [...diff.live], problems: [] };
   }
 
   private async publishOrThrow(config: Config): Promise<void> {
@@ -263,7 +257,7 @@ export class Manager implements ControlTarget {
   async stop(): Promise<void> {
     if (this.stopped) return;
     this.stopped = true;
-    await this.resolver.close();
+    this.resolver.close();
     if (this.fleet) await this.fleet.stop();
   }
 }

@@ -1,0 +1,79 @@
+/**
+ * One trial of the TypeScript path, in a process of its own.
+ *
+ *   node child.js FIXTURE MILLISECONDS    prints one line of JSON
+ *   node child.js FIXTURE --write FILE    writes every packet that leaves, each flow once
+ */
+import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { Balancer } from '../../src/dataplane/balance/forward.js';
+import { FlowField, FlowTable } from '../../src/dataplane/balance/flow_table.js';
+import { buildChain } from '../../src/dataplane/filter/build.js';
+import { Path } from '../../src/dataplane/poll.js';
+import { LoopPort } from '../../src/dataplane/ports/loop.js';
+import { MemoryPool } from '../../src/dataplane/ports/memory_pool.js';
+import { Snapshot } from '../../src/dataplane/snapshot.js';
+import { Counter, CounterBlock } from '../../src/shared/layout.js';
+import { FLOW_SECRET, FRAME_BYTES, MAGIC, benchTables } from './fixture.js';
+
+const CHUNKS = 4096;
+const BURST = 64;
+const SLICES = 12;
+
+const [, , fixture, milliseconds, output] = process.argv;
+const file = readFileSync(fixture);
+const header = new Int32Array(file.buffer, file.byteOffset, 17);
+if (header[0] !== MAGIC) throw new Error(`${fixture} is no fixture`);
+const [, flows, , flowSlots] = header;
+const framesAt = file.length - flows * FRAME_BYTES;
+const frames = Array.from({ length: flows }, (_, n) => file.subarray(framesAt + n * FRAME_BYTES, framesAt + (n + 1) * FRAME_BYTES));
+
+const tables = benchTables();
+const counters = new Float64Array(CounterBlock.SIZE);
+const pool = new MemoryPool({ frameCount: CHUNKS, chunkSize: 2048 });
+const port = new LoopPort(pool, { frames, chunks: Math.min(CHUNKS, flows), burst: BURST, clock: () => 1000 });
+// 48 bytes on: large allocations start 16 bytes into a page, and an entry should be one cache line.
+const memory = new ArrayBuffer((flowSlots * FlowField.STRIDE + 16) * 4);
+const table = new FlowTable(new Int32Array(memory, 48, flowSlots * FlowField.STRIDE), tables.settings.timeouts);
+const snapshot = new Snapshot(tables);
+const balancer = new Balancer(table, counters, FLOW_SECRET, snapshot);
+const chain = buildChain(tables.filters, snapshot.rules, counters, { worker: 0, nowMs: () => 0 });
+const path = new Path(pool.memory, 2048, BURST, balancer, chain, [false], counters, (error) => {
+  throw error;
+});
+
+/** Runs a number of bursts as the worker's loop does, and returns ns of CPU time a packet. */
+function run(bursts: number): number {
+  const start = process.cpuUsage();
+  for (let i = 0; i < bursts; i++) {
+    path.pollOnce(port);
+    balancer.sweep(1000, false);
+  }
+  const { user, system } = process.cpuUsage(start);
+  return ((user + system) * 1000) / (bursts * BURST);
+}
+
+/** What leaves, each flow once. A burst is settled by the exchange that takes the next one. */
+function write(name: string): void {
+  const out = openSync(name, 'w');
+  port.capture = [];
+  for (let done = 0; done <= flows; done += BURST) {
+    path.pollOnce(port);
+    if (port.capture.length > 0) writeSync(out, Buffer.concat(port.capture));
+    port.capture.length = 0;
+  }
+  closeSync(out);
+}
+
+function measure(): void {
+  run(Math.ceil(flows / BURST));
+  const perBurst = run(2000) * BURST;
+  const bursts = Math.max(100, Math.round((Number(milliseconds) * 1e6) / SLICES / perBurst));
+  run(bursts);
+  const slices = Array.from({ length: SLICES }, () => run(bursts)).sort((a, b) => a - b);
+  const [best, ns] = [slices[0], slices[SLICES >> 1]];
+  const { [Counter.flowHit]: hits, [Counter.flowMiss]: misses } = counters;
+  process.stdout.write(`${JSON.stringify({ ns, best, hits, misses, flows: table.count })}\n`);
+}
+
+if (milliseconds === '--write') write(output);
+else measure();
