@@ -10,7 +10,7 @@ export interface UdpFloodOptions {
   port: number;
   /** Datagrams to send; exactly so many, unless stopped. */
   packets: number;
-  /** Datagrams a second; 0: as fast as it goes. */
+  /** Datagrams a second, at most; 0: as fast as it goes. */
   ratePerSecond: number;
   /** Sockets, each a source port of its own. */
   sockets: number;
@@ -31,6 +31,8 @@ export interface UdpFloodResult {
  * on this CPU, so a burst of this size cannot overrun it even when the kernel defers the other side to ksoftirqd.
  */
 const BURST = 32;
+/** Packets that may be sent ahead of the rate: timers are late by a millisecond or three. */
+const DEPTH = 128;
 
 const options = childOptions<UdpFloodOptions>();
 const payload = Buffer.alloc(options.payloadBytes, 'f');
@@ -64,24 +66,33 @@ function onSent(error: Error | null): void {
   retried[code] = (retried[code] ?? 0) + 1;
 }
 
-function sendBurst(sockets: readonly Socket[], begin: number): void {
-  const elapsedMs = performance.now() - begin;
-  const due = options.ratePerSecond > 0 ? Math.floor((elapsedMs * options.ratePerSecond) / 1000) : Infinity;
-  const room = Math.min(due, options.packets) - sent - underWay;
-  for (let i = Math.min(room, BURST); i > 0; i--) {
+function sendSome(sockets: readonly Socket[], count: number): void {
+  for (let i = 0; i < count; i++) {
     underWay++;
     sockets[turn++ % sockets.length].send(payload, onSent);
   }
 }
 
+/**
+ * Sends at the rate and never above it for longer than DEPTH packets: time that was lost (this process did not get the
+ * CPU) is not made up for, because then all of it would arrive at once where nobody had the CPU either.
+ */
 function flood(sockets: readonly Socket[], onEnd: () => void): void {
-  const begin = performance.now();
+  const perMs = options.ratePerSecond > 0 ? options.ratePerSecond / 1000 : Infinity;
+  let due = 0;
+  let last = performance.now();
   const step = () => {
-    if (!stopping) sendBurst(sockets, begin);
-    if ((sent >= options.packets || stopping) && underWay === 0) return onEnd();
-    const ahead =
-      options.ratePerSecond > 0 && sent + underWay > ((performance.now() - begin) * options.ratePerSecond) / 1000;
-    if (ahead || sent + underWay >= options.packets) setTimeout(step, 1);
+    const now = performance.now();
+    due = Math.min(due + (now - last) * perMs, DEPTH);
+    last = now;
+    const left = options.packets - sent - underWay;
+    if (!stopping && left > 0) {
+      const count = Math.min(Math.floor(due), left, BURST);
+      sendSome(sockets, count);
+      due -= count;
+    }
+    if ((stopping || sent >= options.packets) && underWay === 0) return onEnd();
+    if (due < 1 || left <= 0) setTimeout(step, 1);
     else setImmediate(step);
   };
   step();
