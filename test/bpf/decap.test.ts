@@ -116,6 +116,8 @@ const DROPPED: [string, DecapStat, PacketBuilder][] = [
   ['protocol 41 with IPv4 inside', 'drop_malformed', INNER[4](outer4({ protocol: PROTO.IPV6 }))],
   ['next header 4 with IPv6 inside', 'drop_malformed', INNER[6](outer6({ nextHeader: PROTO.IPIP }))],
   ['next header 41 with IPv4 inside', 'drop_malformed', INNER[4](outer6({ nextHeader: PROTO.IPV6 }))],
+  ['inner IPv4 header of version 6', 'drop_malformed', outer4().ipv4({ version: 6 }).tcp()],
+  ['inner IPv6 header of version 4', 'drop_malformed', outer6().ipv6({ version: 4 }).udp()],
   ['inner header length 4', 'drop_malformed', outer4().ipv4({ ihl: 4 }).tcp()],
   ['inner total length below its header', 'drop_malformed', outer4().ipv4({ totalLength: 19 }).tcp()],
   ['inner total length beyond the outer packet', 'drop_malformed', outer4().ipv4({ totalLength: 41 }).tcp()],
