@@ -71,7 +71,7 @@ export class Engine {
   private chain(tables: Tables, snapshot: Snapshot) {
     return buildChain(tables.filters, snapshot.rules, this.counters, {
       worker: this.options.worker,
-      nowMs: () => this.nowMs,
+      nowMs: () => this.path.nowMs,
     });
   }
 

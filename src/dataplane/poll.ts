@@ -27,6 +27,8 @@ export class Path {
   private filters: FilterChain;
   private repairByPort: readonly boolean[];
   private untilSample = 0;
+  /** Clock of the burst in hand, ms, wrapping int32. */
+  nowMs = 0;
 
   /** `memory` and `chunkSize`: the packet memory that all its ports share; `slots`: the largest burst of any of them. */
   constructor(
@@ -55,7 +57,7 @@ export class Path {
   pollOnce(port: Port): number {
     const count = port.exchange();
     if (count === 0) return 0;
-    const nowMs = port.burst.header[BurstHeader.nowMs];
+    const nowMs = (this.nowMs = port.burst.header[BurstHeader.nowMs]);
     const started = this.untilSample-- === 0 ? performance.now() : 0;
 
     this.parseAll(port, count);
