@@ -82,15 +82,16 @@ export function plain(text: string): string {
   return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, '\ufffd');
 }
 
-/** "1,234,567"; from ten million on "12.3M". */
-export function count(value: number): string {
+/** "1,234,567"; from `shortFrom` on "12.35M". */
+export function count(value: number, shortFrom = 1e7): string {
   if (!Number.isFinite(value)) return '-';
-  if (Math.abs(value) < 1e7) return Math.round(value).toLocaleString('en-US');
+  if (Math.abs(value) < shortFrom) return Math.round(value).toLocaleString('en-US');
   for (const [unit, size] of [
     ['P', 1e15],
     ['T', 1e12],
     ['G', 1e9],
     ['M', 1e6],
+    ['k', 1e3],
   ] as const) {
     if (Math.abs(value) >= size) return `${(value / size).toPrecision(4)}${unit}`;
   }

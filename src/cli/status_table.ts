@@ -30,6 +30,9 @@ export function statusTable(status: Status, options: StatusTableOptions): string
 
 const RIGHT = 'right' as const;
 
+/** Six characters at most: a worker's row has many numbers. */
+const short = (value: number): string => count(value, 1e5);
+
 class Page {
   private readonly ink: Paint;
   private readonly width: number;
@@ -57,11 +60,13 @@ class Page {
     const lines = [
       `${ink.bold(`sluice ${plain(status.version)}`)}  pid ${status.pid}  up ${duration(status.uptimeSeconds)}  ` +
         `generation ${status.generation}  ${status.ready ? ink.green('ready') : ink.red('not ready')}`,
-      `config ${cut(plain(status.configPath || 'none'), this.width - 32)}  ${loaded}`,
+      `config ${cut(plain(status.configPath || 'none'), this.width - 43)}  ${loaded}`,
     ];
     if (!lastReload.success) lines.push(ink.red(`  ${cut(plain(lastReload.error), this.width - 2)}`));
     for (const line of status.missing) lines.push(ink.yellow(`  ${cut(plain(line), this.width - 2)}`));
-    for (const line of status.violations) lines.push(ink.red(`  counters do not add up: ${plain(line)}`));
+    for (const line of status.violations) {
+      lines.push(ink.red(cut(`  counters do not add up: ${plain(line)}`, this.width)));
+    }
     return lines;
   }
 
@@ -121,9 +126,9 @@ class Page {
       this.status.workers.map((worker) => [
         String(worker.queue),
         worker.up ? 'up' : 'down',
-        ...[worker.rx, worker.drop, worker.pass, worker.tx, worker.redirect].map(count),
-        ...[worker.flows, worker.kernelLost, worker.restarts].map(count),
-        `${count(worker.frames.free)}/${count(worker.frames.total)}`,
+        ...[worker.rx, worker.drop, worker.pass, worker.tx, worker.redirect].map(short),
+        ...[worker.flows, worker.kernelLost, worker.restarts].map(short),
+        `${short(worker.frames.free)}/${short(worker.frames.total)}`,
       ]),
     );
   }

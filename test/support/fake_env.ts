@@ -1,0 +1,61 @@
+import { Writable } from 'node:stream';
+import type { Command } from 'commander';
+import type { Env } from '../../src/cli/env.js';
+import { exitCodeOf } from '../../src/errors.js';
+
+/** An `Env` for tests: what a command wrote, a clock that sleeping moves on, and no process behind it. */
+export class FakeEnv implements Env {
+  readonly stdout = sink((text) => (this.out += text));
+  readonly stderr = sink((text) => (this.err += text));
+  readonly controller = new AbortController();
+  readonly signal = this.controller.signal;
+  readonly cwd = process.cwd();
+  /** Runs at each sleep. */
+  onSleep: () => void = () => undefined;
+  out = '';
+  err = '';
+  slept: number[] = [];
+  private clockMs = 0;
+
+  constructor(
+    readonly variables: Record<string, string> = {},
+    readonly isTTY = false,
+    private readonly width = 100,
+  ) {}
+
+  columns(): number {
+    return this.width;
+  }
+
+  getenv(name: string): string | undefined {
+    return this.variables[name] || undefined;
+  }
+
+  nowMs(): number {
+    return this.clockMs;
+  }
+
+  sleep(ms: number): Promise<void> {
+    this.slept.push(ms);
+    this.clockMs += ms;
+    this.onSleep();
+    return Promise.resolve();
+  }
+}
+
+/** Runs a command as main.ts would, without ending the process. Gives its exit code and its error, if any. */
+export async function runCommand(command: Command, args: string[]): Promise<{ code: number; error: Error | null }> {
+  const all = [command, ...command.commands];
+  for (const one of all) one.exitOverride().configureOutput({ writeOut: () => undefined, writeErr: () => undefined });
+  try {
+    await command.parseAsync(args, { from: 'user' });
+    return { code: 0, error: null };
+  } catch (error) {
+    if ((error as { code?: string }).code?.startsWith('commander.')) return { code: 2, error: error as Error };
+    return { code: exitCodeOf(error), error: error as Error };
+  }
+}
+
+function sink(take: (text: string) => void): Writable {
+  return new Writable({ write: (chunk, _, done) => (take(String(chunk)), done()) });
+}
