@@ -7,25 +7,28 @@ export class Findings {
   readonly errors: ConfigProblem[] = [];
   readonly warnings: ConfigProblem[] = [];
   /** Errors beyond MAX_PROBLEMS, counted but not kept. */
-  more = 0;
+  more: number;
 
   constructor(
     private readonly file: string,
     private readonly source: Source,
   ) {
-    for (const { place, path, message, remedy } of source.problems) {
-      this.add(this.errors, { file, ...place, path: formatPath(path), message, remedy });
+    for (const { place, path, message, remedy } of source.problems.slice(0, MAX_PROBLEMS)) {
+      this.errors.push({ file, ...place, path: formatPath(path), message, remedy });
     }
+    this.more = source.problems.length - this.errors.length;
   }
 
   /** A value (or with `what`, a key) that cannot stay as it is. */
   error(path: Path, message: string, remedy = '', what: 'key' | 'value' = 'value'): void {
-    this.add(this.errors, this.problem(path, what, message, remedy));
+    // Finding the place of each of 100,000 unknown keys would take minutes.
+    if (this.errors.length >= MAX_PROBLEMS) this.more++;
+    else this.errors.push(this.problem(path, what, message, remedy));
   }
 
-  /** Something that works but is probably not meant. */
+  /** Something that works but is probably not meant. Those beyond MAX_PROBLEMS are not kept. */
   warn(path: Path, message: string, remedy = ''): void {
-    this.add(this.warnings, this.problem(path, 'value', message, remedy));
+    if (this.warnings.length < MAX_PROBLEMS) this.warnings.push(this.problem(path, 'value', message, remedy));
   }
 
   /** Whether there is an error at this place or below it already. */
@@ -42,11 +45,6 @@ export class Findings {
   /** Sorts both lists as they stand in the file. */
   sort(): void {
     for (const list of [this.errors, this.warnings]) list.sort((a, b) => a.line - b.line || a.column - b.column);
-  }
-
-  private add(list: ConfigProblem[], problem: ConfigProblem): void {
-    if (list.length < MAX_PROBLEMS) list.push(problem);
-    else if (list === this.errors) this.more++;
   }
 
   private problem(path: Path, what: 'key' | 'value', message: string, remedy: string): ConfigProblem {

@@ -57,7 +57,8 @@ export function readSource(text: string): Source {
       uniqueKeys: false,
       resolveKnownTags: false,
       prettyErrors: false,
-      logLevel: 'silent',
+      // 'silent' would also keep quiet about a second document.
+      logLevel: 'error',
     });
   } catch (error) {
     return unreadable(0, `is not YAML: ${error instanceof Error ? error.message : String(error)}`, '');
