@@ -1,5 +1,6 @@
 {
   "variables": {
+    "sanitize%": 0,
     "bpf_cflags": ["-O2", "-g", "-Wall", "-Werror", "-target", "bpf", "-mcpu=v3", "-I/usr/include/<!(uname -m)-linux-gnu"]
   },
   "targets": [
@@ -29,7 +30,13 @@
       "cflags": ["-O2", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"],
       "cflags_cc": ["-std=c++17", "-fno-exceptions", "-fno-rtti"],
       "cflags_cc!": ["-std=gnu++17", "-std=gnu++20", "-O3"],
-      "libraries": ["-lbpf", "-lelf"]
+      "libraries": ["-lbpf", "-lelf"],
+      "conditions": [
+        ["sanitize==1", {
+          "cflags": ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-g"],
+          "ldflags": ["-fsanitize=address,undefined"]
+        }]
+      ]
     },
     {
       "target_name": "bpf",

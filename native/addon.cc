@@ -12,8 +12,8 @@ namespace {
 
 using Instance = std::shared_ptr<AddonData>;
 
-/// Runs when the environment ends, a terminated worker's too, before Node finalizes the objects: the kernel's objects go
-/// now, in whatever order, and without JavaScript.
+/// Runs when the environment ends, a terminated worker's too, before Node finalizes the objects: the kernel's objects
+/// go now, in whatever order, and without JavaScript.
 void CloseEverything(void* data) {
   for (NativeObject* object : static_cast<AddonData*>(data)->live) object->Shutdown();
 }

@@ -13,15 +13,22 @@ namespace sluice {
 class NativeObject {
  public:
   virtual ~NativeObject() = default;
-  /// Identity of the class: its kName pointer.
+  /// Name of the class, kName: no two classes of the addon have the same.
   virtual const char* kind() const = 0;
   /// Releases what the kernel holds, as close() does, without touching JavaScript. Runs when the environment ends.
   virtual void Shutdown() = 0;
 };
 
 struct AddonData {
-  /// Every wrapped object that has not been finalized. A pointer that napi_unwrap gave is ours only if it is in here.
+  /// Every wrapped object that was not finalized. What napi_unwrap gives is ours only if it is in here.
   std::unordered_set<NativeObject*> live;
+  /// The one that was asked for last, or null: exchange() asks for the same one again and again.
+  NativeObject* last = nullptr;
+  bool IsLive(NativeObject* object) {
+    if (object != last && live.count(object) == 0) return false;
+    last = object;
+    return true;
+  }
   /// Per-environment state of the BPF part; only native/bpf_* know its type.
   std::shared_ptr<void> bpf;
 

@@ -10,7 +10,8 @@ namespace sluice {
 inline int32_t NowMs() {
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<int32_t>(static_cast<uint32_t>(static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1000000));
+  const uint64_t ms = static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1000000;
+  return static_cast<int32_t>(static_cast<uint32_t>(ms));
 }
 
 inline int32_t ElapsedMs(int32_t since, int32_t now) {

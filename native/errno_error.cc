@@ -17,6 +17,9 @@ struct Remedy {
 };
 
 // First match wins, so rows with a syscall stand before the general ones. Conditions as measured on Linux 6.18.
+constexpr char kAnyCapability[] =
+    "Run as root, or grant the capability it needs: CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF or CAP_IPC_LOCK.";
+
 constexpr Remedy kRemedies[] = {
     // AF_XDP
     {"socket", EPERM, "AF_XDP sockets need CAP_NET_RAW: run as root or grant the capability."},
@@ -60,11 +63,11 @@ constexpr Remedy kRemedies[] = {
     {"bpf", EACCES, "BPF programs and maps need CAP_BPF and CAP_NET_ADMIN, or the verifier refused: see verifierLog."},
     {"bpf", E2BIG, "The table is full or the value is too big for %s: raise the map's size."},
     // Any call
-    {nullptr, EPERM, "A capability is missing: run as root, or grant CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF, CAP_IPC_LOCK."},
-    {nullptr, EACCES, "Access is denied: run as root, or grant CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF, CAP_IPC_LOCK."},
+    {nullptr, EPERM, kAnyCapability},
+    {nullptr, EACCES, kAnyCapability},
     {nullptr, ENODEV, "There is no such device: see `ip link` in this network namespace."},
     {nullptr, ENXIO, "The interface is gone: close, and open again once it is back."},
-    {nullptr, ENETDOWN, "The interface is down or deleted: ip link set it up, or close and open again once it is back."},
+    {nullptr, ENETDOWN, "The interface is down or deleted: ip link set it up, or close and reopen when it is back."},
     {nullptr, EMFILE, "The process has no descriptor left: raise its limit (ulimit -n)."},
     {nullptr, ENFILE, "The system has no descriptor left: raise fs.file-max."},
     {nullptr, ENOMEM, "Not enough memory for %s: free some or ask for less."},

@@ -1,6 +1,6 @@
 #pragma once
-// Arguments from JavaScript, checked: each function throws a TypeError or RangeError that names the argument and its value,
-// and then returns false.
+// Arguments from JavaScript, checked: each function throws a TypeError or RangeError that names the argument and its
+// value, and then returns false.
 
 #include <napi.h>
 #include <net/if.h>

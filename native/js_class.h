@@ -1,11 +1,12 @@
 #pragma once
 // JavaScript classes over NativeObject, on raw Node-API callbacks.
 //
-// node-addon-api's ObjectWrap trusts `this`: a method borrowed onto another wrapped object reinterprets its memory. Here
-// every call looks the unwrapped pointer up in the environment's live set and compares the class first.
+// node-addon-api's ObjectWrap trusts `this`: a method borrowed onto another wrapped object reinterprets its memory.
+// Here every call looks the unwrapped pointer up in the environment's live set and compares the class first.
 
 #include <napi.h>
 
+#include <cstring>
 #include <initializer_list>
 #include <memory>
 #include <string>
@@ -30,11 +31,13 @@ class JsClass {
   using Method = Napi::Value (T::*)(const Napi::CallbackInfo&);
 
   /// The T inside `value`, or null when it is anything else.
-  static T* Unwrap(napi_env env, napi_value value, const AddonData& addon) {
+  static T* Unwrap(napi_env env, napi_value value, AddonData& addon) {
     void* pointer = nullptr;
     if (napi_unwrap(env, value, &pointer) != napi_ok) return nullptr;
     auto* object = static_cast<NativeObject*>(pointer);
-    if (addon.live.count(object) == 0 || object->kind() != T::kName) return nullptr;
+    if (!object || !addon.IsLive(object)) return nullptr;
+    // Equal pointers are the usual case, but a literal need not have one address in all files.
+    if (object->kind() != T::kName && strcmp(object->kind(), T::kName) != 0) return nullptr;
     return static_cast<T*>(object);
   }
 
@@ -87,6 +90,7 @@ class JsClass {
   static void Finalize(napi_env, void*, void* hint) {
     std::unique_ptr<Kept> kept(static_cast<Kept*>(hint));
     kept->first->live.erase(kept->second);
+    kept->first->last = nullptr;
     delete kept->second;
   }
 

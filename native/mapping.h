@@ -39,8 +39,8 @@ class Mapping {
     return Map(size, MAP_SHARED | MAP_POPULATE, fd, static_cast<off_t>(offset), false);
   }
 
-  /// Zeroed private memory, rounded up to whole pages; on 2 MiB pages when `huge` and there are enough, else on ordinary
-  /// ones. Invalid with errno set on failure.
+  /// Zeroed private memory, rounded up to whole pages; on 2 MiB pages when `huge` and there are enough, else on
+  /// ordinary ones. Invalid with errno set on failure.
   static Mapping Anonymous(size_t size, bool huge) {
     if (huge) {
       const size_t rounded = RoundUp(size, kHugePage);

@@ -70,7 +70,7 @@ Napi::Value EnterNetns(const Napi::CallbackInfo& info) {
   const Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) {
     ThrowErrno(env, errno, "open", path,
-               errno == ENOENT ? "There is no such network namespace: see `ip netns`, or make it with `ip netns add`." : "");
+               errno == ENOENT ? "There is no such network namespace: see `ip netns`, or use `ip netns add`." : "");
     return {};
   }
   if (setns(fd.get(), CLONE_NEWNET) != 0) {

@@ -19,7 +19,8 @@ class Tap {
   /// Largest frame that read() takes; a TAP's MTU cannot be larger.
   static constexpr size_t kMaxFrame = 65536 + 18;
 
-  /// A new queue of `name`, which is made when it is not there and goes with its last queue. Null with `error` filled in.
+  /// A new queue of `name`, which is made when it is not there and goes with its last queue. Null with `error` filled
+  /// in.
   static std::shared_ptr<Tap> Open(const std::string& name, SysError* error);
 
   /// Gives one Ethernet frame to the host. 0 or errno, never blocks; EBADF after Close().

@@ -18,7 +18,8 @@ std::shared_ptr<Umem> Umem::Create(uint32_t frameCount, uint32_t chunkSize, bool
   umem->size_ = static_cast<uint64_t>(frameCount) << umem->shift_;
   auto memory = std::make_shared<Mapping>(Mapping::Anonymous(umem->size_, hugepages));
   if (!memory->valid() || !umem->pool_.Init(frameCount)) {
-    *error = {memory->valid() ? ENOMEM : errno, "mmap", "packet memory of " + std::to_string(umem->size_) + " bytes", ""};
+    const int err = memory->valid() ? ENOMEM : errno;
+    *error = {err, "mmap", "packet memory of " + std::to_string(umem->size_) + " bytes", ""};
     return nullptr;
   }
   // Packets are nobody's business in a core dump. A child of fork must not get them either: for memory that a device
@@ -33,23 +34,24 @@ std::shared_ptr<Umem> Umem::Create(uint32_t frameCount, uint32_t chunkSize, bool
 Umem::~Umem() { Close(); }
 
 void Umem::Close() {
-  for (XskSocket* socket : sockets_) {
-    if (socket) socket->Close(0);
-  }
+  ForEach([](XskSocket* socket) { socket->Close(0); });
   data_ = nullptr;
   memory_.reset();
 }
 
 void Umem::Add(uint32_t index, XskSocket* socket) {
   sockets_[index] = socket;
+  live_ |= 1u << index;
   ShareFrames();
 }
 
 void Umem::Remove(uint32_t index, bool zeroCopy, const std::vector<uint32_t>& returned) {
   sockets_[index] = nullptr;
+  live_ &= ~(1u << index);
   for (const uint32_t frame : returned) pool_.Free(frame);
-  // In copy mode the kernel stops writing to fill frames before close() returns (xsk_unbind_dev waits for its readers). A
-  // packet that was taken but not completed may still be read from its frame, by a driver that builds packets around it.
+  // In copy mode the kernel stops writing to fill frames before close() returns (xsk_unbind_dev waits for its readers).
+  // A packet that was taken but not completed may still be read from its frame, by a driver that builds packets around
+  // it.
   Limbo limbo{NowMs(), {}};
   for (uint32_t frame = 0; frame < pool_.total(); ++frame) {
     if (pool_.is(frame, FrameState::Rx, index)) {
@@ -80,35 +82,32 @@ void Umem::ExpireLimboSlow(int32_t nowMs) {
 /// A quarter of the frames never enters a fill ring: they are what bursts and TX rings live on when every socket's fill
 /// ring is full. The rest is divided evenly. More than its RX ring holds is no use to a socket.
 void Umem::ShareFrames() {
-  const auto live = static_cast<uint32_t>(std::count_if(sockets_.begin(), sockets_.end(), [](auto* s) { return s; }));
-  if (live == 0) return;
-  const uint32_t share = std::max(1u, (pool_.total() - pool_.total() / 4) / live);
-  for (XskSocket* socket : sockets_) {
-    if (!socket) continue;
+  if (live_ == 0) return;
+  const auto sockets = static_cast<uint32_t>(__builtin_popcount(live_));
+  const uint32_t share = std::max(1u, (pool_.total() - pool_.total() / 4) / sockets);
+  ForEach([share](XskSocket* socket) {
     socket->SetFillTarget(std::min({share, socket->config().rxSize, socket->config().fillSize}));
-  }
+  });
 }
 
 void Umem::DrainCompletions() {
-  for (XskSocket* socket : sockets_) {
-    if (socket && socket->inFlight() > 0) socket->DrainCompletions();
-  }
+  ForEach([](XskSocket* socket) {
+    if (socket->inFlight() > 0) socket->DrainCompletions();
+  });
 }
 
 bool Umem::DriveTx(int32_t nowMs) {
   bool waiting = false;
-  for (XskSocket* socket : sockets_) {
-    if (socket && socket->inFlight() > 0) waiting |= socket->DriveTx(nowMs);
-  }
+  ForEach([&waiting, nowMs](XskSocket* socket) {
+    if (socket->inFlight() > 0) waiting |= socket->DriveTx(nowMs);
+  });
   return waiting;
 }
 
 int Umem::Wait(int32_t timeoutMs) {
   pollfd fds[kSockets];
   nfds_t count = 0;
-  for (XskSocket* socket : sockets_) {
-    if (socket) fds[count++] = {socket->fd(), POLLIN, 0};
-  }
+  ForEach([&](XskSocket* socket) { fds[count++] = {socket->fd(), POLLIN, 0}; });
   const int32_t start = NowMs();
   // While something waits to be sent (interface down, device queue full) sleep in slices that grow: soon enough for the
   // queue that frees up in microseconds, and no more than 60 wake-ups a second for the interface that stays down.

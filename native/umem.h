@@ -43,8 +43,8 @@ class Umem {
   /// Live socket at `index`, or null.
   XskSocket* socket(uint32_t index) const { return index < kSockets ? sockets_[index] : nullptr; }
   void Add(uint32_t index, XskSocket* socket);
-  /// Frees what the closed socket owned. `returned` lists its TX frames that the kernel never took; its other TX frames,
-  /// and its fill frames when it was zero-copy, wait in limbo.
+  /// Frees what the closed socket owned. `returned` lists its TX frames that the kernel never took; its other TX
+  /// frames, and its fill frames when it was zero-copy, wait in limbo.
   void Remove(uint32_t index, bool zeroCopy, const std::vector<uint32_t>& returned);
 
   /// Drains the completion ring of each socket that has frames in flight.
@@ -75,7 +75,17 @@ class Umem {
   uint64_t size_ = 0;
   uint32_t shift_ = 0;
   FramePool pool_;
+  /// Calls `visit(XskSocket*)` for each live socket: on the path of every burst, so by the bits of `live_`.
+  template <class Visit>
+  void ForEach(Visit visit) {
+    for (uint32_t left = live_; left != 0; left &= left - 1) {
+      visit(sockets_[static_cast<uint32_t>(__builtin_ctz(left))]);
+    }
+  }
+
   std::array<XskSocket*, kSockets> sockets_{};
+  /// Bit i: sockets_[i] is there.
+  uint32_t live_ = 0;
   std::vector<Limbo> limbo_;
 };
 

@@ -16,8 +16,8 @@ namespace {
 /// As Verdict in src/dataplane/verdict.ts. Aborted (0), Drop (1) and anything unknown give the frame back.
 enum : int32_t { kDrop = 1, kPass = 2, kTx = 3, kRedirect = 4 };
 
-/// Most sendto() calls for one TX ring in one crossing. 64 of the kernel's default 32 packets each empty a ring of 2048;
-/// what is left then goes with the next crossing.
+/// Most sendto() calls for one TX ring in one crossing. 64 of the kernel's default 32 packets each empty a ring of
+/// 2048; what is left then goes with the next crossing.
 constexpr int kMaxSends = 64;
 
 /// Ethernet header: a shorter frame is taken by the kernel and lost without a trace.
@@ -99,7 +99,8 @@ void XskSocket::Pass(int32_t offset, int32_t length, uint32_t frame) {
   umem_->pool().Free(frame);
 }
 
-/// Puts a frame of ours on the TX ring of `target`. 1 when it went there, 0 when the ring was full and the frame was freed.
+/// Puts a frame of ours on the TX ring of `target`. 1 when it went there, 0 when the ring was full and the frame was
+/// freed.
 uint32_t XskSocket::Send(uint32_t target, int32_t offset, int32_t length, uint32_t frame) {
   XskSocket& out = *umem_->socket(target);
   FramePool& pool = umem_->pool();

@@ -1,9 +1,9 @@
 #pragma once
 // The rings of an AF_XDP socket: libxdp's semantics and names (xdp-tools headers/xdp/xsk.h), no system calls.
 //
-// A ring is a power-of-two array with two free-running uint32 indices, each written by one side only; an entry's place is
-// its index & mask, and all arithmetic is modulo 2^32. The side that publishes stores its index with release order, the
-// other loads it with acquire order: entries written before a release are seen after the acquire.
+// A ring is a power-of-two array with two free-running uint32 indices, each written by one side only; an entry's place
+// is its index & mask, and all arithmetic is modulo 2^32. The side that publishes stores its index with release order,
+// the other loads it with acquire order: entries written before a release are seen after the acquire.
 //
 //   RingProducer: fill and TX (we write entries, the kernel takes them)    reserve → write at() → submit
 //   RingConsumer: RX and completion (the kernel writes, we take)           peek → read at() → release

@@ -154,8 +154,7 @@ bool XskSocket::SetBusyPoll(SysError* error) {
     const int err = SetInt(fd_.get(), SOL_SOCKET, entry.option, entry.value);
     if (err != 0) {
       *error = {err, "setsockopt", "busy polling of " + Subject(),
-                err == ENOPROTOOPT ? "The kernel has no preferred busy polling: use Linux 5.11 or newer, or no busyPoll."
-                                   : ""};
+                err == ENOPROTOOPT ? "The kernel has no preferred busy polling: use Linux 5.11 or later." : ""};
       return false;
     }
   }
@@ -192,9 +191,9 @@ int XskSocket::BindRetrying(uint16_t flags, int sharedFd) {
   });
 }
 
-/// The first socket registers the memory; later ones share its registration through any sibling that is still bound. They
-/// get the sibling's mode with it, so where that cannot be had or is not wanted, the memory is registered once more: the
-/// kernel then pins and accounts its pages twice, and nothing else differs.
+/// The first socket registers the memory; later ones share its registration through any sibling that is still bound.
+/// They get the sibling's mode with it, so where that cannot be had or is not wanted, the memory is registered once
+/// more: the kernel then pins and accounts its pages twice, and nothing else differs.
 bool XskSocket::Bind(SysError* error) {
   int err = 0;
   for (uint32_t i = 0; i < Umem::kSockets; ++i) {

@@ -43,7 +43,8 @@ struct XskConfig {
   int32_t busyRetryMs = 1000;
 };
 
-/// Indices of the counters, as PortCounter in src/shared/layout.ts; the kernel's own and the gauges are not written here.
+/// Indices of the counters, as PortCounter in src/shared/layout.ts; the kernel's own and the gauges are not written
+/// here.
 enum PortCounter : uint32_t {
   kRxPackets = 0,
   kRxBytes = 1,
@@ -61,8 +62,8 @@ enum PortCounter : uint32_t {
   kPortCounters = 24,
 };
 
-/// The arrays that JavaScript sees, in one zeroed block. JavaScript may write anything into them at any time between two
-/// calls, and may hold them longer than the socket lives.
+/// The arrays that JavaScript sees, in one zeroed block. JavaScript may write anything into them at any time between
+/// two calls, and may hold them longer than the socket lives.
 struct BurstMemory {
   static constexpr size_t kHeaderInts = 4;
   Mapping block;
@@ -146,8 +147,8 @@ class XskSocket {
   uint32_t fillTarget_ = 0;
   /// Descriptors written to the TX ring and not submitted yet; 0 outside Settle.
   uint32_t txReserved_ = 0;
-  /// Errno of the last send that failed for the whole socket, 0 when the last one worked, and when that was: it is tried
-  /// again once the clock has moved. header[2] shows it, but JavaScript may write there.
+  /// Errno of the last send that failed for the whole socket, 0 when the last one worked, and when that was: it is
+  /// tried again once the clock has moved. header[2] shows it, but JavaScript may write there.
   int32_t sendErrno_ = 0;
   int32_t sendFailedMs_ = 0;
   int error_ = 0;

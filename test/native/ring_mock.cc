@@ -1,6 +1,6 @@
 // The rings and the frame pool without a kernel: both ends of a ring over memory of our own. Compiled and run by
-// ring.test.ts, once with the address and undefined-behaviour sanitizers, once (argument "threads") with the thread sanitizer.
-// Prints what it checked; exits 1 at the first thing that is not so.
+// ring.test.ts, once with the address and undefined-behaviour sanitizers, once (argument "threads") with the thread
+// sanitizer. Prints what it checked; exits 1 at the first thing that is not so.
 
 #include <cstdio>
 #include <cstdlib>
