@@ -1,0 +1,106 @@
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { runDirectory } from '../../src/playground/owner.js';
+import { compiledProgram, splitLines } from '../../src/playground/process.js';
+import type { SceneResult } from '../../src/playground/scenes/scene.js';
+import { listNamespaces, run } from '../../src/playground/system.js';
+
+interface Finished {
+  pid: number;
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs `sluice demo`; `onLine` may act on what it prints. */
+function demo(args: string[], onLine: (line: string, pid: number) => void = () => undefined): Promise<Finished> {
+  const child = spawn(process.execPath, [compiledProgram('cli/main'), 'demo', ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const lines: string[] = [];
+  let stderr = '';
+  splitLines(child.stdout, (line) => {
+    lines.push(line);
+    onLine(line, child.pid!);
+  });
+  child.stderr.setEncoding('utf8').on('data', (chunk: string) => (stderr += chunk));
+  return new Promise((resolve) =>
+    child.once('close', (code) => resolve({ pid: child.pid!, code, stdout: lines.join('\n'), stderr })),
+  );
+}
+
+const programIds = () =>
+  (JSON.parse(run('bpftool', ['-j', 'prog', 'list'])) as { id: number; name?: string }[])
+    .filter((program) => program.name?.startsWith('sluice_'))
+    .map((program) => program.id);
+
+/** What the demo of that process left on the machine. `before`: BPF programs that were there when it started. */
+function leftBy(pid: number, before: number[]) {
+  const tag = `sl${pid.toString(36)}`;
+  return {
+    namespaces: listNamespaces().filter((name) => name.startsWith(`${tag}-`)),
+    directory: existsSync(runDirectory(tag)),
+    programs: programIds().filter((id) => !before.includes(id)),
+  };
+}
+
+const NOTHING = { namespaces: [], directory: false, programs: [] };
+
+describe('sluice demo', () => {
+  it('plays all scenes, all of them hold, and nothing is left', { timeout: 180_000 }, async () => {
+    const before = programIds();
+    const { pid, code, stdout, stderr } = await demo(['--json']);
+    const { ok, scenes } = JSON.parse(stdout) as { ok: boolean; scenes: SceneResult[] };
+    expect(scenes.flatMap((scene) => scene.failures)).toEqual([]);
+    expect([code, ok, scenes.length, stderr]).toEqual([0, true, 5, '']);
+    // The kernel frees programs a moment after their last descriptor.
+    await expect.poll(() => leftBy(pid, before), { timeout: 5000 }).toEqual(NOTHING);
+  });
+
+  it('cleans up after Ctrl-C in the middle of a scene', async () => {
+    const before = programIds();
+    const { pid, code, stdout } = await demo(['--only', '2'], (line, child) => {
+      if (line.startsWith('2/5')) setTimeout(() => process.kill(child, 'SIGINT'), 700);
+    });
+    expect(code).toBe(130);
+    expect(stdout).toContain('interrupted');
+    // Plain lines: no escape code where there is no terminal.
+    // eslint-disable-next-line no-control-regex
+    expect(stdout).not.toMatch(/\x1b/);
+    // The kernel frees programs a moment after their last descriptor.
+    await expect.poll(() => leftBy(pid, before), { timeout: 5000 }).toEqual(NOTHING);
+  });
+
+  it('leaves a playground that works when asked to, and removes it when asked to', async () => {
+    const kept = await demo(['--keep', '--only', '1']);
+    expect([kept.code, kept.stderr]).toEqual([0, '']);
+    const command = /^ {2}ip (netns exec \S+ curl http:\S+)$/m.exec(kept.stdout)![1].split(' ');
+    expect(run('ip', command)).toMatch(/^\{"backend":"b\d"/);
+    const status = /status --socket (\S+)$/m.exec(kept.stdout)![1];
+    expect(
+      JSON.parse(run(process.execPath, [compiledProgram('cli/main'), 'status', '--json', '--socket', status])),
+    ).toMatchObject({
+      ready: true,
+    });
+
+    const { stdout } = await demo(['--clean']);
+    expect(stdout).toMatch(/^removed: sl/);
+    expect(kept.stdout).toContain(/removed: (\S+)$/.exec(stdout)![1]);
+    expect(() => run('ip', command)).toThrow();
+  });
+
+  it('says so when it is not run as root', () => {
+    const args = [
+      '--reuid',
+      '65534',
+      '--regid',
+      '65534',
+      '--clear-groups',
+      process.execPath,
+      compiledProgram('cli/main'),
+      'demo',
+    ];
+    expect(() => run('setpriv', args)).toThrow(/only root may do[^]*sudo npm run demo/);
+  });
+});
