@@ -48,7 +48,10 @@ const LAYERS: { prefix: string; may: string[] }[] = [
     ],
   },
   // The library brings both planes together in one thread, and its face may show anything.
-  { prefix: 'src/library.ts', may: ['src/control/', 'src/dataplane/', 'src/shared/', 'src/native.ts', 'src/errors.ts'] },
+  {
+    prefix: 'src/library.ts',
+    may: ['src/control/', 'src/dataplane/', 'src/shared/', 'src/native.ts', 'src/errors.ts'],
+  },
   { prefix: 'src/index.ts', may: ['src/'] },
 ];
 
