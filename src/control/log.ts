@@ -8,7 +8,7 @@
 import type { Writable } from 'node:stream';
 import { pino } from 'pino';
 import { isKernelError, SluiceError } from '../errors.js';
-import { CappedSink, textLine } from './log_sink.js';
+import { CappedSink, neverBlock, textLine } from './log_sink.js';
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent';
 type LineLevel = Exclude<LogLevel, 'silent'>;
@@ -55,6 +55,7 @@ export function createLog(options: LogOptions): Log {
   const stream = options.stream ?? process.stderr;
   const now = options.now ?? Date.now;
   const text = options.format === 'text' || (options.format === 'auto' && stream.isTTY === true);
+  neverBlock(stream);
   const sink = new CappedSink(stream, options.maxBufferedBytes ?? DEFAULT_BUFFERED_BYTES, text ? textLine : null, now);
   const logger = pino(
     {

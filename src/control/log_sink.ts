@@ -50,6 +50,16 @@ export class CappedSink {
   }
 }
 
+/**
+ * Node writes to a terminal with a blocking write(2): a terminal that takes nothing (Ctrl-S, a dead ssh session) would
+ * stop the whole control plane. libuv has opened the terminal anew for this process, so nobody else's descriptor changes.
+ * Node has no public call for it; where the handle is another, writes go on blocking.
+ */
+export function neverBlock(stream: Writable & { isTTY?: boolean }): void {
+  const { _handle: handle } = stream as { _handle?: { setBlocking?: (blocking: boolean) => unknown } };
+  if (stream.isTTY === true) handle?.setBlocking?.(false);
+}
+
 /** "12:34:56.789 WARN  message  key=value" from a line of pino's. A line that is no JSON comes back as it is. */
 export function textLine(json: string): string {
   let line: Record<string, unknown>;

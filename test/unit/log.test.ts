@@ -169,6 +169,15 @@ describe('a reader that stalls', () => {
     reader.kill('SIGKILL');
   });
 
+  it('that is a terminal is written to without blocking (Ctrl-S would stop the daemon)', () => {
+    const setBlocking = vi.fn();
+    logTo(Object.assign(sink().stream, { isTTY: true, _handle: { setBlocking } }));
+    expect(setBlocking.mock.calls).toEqual([[false]]);
+    const pipe = vi.fn();
+    logTo(Object.assign(sink().stream, { _handle: { setBlocking: pipe } }));
+    expect(pipe).not.toHaveBeenCalled();
+  });
+
   it('that has gone does not take the daemon with it', async () => {
     const reader = spawn('true', { stdio: ['pipe', 'ignore', 'ignore'] });
     const log = logTo(reader.stdin);

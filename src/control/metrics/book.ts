@@ -11,6 +11,8 @@ export interface Numbering {
   filters: readonly { name: string; position: number }[];
 }
 
+type BackendSum = Exclude<BackendCounter, BackendCounter.flows>;
+
 /**
  * Sums over workers, by name. A worker that is no longer configured stays in the sums, or they would go down.
  *
@@ -78,8 +80,13 @@ export class CounterBook {
   }
 
   /** Packets, bytes or new flows of a backend. For its gauge of flows see `backendFlows`. */
-  backend(service: string, address: string, counter: Exclude<BackendCounter, BackendCounter.flows>): number {
+  backend(service: string, address: string, counter: BackendSum): number {
     return this.backends.value(backendKey(service, address), counter);
+  }
+
+  /** The same for who reads several counters of many backends; see `backendKey`. */
+  backendByKey(key: string, counter: BackendSum): number {
+    return this.backends.value(key, counter);
   }
 
   /** Flows that lead to the backend with this number now. */
@@ -108,7 +115,7 @@ export class CounterBook {
   }
 }
 
-/** A service's name may hold any character but a line feed, so that is what parts it from the address. */
-function backendKey(service: string, address: string): string {
+/** Name of a backend in the book. An address holds no line feed, so the last one parts it from the service's name. */
+export function backendKey(service: string, address: string): string {
   return `${service}\n${address}`;
 }

@@ -22,7 +22,8 @@ export class MetricsCollector {
     return this.registry.contentType;
   }
 
-  async render(): Promise<string> {
+  /** The text, UTF-8. */
+  async render(): Promise<Buffer> {
     const out = new TextWriter();
     writeFamilies(out, this.view(), this.kernel);
     if (this.log !== undefined) {
@@ -30,7 +31,7 @@ export class MetricsCollector {
       out.family('sluice_log_lines_lost_total', 'counter', 'Log lines not written, by cause.');
       out.sample('cause="stalled"', lost.stalled).sample('cause="limited"', lost.limited);
     }
-    return `${out.toString()}${await this.registry.metrics()}`;
+    return out.raw(await this.registry.metrics()).finish();
   }
 
   /** What keeps the daemon from serving, each in one line; [] when it is ready. */

@@ -3,6 +3,7 @@ import { BackendCounter, Counter, PortCounter, RuleCounter, ServiceCounter } fro
 import { BACKEND_STATES, missing } from '../api/view.js';
 import type { RuntimeView } from '../api/view.js';
 import { DROP_REASONS } from '../counters.js';
+import { backendKey } from './book.js';
 import type { MonotoneCounts } from './monotone.js';
 import { labels } from './text.js';
 import type { TextWriter } from './text.js';
@@ -228,7 +229,7 @@ function writeBalance(out: TextWriter, view: RuntimeView): void {
 
   const backends = view.services.flatMap((service) =>
     service.backends.map((backend) => ({
-      service: service.name,
+      key: backendKey(service.name, backend.address),
       backend,
       label: labels({ service: service.name, backend: backend.address }),
     })),
@@ -240,8 +241,7 @@ function writeBalance(out: TextWriter, view: RuntimeView): void {
   ] as const;
   for (const [name, help, counter] of counters) {
     out.family(name, 'counter', help);
-    for (const { service, backend, label } of backends)
-      out.sample(label, book.backend(service, backend.address, counter));
+    for (const { key, label } of backends) out.sample(label, book.backendByKey(key, counter));
   }
   out.family('sluice_backend_flows', 'gauge', 'Flows that lead to the backend now: what is left to drain.');
   for (const { backend, label } of backends) out.sample(label, book.backendFlows(backend.number));

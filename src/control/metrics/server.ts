@@ -20,7 +20,7 @@ const TEXT = 'text/plain; charset=utf-8';
 
 interface Reply {
   status: number;
-  body: string;
+  body: string | Buffer;
   type?: string;
   headers?: Record<string, string>;
 }
@@ -89,7 +89,7 @@ export class MetricsServer {
       reply = { status: 500, body: 'internal error; the log of sluice has the details\n' };
     }
     if (response.destroyed) return;
-    const bytes = Buffer.from(reply.body);
+    const bytes = typeof reply.body === 'string' ? Buffer.from(reply.body) : reply.body;
     response.writeHead(reply.status, {
       'Content-Type': reply.type ?? TEXT,
       'Content-Length': bytes.length,

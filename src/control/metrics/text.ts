@@ -5,9 +5,17 @@
 
 export type MetricType = 'counter' | 'gauge';
 
-/** Collects families in the order in which they are begun; each is begun once and its samples follow at once. */
+/** Characters that are put together before they go into the buffer. */
+const BATCH = 16384;
+
+/**
+ * Collects families in the order in which they are begun; each is begun once and its samples follow at once. The text goes
+ * into a buffer as it grows: kept as strings until the end, half of a large scrape's time would be garbage collection.
+ */
 export class TextWriter {
-  private readonly parts: string[] = [];
+  private buffer = Buffer.allocUnsafe(1 << 16);
+  private used = 0;
+  private batch = '';
   private readonly begun = new Set<string>();
   private name = '';
 
@@ -16,18 +24,37 @@ export class TextWriter {
     if (this.begun.has(name)) throw new Error(`metric family ${name} is written twice`);
     this.begun.add(name);
     this.name = name;
-    this.parts.push(`# HELP ${name} ${escapeHelp(help)}\n# TYPE ${name} ${type}\n`);
-    return this;
+    return this.raw(`# HELP ${name} ${escapeHelp(help)}\n# TYPE ${name} ${type}\n`);
   }
 
   /** A sample of the family in hand. `labels` is what `labels()` made, '' for none. */
   sample(labels: string, value: number): this {
-    this.parts.push(labels === '' ? `${this.name} ${number(value)}\n` : `${this.name}{${labels}} ${number(value)}\n`);
+    return this.raw(labels === '' ? `${this.name} ${number(value)}\n` : `${this.name}{${labels}} ${number(value)}\n`);
+  }
+
+  /** Text that is in the format already. */
+  raw(text: string): this {
+    this.batch += text;
+    if (this.batch.length >= BATCH) this.flush();
     return this;
   }
 
-  toString(): string {
-    return this.parts.join('');
+  /** All of it, as UTF-8. The writer is not to be used after that. */
+  finish(): Buffer {
+    this.flush();
+    return this.buffer.subarray(0, this.used);
+  }
+
+  private flush(): void {
+    // A UTF-16 unit takes at most three bytes.
+    const room = this.used + this.batch.length * 3;
+    if (room > this.buffer.length) {
+      const larger = Buffer.allocUnsafe(Math.max(room, this.buffer.length * 2));
+      this.buffer.copy(larger, 0, 0, this.used);
+      this.buffer = larger;
+    }
+    this.used += this.buffer.write(this.batch, this.used, 'utf8');
+    this.batch = '';
   }
 }
 
