@@ -78,7 +78,6 @@ export function cut(text: string, width: number): string {
 
 /** A text without control characters: what a config or a daemon named moves no cursor here. */
 export function plain(text: string): string {
-  // eslint-disable-next-line no-control-regex -- they are what this is for
   return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, '\ufffd');
 }
 

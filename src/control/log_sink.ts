@@ -90,7 +90,6 @@ function errorLines(error: Record<string, unknown>): string {
 
 /** Control characters as escapes: a log line is one line, and moves no cursor. */
 function printable(text: string): string {
-  // eslint-disable-next-line no-control-regex -- they are what this is for
   return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, (char) => {
     return `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
   });

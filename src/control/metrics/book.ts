@@ -1,5 +1,6 @@
 /** All counters of the daemon: the workers' blocks, and what services, backends, rules and filters counted by name. */
-import { BackendCounter, Counter, RuleCounter, ServiceCounter } from '../../shared/layout.js';
+import { BackendCounter, RuleCounter, ServiceCounter } from '../../shared/layout.js';
+import type { Counter } from '../../shared/layout.js';
 import { WorkerCounters } from '../counters.js';
 import { CounterLedger } from './ledger.js';
 

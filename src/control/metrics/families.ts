@@ -15,7 +15,7 @@ const WORKER_COUNTERS: readonly [name: string, help: string, counter: Counter][]
   ['sluice_flow_inserts_total', 'Flows put into the flow table.', Counter.flowInsert],
   [
     'sluice_flow_bypasses_total',
-    'New flows balanced but not remembered: above flows.maxNewPerSecond.',
+    'New flows balanced but not remembered: above flows.max_new_per_second.',
     Counter.flowBypass,
   ],
   [
