@@ -78,7 +78,7 @@ export function cut(text: string, width: number): string {
 
 /** A text without control characters: what a config or a daemon named moves no cursor here. */
 export function plain(text: string): string {
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, '\ufffd');
+  return text.replace(/[\p{Cc}\u2028\u2029]/gu, '\ufffd');
 }
 
 /** "1,234,567"; from `shortFrom` on "12.35M". */

@@ -90,7 +90,7 @@ function errorLines(error: Record<string, unknown>): string {
 
 /** Control characters as escapes: a log line is one line, and moves no cursor. */
 function printable(text: string): string {
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, (char) => {
+  return text.replace(/[\p{Cc}\u2028\u2029]/gu, (char) => {
     return `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
   });
 }
