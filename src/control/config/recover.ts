@@ -5,7 +5,7 @@
  * checked. Here maps and lists are walked, and only the values in them are parsed by zod: each problem is found in one go, each
  * unknown key gets its own line, and what could be read is there for the checks.
  */
-import { z } from 'zod';
+import type { z } from 'zod';
 import { nearest } from './nearest.js';
 import { type Path, show } from './problem.js';
 
@@ -19,22 +19,22 @@ export type Report = (path: Path, what: 'key' | 'value', message: string, remedy
 export function recover(schema: z.ZodType, value: unknown, path: Path, report: Report): unknown {
   // A key with nothing behind it counts as not there: "rules:" above a list that was commented out.
   const missing = value === undefined || value === null;
-  if (schema instanceof z.ZodOptional) return missing ? undefined : recover(unwrap(schema), value, path, report);
-  if (schema instanceof z.ZodDefault)
-    return missing ? schema.def.defaultValue : recover(unwrap(schema), value, path, report);
-  if (schema instanceof z.ZodPrefault) {
-    return recover(unwrap(schema), missing ? schema.def.defaultValue : value, path, report);
-  }
+  // By `type`, since instanceof costs zod a set look-up in each of its traits: half of the time of a large file.
+  const def = definition(schema);
+  const type = def.type;
+  if (type === 'optional') return missing ? undefined : recover(def.innerType, value, path, report);
+  if (type === 'default') return missing ? def.defaultValue : recover(def.innerType, value, path, report);
+  if (type === 'prefault') return recover(def.innerType, missing ? def.defaultValue : value, path, report);
   if (missing) {
     reportMissing(schema, value, path, report);
     return undefined;
   }
-  if (schema instanceof z.ZodPreprocess) {
-    const expanded: unknown = (schema.def.in as z.ZodTransform).parse(value);
-    return recover(schema.def.out as z.ZodType, expanded, path, report);
+  if (type === 'object') return recoverMap(schema as z.ZodObject, value, path, report);
+  if (type === 'array') return recoverList(def.element, value, path, report);
+  // A preprocess expands a short form; other pipes are readers of single values.
+  if (type === 'pipe' && definition(def.in).type === 'transform') {
+    return recover(def.out, def.in.parse(value), path, report);
   }
-  if (schema instanceof z.ZodObject) return recoverMap(schema, value, path, report);
-  if (schema instanceof z.ZodArray) return recoverList(schema.element as z.ZodType, value, path, report);
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   for (const issue of result.error.issues) {
@@ -44,8 +44,18 @@ export function recover(schema: z.ZodType, value: unknown, path: Path, report: R
   return undefined;
 }
 
-function unwrap(schema: z.ZodOptional | z.ZodDefault | z.ZodPrefault): z.ZodType {
-  return schema.def.innerType as z.ZodType;
+/** What the walk looks at in a zod schema; which of it is there depends on `type`. */
+interface Definition {
+  type: string;
+  innerType: z.ZodType;
+  defaultValue: unknown;
+  element: z.ZodType;
+  in: z.ZodType;
+  out: z.ZodType;
+}
+
+function definition(schema: z.ZodType): Definition {
+  return schema.def as unknown as Definition;
 }
 
 function reportMissing(schema: z.ZodType, value: unknown, path: Path, report: Report): void {

@@ -91,8 +91,7 @@ export const interfaceName = value((raw): string => {
   const given = text(raw, 'an interface name');
   const remedy = 'Names have 1 to 15 bytes, without "/", ":" and white space; ip -br link lists them.';
   // The kernel's IFNAMSIZ is 16 with the closing NUL.
-  // eslint-disable-next-line no-control-regex
-  const bad = given === '' || given === '.' || given === '..' || /[/:\s\u0000-\u001f\u007f]/.test(given);
+  const bad = given === '' || given === '.' || given === '..' || /[/:\s\p{Cc}]/u.test(given);
   if (bad || Buffer.byteLength(given) > 15) throw new Refusal(`${show(given)} is not an interface name`, remedy);
   return given;
 });
