@@ -14,7 +14,7 @@
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -70,16 +70,16 @@ function json(command, args) {
   }
 }
 
-/** Everything in this namespace that a test could leave behind, each as one line of text. */
-function kernelObjects() {
+/** Everything that a test could leave behind, each as one line of text. */
+function kernelObjects(heldByOthers = new Set()) {
   const found = new Set();
   for (const { name } of json('ip', ['-j', 'netns', 'list'])) found.add(`network namespace ${name}`);
   for (const { ifname } of json('ip', ['-j', 'link', 'show'])) found.add(`interface ${ifname}`);
   for (const { id, type, name } of json('bpftool', ['-j', 'prog', 'show'])) {
-    if (type === 'xdp') found.add(`XDP program ${id} (${name ?? 'no name'})`);
+    if (type === 'xdp' && !heldByOthers.has(`prog ${id}`)) found.add(`XDP program ${id} (${name ?? 'no name'})`);
   }
   for (const { id, type, ifindex } of json('bpftool', ['-j', 'link', 'show'])) {
-    if (type === 'xdp') found.add(`XDP link ${id} on ifindex ${ifindex ?? '?'}`);
+    if (type === 'xdp' && !heldByOthers.has(`link ${id}`)) found.add(`XDP link ${id} on ifindex ${ifindex ?? '?'}`);
   }
   return found;
 }
@@ -94,6 +94,28 @@ function markedProcesses() {
       return false;
     }
   });
+}
+
+/**
+ * BPF programs and links that a process holds which this run did not start: another test run on this machine, say. What the
+ * run's own processes held is gone with them, and what was attached or pinned without a holder is nobody's.
+ */
+function heldElsewhere() {
+  const held = new Set();
+  const marked = new Set(markedProcesses());
+  for (const pid of readdirSync('/proc')) {
+    if (!/^\d+$/.test(pid) || marked.has(pid)) continue;
+    try {
+      for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+        if (!readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith('anon_inode:bpf')) continue;
+        const info = readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'latin1');
+        for (const [, kind, id] of info.matchAll(/^(prog|link)_id:\s*(\d+)$/gm)) held.add(`${kind} ${id}`);
+      }
+    } catch {
+      // The process or the descriptor is gone.
+    }
+  }
+  return held;
 }
 
 function commandOf(pid) {
@@ -112,7 +134,7 @@ async function leftBehind(before) {
   let left = [];
   for (let attempt = 0; attempt < 15; attempt++) {
     left = markedProcesses().map((pid) => `process ${pid}: ${commandOf(pid)}`);
-    if (before) left.push(...[...kernelObjects()].filter((object) => !before.has(object)));
+    if (before) left.push(...[...kernelObjects(heldElsewhere())].filter((object) => !before.has(object)));
     if (left.length === 0) break;
     await new Promise((resolve) => setTimeout(resolve, 200));
   }

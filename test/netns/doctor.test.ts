@@ -1,5 +1,6 @@
 /** The doctor on real veth pairs: what it finds, that its commands mend it, and that it changes nothing. */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os, { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -7,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { runDoctor } from '../../src/control/doctor/doctor.js';
 import type { Finding } from '../../src/control/doctor/finding.js';
+import { readLinkFacts } from '../../src/control/doctor/link_facts.js';
 import { realSystem } from '../../src/control/doctor/system.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
@@ -148,6 +150,31 @@ describe('the doctor, on a veth pair', () => {
       }
     } finally {
       program.remove();
+    }
+  });
+});
+
+describe('the doctor, on a program that a process holds', () => {
+  it("names the process and the link, and knows sluice's own program", async () => {
+    const script = `import { native, bpfObjectPath } from ${JSON.stringify(join(root, 'dist/native.js'))};
+      const addon = native();
+      const object = new addon.BpfObject(bpfObjectPath('pass'));
+      object.load();
+      const link = object.attachXdp(object.programs()[0], addon.linkInfo(${JSON.stringify(near)}).ifindex, 'native');
+      console.log(link.id);
+      setTimeout(() => {}, 20_000);`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    try {
+      const [line] = (await once(child.stdout, 'data')) as [Buffer];
+      const found = finding('xdp-program');
+      expect(found).toMatchObject({ level: 'info', text: expect.stringContaining('sluice_pass') });
+      expect(found?.text).toContain(`held by node (${child.pid})`);
+      expect(readLinkFacts(realSystem(), near)?.program?.linkId).toBe(Number(line.toString()));
+    } finally {
+      child.kill('SIGKILL');
+      await once(child, 'exit');
     }
   });
 });

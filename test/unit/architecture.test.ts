@@ -52,6 +52,7 @@ const LAYERS: { prefix: string; may: string[] }[] = [
     prefix: 'src/library.ts',
     may: ['src/control/', 'src/dataplane/', 'src/shared/', 'src/native.ts', 'src/errors.ts'],
   },
+  { prefix: 'src/public_enums.ts', may: ['src/dataplane/', 'src/shared/'] },
   { prefix: 'src/index.ts', may: ['src/'] },
 ];
 

@@ -15,9 +15,11 @@ const HERE = [
 function veth(
   commands: Record<string, string>,
   system: FakeMachine['system'] = {},
+  more: Pick<FakeMachine, 'files' | 'links'> = {},
 ): ReturnType<typeof runDoctor>['findings'] {
   const machine = fakeMachine({
-    files: { ...nic('va', { ifindex: 5 }), '/sys/class/net/va/iflink': '2\n' },
+    files: { ...nic('va', { ifindex: 5 }), '/sys/class/net/va/iflink': '2\n', ...more.files },
+    links: more.links,
     commands: {
       'ethtool -i va': 'driver: veth\n',
       'ethtool -k va': ethtoolFeatures('va', ['rx-vlan-offload']),
@@ -110,13 +112,30 @@ describe('the doctor, on XDP programs', () => {
   });
 
   it('names the link and the process that hold a foreign one', () => {
+    const fd = (pid: number, number: number, program: number, link: number) => ({
+      links: { [`/proc/${pid}/fd/${number}`]: 'anon_inode:bpf_link' },
+      files: {
+        [`/proc/${pid}/fdinfo/${number}`]: `pos:\t0\nlink_type:\txdp\nlink_id:\t${link}\nprog_id:\t${program}\n`,
+      },
+    });
+    const [other, holder] = [fd(600, 3, 41, 3), fd(777, 12, 42, 9)];
+    const files = { ...other.files, ...holder.files, '/proc/777/comm': 'xdpfw\n' };
+    const found = veth(
+      IN_NAMESPACE,
+      { queryXdp: () => foreign },
+      { files, links: { ...other.links, ...holder.links } },
+    );
+    const report = found.find(({ check }) => check === 'xdp-program');
+    expect(report?.fix).toBe('bpftool link detach id 9');
+    expect(report?.text).toContain('held by xdpfw (777)');
+  });
+
+  it('finds a pinned link, which no process holds', () => {
     const links = [
-      { id: 3, type: 'xdp', prog_id: 41, ifindex: 5 },
-      { id: 9, type: 'xdp', prog_id: 42, ifindex: 5, pids: [{ pid: 777, comm: 'xdpfw' }] },
+      { id: 3, type: 'xdp', prog_id: 41 },
+      { id: 9, type: 'xdp', prog_id: 42 },
     ];
-    const found = program(foreign, { 'bpftool -j link show': JSON.stringify(links) });
-    expect(found?.fix).toBe('bpftool link detach id 9');
-    expect(found?.text).toContain('held by xdpfw (777)');
+    expect(program(foreign, { 'bpftool -j link show': JSON.stringify(links) })?.fix).toBe('bpftool link detach id 9');
   });
 
   it('knows our own', () => {

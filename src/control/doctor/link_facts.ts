@@ -1,4 +1,5 @@
 /** What can be seen of one interface: gathered here, judged in link_checks.ts. */
+import { findHolders } from './holders.js';
 import { parseChannels, parseDriver, parseFeatures, type Features } from './offloads.js';
 import { findPeer, type Peer } from './peer.js';
 import { runJson, type DoctorSystem } from './system.js';
@@ -105,9 +106,6 @@ interface BpfLinkShow {
   id: number;
   type: string;
   prog_id: number;
-  ifindex?: number;
-  devname?: string;
-  pids?: { pid: number; comm: string }[];
 }
 
 function readProgram(system: DoctorSystem, name: string, ifindex: number): AttachedProgram | null | undefined {
@@ -121,10 +119,10 @@ function readProgram(system: DoctorSystem, name: string, ifindex: number): Attac
     if (xdp?.prog) program = { id: xdp.prog.id, name: xdp.prog.name ?? '', mode: XDP_MODES[xdp.mode ?? 0] ?? 'native' };
   }
   if (!program) return null;
+  const { linkId, holders } = findHolders(system, program.id);
+  if (linkId !== null) return { ...program, linkId, holders };
+  // A pinned link has no process; bpftool lists it.
   const links = runJson<BpfLinkShow[]>(system, 'bpftool', ['-j', 'link', 'show']) ?? [];
-  const link = links.find(
-    (entry) => entry.type === 'xdp' && entry.prog_id === program.id && [ifindex, undefined].includes(entry.ifindex),
-  );
-  const holders = (link?.pids ?? []).map(({ pid, comm }) => `${comm} (${pid})`);
-  return { ...program, linkId: link?.id ?? null, holders };
+  const pinned = links.find((entry) => entry.type === 'xdp' && entry.prog_id === program.id);
+  return { ...program, linkId: pinned?.id ?? null, holders };
 }
