@@ -47,7 +47,6 @@ const BODY = `
 
 let injector: Injector;
 let near: Redirect;
-let far: Redirect;
 
 beforeAll(() => {
   enterNamespace();
@@ -80,7 +79,7 @@ async function start(queue: number, shared: SharedArrayBuffer, end = 'never', na
 
 test('several workers at once, terminated in the middle of traffic, ten times over', async () => {
   near = new Redirect('wa');
-  far = new Redirect('wb');
+  new Redirect('wb');
   let before: number[] = [];
   for (let round = 0; round < 11; round++) {
     const shared = new SharedArrayBuffer(4 * QUEUES);
@@ -108,7 +107,7 @@ test.each([
 ])('a worker that %s with everything open releases its queue', async (_, end, code) => {
   // One queue: with more, frames go to the queue of the processor that sends them.
   near = new Redirect('wc');
-  far = new Redirect('wd');
+  new Redirect('wd');
   const rings = mappedRings();
   const { exited, errors } = await start(0, new SharedArrayBuffer(4 * QUEUES), end, 'wc');
   const load = setInterval(() => injector.send('wd', frame(), 8), 1);
