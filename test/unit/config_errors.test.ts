@@ -319,6 +319,21 @@ describe('a service', () => {
     ],
     ['port: 80, backends: [0.0.0.0]', 'services[0].backends[0]: "0.0.0.0" is not an address that a host can have | '],
     [
+      'port: 80, backends: [224.0.0.1]',
+      'services[0].backends[0]: "224.0.0.1" is not an address that a host can have | ',
+    ],
+    [
+      'port: 80, backends: [240.0.0.1]',
+      'services[0].backends[0]: "240.0.0.1" is not an address that a host can have | ',
+    ],
+    ['port: 80, backends: ["ff02::1"]', 'services[0].backends[0]: "ff02::1" is not an address that a host can have | '],
+    ['port: 80, backends: ["::"]', 'services[0].backends[0]: "::" is not an address that a host can have | '],
+    // The square of a prime.
+    [
+      'port: 80, ring_size: 63001',
+      'services[0].ring_size: 63001 is not a prime number | The nearest primes are 62989 and 63029.',
+    ],
+    [
       'port: 80, backends: [10.0.0.0/8]',
       'services[0].backends[0]: "10.0.0.0/8" is a prefix, not an address | Leave out "/" and the length.',
     ],
