@@ -98,19 +98,19 @@ const perPacket = [
   message: `${message} (data path, see CONTRIBUTING.md)`,
 }));
 
+/** What plain JavaScript files (setup, runners, examples) may use without importing it. */
+const NODE_GLOBALS =
+  'process console performance Buffer URL AbortController AbortSignal fetch setTimeout clearTimeout setInterval clearInterval setImmediate'.split(
+    ' ',
+  );
+
 export default defineConfig(
   { ignores: ['build/', 'dist/', 'dist-bench/', 'coverage/', 'node_modules/'] },
   js.configs.recommended,
   {
     files: ['**/*.mjs', '**/*.js'],
     languageOptions: {
-      globals: {
-        process: 'readonly',
-        console: 'readonly',
-        performance: 'readonly',
-        setTimeout: 'readonly',
-        clearTimeout: 'readonly',
-      },
+      globals: Object.fromEntries(NODE_GLOBALS.map((name) => [name, 'readonly'])),
     },
   },
   {
