@@ -37,7 +37,7 @@ const table = new FlowTable(new Int32Array(memory, 48, flowSlots * FlowField.STR
 const snapshot = new Snapshot(tables);
 const balancer = new Balancer(table, counters, FLOW_SECRET, snapshot);
 const chain = buildChain(tables.filters, snapshot.rules, counters, { worker: 0, nowMs: () => 0 });
-const path = new Path(pool.memory, 2048, BURST, balancer, chain, [false], counters, (error) => {
+const path = new Path(pool.memory, 2048, balancer, chain, [false], counters, (error) => {
   throw error;
 });
 
@@ -46,7 +46,7 @@ function run(bursts: number): number {
   const start = process.cpuUsage();
   for (let i = 0; i < bursts; i++) {
     path.pollOnce(port);
-    balancer.sweep(1000, false);
+    balancer.sweep(1000);
   }
   const { user, system } = process.cpuUsage(start);
   return ((user + system) * 1000) / (bursts * BURST);

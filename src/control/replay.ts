@@ -153,7 +153,6 @@ class Run {
     this.path = new Path(
       this.pool.memory,
       frames.size,
-      frames.burst,
       this.balancer,
       chain,
       tables.settings.repairChecksums,
@@ -174,7 +173,7 @@ class Run {
       const count = path.pollOnce(input);
       // The packet judged before was settled, and with it written, by this pollOnce.
       if (words) text = words.next();
-      if (count > 0) balancer.sweep(input.burst.header[BurstHeader.nowMs], false);
+      if (count > 0) balancer.sweep(input.burst.header[BurstHeader.nowMs]);
     }
     for (const port of this.ports) port.exchange();
   }

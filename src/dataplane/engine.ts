@@ -23,6 +23,9 @@ const HOUSEKEEPING_MS = 100;
 /** An aborted packet is reported at most this often, ms. */
 const ABORT_REPORT_MS = 1000;
 
+/** How long a worker that starts waits for a queue whose former socket the kernel has not let go yet, ms. */
+const START_RETRY_MS = 1000;
+
 /** First counter of a port that is a gauge rather than a running total. */
 const FIRST_GAUGE = PortCounter.framesFree;
 
@@ -58,7 +61,6 @@ export class Engine {
     this.path = new Path(
       this.umem.buffer,
       frames.size,
-      frames.burst,
       this.balancer,
       this.chain(tables, snapshot),
       tables.settings.repairChecksums,
@@ -81,7 +83,7 @@ export class Engine {
     const faults: { port: PortSpec; fault: WorkerFault }[] = [];
     for (const spec of this.options.ports) {
       try {
-        opened.push(this.openPort(spec));
+        opened.push(this.openPort(spec, START_RETRY_MS));
       } catch (error) {
         faults.push({ port: spec, fault: faultOf(error) });
       }
@@ -89,7 +91,8 @@ export class Engine {
     this.send({ kind: 'ready', ports: opened, faults, hugepages: this.umem.hugepages });
   }
 
-  private openPort(spec: PortSpec): OpenedPort {
+  /** `busyRetryMs`: how long to wait for a queue that is busy. Nothing else of this worker moves in that time. */
+  private openPort(spec: PortSpec, busyRetryMs: number): OpenedPort {
     const port = new XskPort(this.umem, {
       interface: spec.interface,
       queue: spec.queue,
@@ -101,6 +104,7 @@ export class Engine {
       completionSize: spec.ring,
       burst: this.options.frames.burst,
       busyPoll: spec.poll === 'busy' ? { timeoutUs: 20, budget: 64 } : undefined,
+      busyRetryMs,
     });
     try {
       if (spec.tap !== null) {
@@ -137,7 +141,13 @@ export class Engine {
     port.close();
     this.taps.get(index)?.close();
     this.taps.delete(index);
+    // What it held is back in the pool: its gauges speak of nothing any more.
+    this.counters.fill(0, this.gaugesOf(index), this.gaugesOf(index) + PortCounter.SIZE - FIRST_GAUGE);
     return port;
+  }
+
+  private gaugesOf(index: number): number {
+    return CounterBlock.ports + index * PortCounter.SIZE + FIRST_GAUGE;
   }
 
   /** One burst from each port. Returns the number of packets. */
@@ -147,7 +157,7 @@ export class Engine {
     for (let i = 0; i < ports.length; i++) packets += this.path.pollOnce(ports[i]);
     if (ports.length > 0) this.nowMs = ports[0].burst.header[BurstHeader.nowMs];
     if (packets > 0) {
-      this.balancer.sweep(this.nowMs, false);
+      this.balancer.sweep(this.nowMs);
       if (((this.nowMs - this.lastHousekeepingMs) | 0) >= HOUSEKEEPING_MS) this.housekeep(false);
     }
     return packets;
@@ -168,7 +178,7 @@ export class Engine {
       return;
     }
     this.lastHousekeepingMs = this.nowMs;
-    if (idle) this.balancer.sweep(this.nowMs, true);
+    if (idle) this.balancer.sweep(this.nowMs);
     for (const port of [...this.ports]) {
       port.refreshCounters();
       this.publishPort(port);
@@ -194,7 +204,7 @@ export class Engine {
         break;
       case 'open':
         try {
-          this.send({ kind: 'opened', port: this.openPort(command.port) });
+          this.send({ kind: 'opened', port: this.openPort(command.port, 0) });
         } catch (error) {
           this.send({ kind: 'open-failed', port: command.port, fault: faultOf(error) });
         }
@@ -263,7 +273,8 @@ export class Engine {
   }
 }
 
-function faultOf(error: unknown): WorkerFault {
+/** An error as it travels to the manager. */
+export function faultOf(error: unknown): WorkerFault {
   if (!(error instanceof Error)) return { message: String(error), code: '', remedy: '' };
   const { code, remedy } = error as Error & { code?: string; remedy?: string };
   return { message: error.message, code: code ?? '', remedy: remedy ?? '' };

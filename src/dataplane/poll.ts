@@ -5,8 +5,8 @@ import type { FilterChain } from './filter/chain.js';
 import { repairChecksum } from './packet/checksum.js';
 import { Packet } from './packet/packet.js';
 import { parse } from './packet/parse.js';
-import { BurstHeader, type Port } from './port.js';
-import { DropReason, Verdict } from './verdict.js';
+import { BurstHeader, type Burst, type Port } from './port.js';
+import { DropReason, UNDECIDED, Verdict } from './verdict.js';
 
 /** One burst in this many is timed. */
 const SAMPLE_EVERY = 32;
@@ -18,23 +18,26 @@ export type AbortHandler = (error: unknown, packet: Packet) => void;
  * The whole path of a packet in user space, for the ports of one worker. `pollOnce` reads top to bottom:
  *
  *     settle the last burst, take the next (one native crossing)
- *     → parse and hash all → filter → balance → encapsulate → verdicts, which the next exchange settles
+ *     → parse all → filter all → look all flows up → balance and encapsulate each
+ *     → verdicts, which the next exchange settles
  *
- * The filter chain and the balancer are swapped between two bursts by `adopt`.
+ * Each step is a loop over the burst: small enough for V8 to inline all of it, and the cache misses of a burst's flows overlap.
+ * Filters and settings are swapped between two bursts by `adopt`.
  */
 export class Path {
-  private readonly packets: Packet[] = [];
+  private readonly view: DataView;
+  /** By port: one packet object for each slot of its burst. */
+  private readonly packets = new Map<Port, Packet[]>();
   private filters: FilterChain;
   private repairByPort: readonly boolean[];
   private untilSample = 0;
   /** Clock of the burst in hand, ms, wrapping int32. */
   nowMs = 0;
 
-  /** `memory` and `chunkSize`: the packet memory that all its ports share; `slots`: the largest burst of any of them. */
+  /** `memory` and `chunkSize`: the packet memory that all its ports share. */
   constructor(
     memory: ArrayBuffer,
-    chunkSize: number,
-    slots: number,
+    private readonly chunkSize: number,
     private readonly balancer: Balancer,
     filters: FilterChain,
     repairByPort: readonly boolean[],
@@ -43,8 +46,7 @@ export class Path {
   ) {
     this.filters = filters;
     this.repairByPort = repairByPort;
-    const view = new DataView(memory);
-    for (let i = 0; i < slots; i++) this.packets.push(new Packet(view, chunkSize));
+    this.view = new DataView(memory);
   }
 
   /** New filters and settings; the balancer has adopted its part already. */
@@ -57,12 +59,15 @@ export class Path {
   pollOnce(port: Port): number {
     const count = port.exchange();
     if (count === 0) return 0;
-    const nowMs = (this.nowMs = port.burst.header[BurstHeader.nowMs]);
     const started = this.untilSample-- === 0 ? performance.now() : 0;
+    const nowMs = (this.nowMs = port.burst.header[BurstHeader.nowMs]);
+    const packets = this.packets.get(port) ?? this.meet(port);
 
-    this.parseAll(port, count);
-    let next = 0;
-    while (next < count) next = this.decideFrom(next, port, count, nowMs);
+    this.parse(packets, port.burst, count);
+    if (this.repairByPort[port.index]) this.repair(packets, count);
+    this.filter(packets, port.burst.verdict, count);
+    this.balancer.lookUp(packets, port.burst.verdict, count);
+    this.forward(packets, port.burst, count, nowMs);
 
     this.counters[Counter.rx] += count;
     this.counters[Counter.bursts]++;
@@ -70,78 +75,115 @@ export class Path {
     return count;
   }
 
-  /** First pass: find the headers, complete checksums where the port asks for it, and compute every flow's place in the table. */
-  private parseAll(port: Port, count: number): void {
-    const { offset, length } = port.burst;
-    const repair = this.repairByPort[port.index];
-    let bytes = 0;
-    for (let i = 0; i < count; i++) {
-      const packet = this.packets[i];
-      packet.place(offset[i], length[i]);
+  /** Makes the port's packet objects, at its first burst. */
+  private meet(port: Port): Packet[] {
+    const packets = Array.from(port.burst.offset, () => new Packet(this.view, this.chunkSize));
+    for (const packet of packets) {
       packet.ifindex = port.ifindex;
       packet.queue = port.queue;
       packet.port = port.index;
+    }
+    this.packets.set(port, packets);
+    return packets;
+  }
+
+  /** Forgets a port that is closed. */
+  forget(port: Port): void {
+    this.packets.delete(port);
+  }
+
+  /** Finds the headers, and each flow's place in the table. */
+  private parse(packets: readonly Packet[], { offset, length }: Burst, count: number): void {
+    const balancer = this.balancer;
+    let bytes = 0;
+    for (let i = 0; i < count; i++) {
+      const packet = packets[i];
+      packet.place(offset[i], length[i]);
       bytes += length[i];
-      if (parse(packet) !== DropReason.none) continue;
-      if (repair && repairChecksum(packet)) this.counters[Counter.checksumRepaired]++;
-      this.balancer.hash(packet);
+      if (parse(packet) === DropReason.none) balancer.hash(packet);
     }
     this.counters[Counter.rxBytes] += bytes;
   }
 
-  /** Second pass, from `first` on. Returns the position to go on from: past a packet whose policy threw, else `count`. */
-  private decideFrom(first: number, port: Port, count: number, nowMs: number): number {
-    const { offset, length, verdict, target } = port.burst;
-    const counters = this.counters;
+  /** Completes checksums that the sender left to a device which is not there. */
+  private repair(packets: readonly Packet[], count: number): void {
+    for (let i = 0; i < count; i++) {
+      if (packets[i].malformed !== DropReason.none) continue;
+      if (repairChecksum(packets[i])) this.counters[Counter.checksumRepaired]++;
+    }
+  }
+
+  /** Verdicts of the parser and the filters; UNDECIDED for what goes on to the balancer. */
+  private filter(packets: readonly Packet[], verdict: Int32Array, count: number): void {
+    let next = 0;
+    while (next < count) next = this.filterFrom(next, packets, verdict, count);
+  }
+
+  /** Returns the position to go on from: past a packet whose policy threw, else `count`. */
+  private filterFrom(first: number, packets: readonly Packet[], verdict: Int32Array, count: number): number {
+    const filters = this.filters;
     let i = first;
     try {
       for (; i < count; i++) {
-        const packet = this.packets[i];
-        const decision = this.decide(packet, nowMs);
-        verdict[i] = decision;
-        switch (decision) {
-          case Verdict.Redirect:
-            target[i] = packet.target;
-            counters[Counter.redirect]++;
-            counters[Counter.txBytes] += packet.dataEnd - packet.data;
-            break;
-          case Verdict.Tx:
-            counters[Counter.tx]++;
-            counters[Counter.txBytes] += packet.dataEnd - packet.data;
-            break;
-          case Verdict.Pass:
-            counters[Counter.pass]++;
-            break;
-          case Verdict.Aborted:
-            counters[Counter.aborted]++;
-            counters[CounterBlock.reasons + DropReason.policyThrew]++;
-            break;
-          default:
-            counters[Counter.drop]++;
-            break;
+        const packet = packets[i];
+        if (packet.malformed !== DropReason.none) {
+          verdict[i] = this.drop(packet.malformed);
+          continue;
         }
-        offset[i] = packet.data;
-        length[i] = packet.dataEnd - packet.data;
+        const said = filters.run(packet);
+        if (said === FilterVerdict.Continue) verdict[i] = UNDECIDED;
+        else if (said === FilterVerdict.Drop) verdict[i] = this.drop(filters.reason);
+        else verdict[i] = said;
       }
       return count;
     } catch (error) {
       verdict[i] = Verdict.Aborted;
-      counters[Counter.aborted]++;
-      counters[CounterBlock.reasons + DropReason.policyThrew]++;
-      this.onAbort(error, this.packets[i]);
+      this.onAbort(error, packets[i]);
       return i + 1;
     }
   }
 
-  /** One packet's fate, and the counter of the reason when it is dropped. */
-  private decide(packet: Packet, nowMs: number): Verdict {
-    if (packet.malformed !== DropReason.none) return this.drop(packet.malformed);
-    const filtered = this.filters.run(packet);
-    if (filtered !== FilterVerdict.Continue) {
-      return filtered === FilterVerdict.Drop ? this.drop(this.filters.reason) : (filtered as number as Verdict);
+  /** Balances what is undecided, and writes down where each packet is now. */
+  private forward(packets: readonly Packet[], burst: Burst, count: number, nowMs: number): void {
+    const { offset, length, verdict, target } = burst;
+    const balancer = this.balancer;
+    let txBytes = 0;
+    let sent = 0;
+    let redirected = 0;
+    let passed = 0;
+    let aborted = 0;
+    for (let i = 0; i < count; i++) {
+      const packet = packets[i];
+      let decision = verdict[i];
+      if (decision === UNDECIDED) {
+        decision = balancer.balance(packet, nowMs);
+        if (decision === Verdict.Drop) this.drop(balancer.reason);
+        verdict[i] = decision;
+      }
+      const bytes = (packet.dataEnd - packet.data) | 0;
+      if (decision === Verdict.Tx) {
+        sent++;
+        txBytes += bytes;
+      } else if (decision === Verdict.Redirect) {
+        target[i] = packet.target;
+        redirected++;
+        txBytes += bytes;
+      } else if (decision === Verdict.Pass) {
+        passed++;
+      } else if (decision === Verdict.Aborted) {
+        aborted++;
+      }
+      offset[i] = packet.data;
+      length[i] = bytes;
     }
-    const balanced = this.balancer.balance(packet, nowMs);
-    return balanced === Verdict.Drop ? this.drop(this.balancer.reason) : balanced;
+    const counters = this.counters;
+    counters[Counter.tx] += sent;
+    counters[Counter.redirect] += redirected;
+    counters[Counter.pass] += passed;
+    counters[Counter.aborted] += aborted;
+    counters[Counter.drop] += count - sent - redirected - passed - aborted;
+    counters[Counter.txBytes] += txBytes;
+    counters[CounterBlock.reasons + DropReason.policyThrew] += aborted;
   }
 
   private drop(reason: DropReason): Verdict {

@@ -1,4 +1,5 @@
 import { LAYOUT_VERSION, type DataPlaneSettings, type Tables } from '../shared/layout.js';
+import { buildEgress } from './balance/egress.js';
 import { FlowHash } from './balance/hash.js';
 import { ServiceTable } from './balance/service_table.js';
 
@@ -13,6 +14,8 @@ export class Snapshot {
   readonly backendList: Int32Array;
   readonly rings: readonly Uint16Array[];
   readonly backends: Int32Array;
+  /** By backend, laid out for the path; see Egress. */
+  readonly egress: Int32Array;
   readonly rules: Int32Array;
   readonly settings: DataPlaneSettings;
   readonly ringHash: FlowHash;
@@ -27,6 +30,7 @@ export class Snapshot {
     this.backendList = new Int32Array(tables.backendList);
     this.rings = tables.rings.map((ring) => new Uint16Array(ring));
     this.backends = new Int32Array(tables.backends);
+    this.egress = buildEgress(this.backends);
     this.rules = new Int32Array(tables.rules);
     this.settings = tables.settings;
     this.ringHash = new FlowHash(tables.settings.hashKey);

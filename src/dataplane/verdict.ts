@@ -14,6 +14,9 @@ export const enum Verdict {
   Redirect = 4,
 }
 
+/** Stands in burst.verdict for packets that the filters let through and the balancer has not judged yet. */
+export const UNDECIDED = -1;
+
 /**
  * Why a packet was dropped. Each number is a counter; the names, in this order, are DROP_REASONS.
  * A packet has exactly one reason, the first that applied.

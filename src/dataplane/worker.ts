@@ -8,7 +8,7 @@ import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_thread
 import { ControlWord } from '../shared/layout.js';
 import type { WorkerCommand, WorkerEvent, WorkerOptions } from '../shared/worker_protocol.js';
 import { loadModules, missingModules } from './filter/build.js';
-import { Engine } from './engine.js';
+import { Engine, faultOf } from './engine.js';
 
 /** Rounds in which no port had anything before the worker sleeps. A few keep it awake over the gaps of a busy link. */
 const EMPTY_ROUNDS_BEFORE_SLEEP = 8;
@@ -60,9 +60,24 @@ function obey(engine: Engine): WorkerCommand | null {
   }
 }
 
+/** Null when it cannot be: the manager has been told why. */
+async function start(): Promise<Engine | null> {
+  try {
+    await loadModules(options.tables.filters);
+    return new Engine(options, send);
+  } catch (error) {
+    const fault = faultOf(error);
+    // What the kernel refuses has its name; everything else comes from a filter.
+    const kernel = error instanceof Error && 'syscall' in error;
+    send({ kind: 'failed', fault: kernel ? fault : { ...fault, code: 'SLUICE_CONFIG' } });
+    options.commands.close();
+    return null;
+  }
+}
+
 async function main(): Promise<void> {
-  await loadModules(options.tables.filters);
-  const engine = new Engine(options, send);
+  const engine = await start();
+  if (!engine) return;
   engine.open();
   const spin = options.ports.some((port) => port.poll === 'busy');
   for (;;) {

@@ -294,12 +294,14 @@ export const enum PortCounter {
   SIZE = 24,
 }
 
+/** Two, and the data path relies on it. */
 export const enum ServiceCounter {
   packets = 0,
   bytes = 1,
   SIZE = 2,
 }
 
+/** Four, and the data path relies on it. */
 export const enum BackendCounter {
   packets = 0,
   bytes = 1,

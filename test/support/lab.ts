@@ -64,7 +64,6 @@ export class Lab {
     this.path = new Path(
       this.pool.memory,
       2048,
-      64,
       this.balancer,
       this.chain(snapshot),
       this.tables.settings.repairChecksums,
@@ -112,8 +111,7 @@ export class Lab {
     const configured = buildChain(this.tables.filters, snapshot.rules, this.counters, context);
     if (!this.options.filter) return configured;
     const first: Stage = { sanity: null, rules: null, module: this.options.filter };
-    const rest = (configured as unknown as { stages: Stage[] }).stages;
-    return new FilterChain([first, ...rest], this.counters);
+    return new FilterChain([first, ...configured.stages], this.counters);
   }
 
   /** Publishes and adopts, as after a reload or a backend's change. */

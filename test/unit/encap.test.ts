@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { BackendField, BackendFlag } from '../../src/shared/layout.js';
-import { encapsulate } from '../../src/dataplane/packet/encap.js';
+import { buildEgress } from '../../src/dataplane/balance/egress.js';
+import { encapsulate as encapsulateTo } from '../../src/dataplane/packet/encap.js';
+import type { Packet } from '../../src/dataplane/packet/packet.js';
 import { ipv4HeaderValid } from '../../src/dataplane/packet/checksum.js';
 import { parse } from '../../src/dataplane/packet/parse.js';
 import { DropReason } from '../../src/dataplane/verdict.js';
@@ -36,6 +38,9 @@ function record(outer: { src: string; dst: string }, innerProtocol: number, mtu 
   return words;
 }
 
+const encapsulate = (packet: Packet, backend: Int32Array, at: number) =>
+  encapsulateTo(packet, buildEgress(backend), at, backend, at);
+
 const ip =
   (family: 4 | 6, options: { tos?: number } = {}) =>
   (b: PacketBuilder) =>
@@ -50,22 +55,29 @@ describe('encapsulate', () => {
   ];
   for (const [name, family, outer, protocol] of combinations) {
     for (const tags of [0, 1, 2]) {
-      it(`${name} with ${tags} VLAN tags gives the very bytes that the builder makes`, () => {
-        const tagged = (b: PacketBuilder) => {
-          for (let i = 0; i < tags; i++) b.vlan(100 + i);
-          return b;
-        };
-        const payload = (b: PacketBuilder) => b.tcp({ sport: 4000, dport: 80, flags: 16 }).payload('GET / HTTP/1.1');
-        const packet = parsed(payload(ip(family, { tos: 0xb9 })(tagged(new PacketBuilder().ethernet()))).build());
-        expect(encapsulate(packet, record(outer, protocol), 0)).toBe(DropReason.none);
+      it.each([256, 257, 258])(
+        `${name} with ${tags} VLAN tags gives the very bytes that the builder makes, frame at %i`,
+        (headroom) => {
+          const tagged = (b: PacketBuilder) => {
+            for (let i = 0; i < tags; i++) b.vlan(100 + i);
+            return b;
+          };
+          const payload = (b: PacketBuilder) => b.tcp({ sport: 4000, dport: 80, flags: 16 }).payload('GET / HTTP/1.1');
+          const packet = place(
+            payload(ip(family, { tos: 0xb9 })(tagged(new PacketBuilder().ethernet()))).build(),
+            headroom,
+          );
+          parse(packet);
+          expect(encapsulate(packet, record(outer, protocol), 0)).toBe(DropReason.none);
 
-        const head = tagged(new PacketBuilder().ethernet({ src: SMAC, dst: DMAC }));
-        if (outer === outer4) head.ipv4({ ...outer4, ttl: 64, tos: 0xb9, id: 0, dontFragment: true });
-        else head.ipv6({ ...outer6, hopLimit: 64, trafficClass: 0xb9 });
-        const expected = payload(ip(family, { tos: 0xb9 })(head)).build();
-        expect(Buffer.from(bytesOf(packet)).toString('hex')).toBe(Buffer.from(expected).toString('hex'));
-        if (outer === outer4) expect(ipv4HeaderValid(packet.view, packet.l3 - 20, 20)).toBe(true);
-      });
+          const head = tagged(new PacketBuilder().ethernet({ src: SMAC, dst: DMAC }));
+          if (outer === outer4) head.ipv4({ ...outer4, ttl: 64, tos: 0xb9, id: 0, dontFragment: true });
+          else head.ipv6({ ...outer6, hopLimit: 64, trafficClass: 0xb9 });
+          const expected = payload(ip(family, { tos: 0xb9 })(head)).build();
+          expect(Buffer.from(bytesOf(packet)).toString('hex')).toBe(Buffer.from(expected).toString('hex'));
+          if (outer === outer4) expect(ipv4HeaderValid(packet.view, packet.l3 - 20, 20)).toBe(true);
+        },
+      );
     }
   }
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { PacketFlag } from '../../src/dataplane/packet/packet.js';
+import { PacketFlag, type Packet } from '../../src/dataplane/packet/packet.js';
 import { parse } from '../../src/dataplane/packet/parse.js';
 import { DROP_REASONS, DropReason } from '../../src/dataplane/verdict.js';
 import { PacketBuilder, TCP } from '../support/packet_builder.js';
@@ -212,6 +212,9 @@ const cases: [string, Uint8Array, { reason: string } & Record<string, number | s
   ],
 ];
 
+/** What parse() found, without the memory. */
+const found = (packet: Packet) => ({ ...packet, view: null, words: null, halves: null });
+
 function nineExtensions(): Uint8Array {
   const builder = eth().ipv6(v6);
   for (let i = 0; i < 9; i++) builder.extension(60);
@@ -253,7 +256,7 @@ describe('parse', () => {
         const again = place(frame.subarray(0, length));
         new Uint8Array(again.view.buffer).fill(0x45, again.dataEnd, again.dataEnd + 128);
         parse(again);
-        expect({ ...again, view: null }, `${name} cut at ${length}`).toEqual({ ...cut, view: null });
+        expect(found(again), `${name} cut at ${length}`).toEqual(found(cut));
       }
     }
     const whole = eth().ipv4(v4).tcp({ sport: 1, dport: 2 }).payload('hello').build();

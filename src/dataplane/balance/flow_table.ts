@@ -1,6 +1,6 @@
 import type { FlowTimeouts } from '../../shared/layout.js';
 import { PacketFlag, type Packet } from '../packet/packet.js';
-import { TcpFlag } from '../packet/wire.js';
+import { IpProtocol, TcpFlag } from '../packet/wire.js';
 
 /** Words of an entry: 64 bytes, one cache line, the same for IPv4 and IPv6. */
 export const enum FlowField {
@@ -40,9 +40,10 @@ export const enum FlowState {
 /** Slots that a key may lie away from its home. */
 const WINDOW = 32;
 
-/** Slots looked at for expired flows in each call of `sweep` under load, and when idle. */
-const SWEEP_BUSY = 256;
-const SWEEP_IDLE = 16384;
+/** Time in which the sweeper goes once around the table, ms, when it is called often enough. */
+const SWEEP_ROUND_MS = 8192;
+/** Most slots that one call looks at: some 20 µs. */
+const SWEEP_MOST = 8192;
 
 /**
  * A worker's connection table: five-tuple → backend. Fixed size, open addressing, entries never move, no rehash.
@@ -59,8 +60,11 @@ export class FlowTable {
   private readonly wordMask: number;
   private readonly timeoutMs: Int32Array;
   private cursor: number;
+  private sweptMs = 0;
   /** Live flows. */
   count = 0;
+  /** Counts insertions and removals: where a flow was found holds for as long as this stays the same. */
+  changes = 0;
   /** Out parameters of `insert`: backend of the flow whose slot was taken, or −1; and whether that flow was still alive. */
   evictedBackend = -1;
   evictedAlive = false;
@@ -154,15 +158,15 @@ export class FlowTable {
 
   /** Notes a packet of the flow at `at`: time, and TCP state as far as the client's side shows it. */
   touch(at: number, packet: Packet, nowMs: number): void {
-    const words = this.words;
-    words[at + FlowField.lastSeen] = nowMs;
-    const tcpFlags = packet.tcpFlags;
-    if (tcpFlags === TcpFlag.ack || tcpFlags === (TcpFlag.ack | TcpFlag.psh)) {
-      if (words[at + FlowField.state] === FlowState.tcpSyn) words[at + FlowField.state] = FlowState.tcpEstablished;
-    } else if ((tcpFlags & (TcpFlag.fin | TcpFlag.rst)) !== 0) {
-      words[at + FlowField.state] = FlowState.tcpClosing;
-    } else if ((tcpFlags & TcpFlag.ack) !== 0 && words[at + FlowField.state] === FlowState.tcpSyn) {
-      words[at + FlowField.state] = FlowState.tcpEstablished;
+    this.words[at + FlowField.lastSeen] = nowMs;
+    if (packet.protocol === IpProtocol.tcp) this.follow(at, packet.tcpFlags);
+  }
+
+  private follow(at: number, tcpFlags: number): void {
+    if ((tcpFlags & (TcpFlag.fin | TcpFlag.rst)) !== 0) {
+      this.words[at + FlowField.state] = FlowState.tcpClosing;
+    } else if ((tcpFlags & TcpFlag.ack) !== 0 && this.words[at + FlowField.state] === FlowState.tcpSyn) {
+      this.words[at + FlowField.state] = FlowState.tcpEstablished;
     }
   }
 
@@ -173,6 +177,7 @@ export class FlowTable {
   insert(packet: Packet, backend: number, incarnation: number, nowMs: number): number {
     const words = this.words;
     const at = this.claim(packet.flowHash, nowMs);
+    this.changes++;
     words[at + FlowField.kind] = 0x10000 | (packet.family << 8) | packet.protocol;
     words[at + FlowField.src0] = packet.src0;
     words[at + FlowField.dst0] = packet.dst0;
@@ -231,18 +236,31 @@ export class FlowTable {
   remove(at: number): void {
     this.words[at + FlowField.state] = FlowState.free;
     this.count--;
+    this.changes++;
   }
 
   /**
-   * Looks at the next slots, high to low, and forgets what has timed out; `onExpire` hears the backend of each. Returns the
-   * number forgotten. Bounded work: a few µs under load, where a call is made each burst.
+   * Looks at the slots whose turn has come since the last call, high to low, and forgets what has timed out; `onExpire` hears
+   * the backend of each. Returns the number forgotten. Once around the table takes about eight seconds; a call right after
+   * another costs nothing.
    */
-  sweep(nowMs: number, idle: boolean, onExpire: (backend: number) => void): number {
-    if (this.count === 0) return 0;
+  sweep(nowMs: number, onExpire: (backend: number) => void): number {
+    const elapsed = (nowMs - this.sweptMs) | 0;
+    if (elapsed === 0 || this.count === 0) {
+      this.sweptMs = nowMs;
+      return 0;
+    }
+    const due =
+      elapsed < 0 || elapsed > SWEEP_ROUND_MS ? this.slots : Math.ceil((this.slots / SWEEP_ROUND_MS) * elapsed);
+    this.sweptMs = nowMs;
+    return this.sweepSlots(Math.min(due, SWEEP_MOST), nowMs, onExpire);
+  }
+
+  private sweepSlots(slots: number, nowMs: number, onExpire: (backend: number) => void): number {
     const words = this.words;
     let at = this.cursor;
     let forgotten = 0;
-    for (let budget = idle ? SWEEP_IDLE : SWEEP_BUSY; budget > 0; budget--) {
+    for (let budget = slots; budget > 0; budget--) {
       if (words[at + FlowField.kind] !== 0) {
         if (words[at + FlowField.state] !== FlowState.free && this.expired(at, nowMs)) {
           this.remove(at);
@@ -264,12 +282,12 @@ export class FlowTable {
 }
 
 function initialState(packet: Packet): FlowState {
-  if (packet.protocol === 6) {
+  if (packet.protocol === IpProtocol.tcp) {
     if ((packet.tcpFlags & (TcpFlag.fin | TcpFlag.rst)) !== 0) return FlowState.tcpClosing;
     return (packet.tcpFlags & (TcpFlag.syn | TcpFlag.ack)) === TcpFlag.syn
       ? FlowState.tcpSyn
       : FlowState.tcpEstablished;
   }
-  if (packet.protocol === 17) return FlowState.udp;
+  if (packet.protocol === IpProtocol.udp) return FlowState.udp;
   return (packet.flags & PacketFlag.hasPorts) !== 0 ? FlowState.udp : FlowState.other;
 }

@@ -10,11 +10,12 @@ import {
 } from '../../shared/layout.js';
 import { encapsulate } from '../packet/encap.js';
 import { PacketFlag, type Packet } from '../packet/packet.js';
-import { TcpFlag } from '../packet/wire.js';
+import { IpProtocol, TcpFlag } from '../packet/wire.js';
 import type { Snapshot } from '../snapshot.js';
-import { DropReason, Verdict } from '../verdict.js';
+import { DropReason, UNDECIDED, Verdict } from '../verdict.js';
 import { FlowHash } from './hash.js';
 import { NO_PORT } from './service_table.js';
+import { Egress } from './egress.js';
 import { FlowField, FlowState, type FlowTable } from './flow_table.js';
 
 /**
@@ -26,6 +27,7 @@ import { FlowField, FlowState, type FlowTable } from './flow_table.js';
 export class Balancer {
   private snapshot: Snapshot;
   private readonly flowHash: FlowHash;
+  private lookedUpAt = -1;
   private newFlowsThisSecond = 0;
   private secondStartMs = 0;
   /** Out parameter of `balance`: why it dropped. */
@@ -47,34 +49,42 @@ export class Balancer {
     this.flows.setTimeouts(snapshot.settings.timeouts);
   }
 
-  /** Hash that places the packet in the flow table; call it for all of a burst before the first `balance`. */
+  /** Hash that places the packet in the flow table. */
   hash(packet: Packet): void {
-    packet.flowHash =
-      packet.family === 4
-        ? this.flowHash.ipv4(packet.src0, packet.dst0, packet.ports, packet.protocol)
-        : this.flowHash.ipv6(
-            packet.src0,
-            packet.src1,
-            packet.src2,
-            packet.src3,
-            packet.dst0,
-            packet.dst1,
-            packet.dst2,
-            packet.dst3,
-            packet.ports,
-            packet.protocol,
-          );
+    if (packet.family === 4) {
+      packet.flowHash = this.flowHash.ipv4(packet.src0, packet.dst0, packet.ports, packet.protocol);
+    } else if (packet.family === 6) {
+      packet.flowHash = hashIpv6(this.flowHash, packet);
+    }
   }
 
-  /** Tx or Redirect (`packet.target` set) with the packet encapsulated, Pass when it is for no service, Drop with `reason` set. */
-  balance(packet: Packet, nowMs: number): Verdict {
-    if (packet.family === 0) return Verdict.Pass;
-    let backend = -1;
-    if ((packet.flags & PacketFlag.hasPorts) !== 0) {
-      const flow = this.flows.find(packet);
-      if (flow >= 0) backend = this.known(flow, packet, nowMs);
+  /**
+   * Looks a burst's undecided packets up in the flow table, before the first of them is balanced. In a loop of its own, so that the
+   * processor waits for many cache lines at once instead of for one after the other.
+   */
+  lookUp(packets: readonly Packet[], verdict: Int32Array, count: number): void {
+    const flows = this.flows;
+    for (let i = 0; i < count; i++) {
+      if (verdict[i] !== UNDECIDED) continue;
+      const packet = packets[i];
+      packet.flow = (packet.flags & PacketFlag.hasPorts) === 0 ? -1 : flows.find(packet);
     }
+    this.lookedUpAt = flows.changes;
+  }
+
+  /**
+   * Tx or Redirect (`packet.target` set) with the packet encapsulated, Pass when it is for no service, Drop with `reason` set.
+   * The packet's flow must have been looked up.
+   */
+  balance(packet: Packet, nowMs: number): Verdict {
+    let flow = packet.flow;
+    if (this.flows.changes !== this.lookedUpAt) {
+      // An earlier packet of this burst came or went in the table.
+      flow = (packet.flags & PacketFlag.hasPorts) === 0 ? -1 : this.flows.find(packet);
+    }
+    let backend = flow >= 0 ? this.known(flow, packet, nowMs) : -1;
     if (backend < 0) {
+      if (packet.family === 0) return Verdict.Pass;
       const service = this.serviceOf(packet);
       if (service < 0) {
         this.counters[Counter.noService]++;
@@ -90,13 +100,13 @@ export class Balancer {
   private known(flow: number, packet: Packet, nowMs: number): number {
     const words = this.flows.words;
     const backend = words[flow + FlowField.backend];
-    const backends = this.snapshot.backends;
-    const at = Math.imul(backend, BackendField.STRIDE);
-    // `backends` may be shorter than when the flow was made; a missing record reads as undefined, and | 0 makes it 0.
-    const flags = backends[at + BackendField.flags] | 0;
+    const egress = this.snapshot.egress;
+    const at = (backend << Egress.SHIFT) | 0;
+    // There may be fewer backends than when the flow was made; then this one is gone.
+    const flags = at < egress.length ? egress[at + Egress.flags] : 0;
     if (
       (flags & (BackendFlag.active | BackendFlag.draining)) === 0 ||
-      backends[at + BackendField.incarnation] !== words[flow + FlowField.incarnation]
+      egress[at + Egress.incarnation] !== words[flow + FlowField.incarnation]
     ) {
       this.forget(flow, backend);
       this.counters[Counter.flowMoved]++;
@@ -107,7 +117,7 @@ export class Balancer {
       this.counters[Counter.flowExpire]++;
       return -1;
     }
-    if ((packet.tcpFlags & (TcpFlag.syn | TcpFlag.ack)) === TcpFlag.syn && this.isNewConnection(flow, flags)) {
+    if (packet.protocol === IpProtocol.tcp && this.isNewConnection(flow, packet.tcpFlags, flags)) {
       this.forget(flow, backend);
       return -1;
     }
@@ -120,7 +130,8 @@ export class Balancer {
    * A SYN on a remembered flow starts a new connection when the old one was closing; on an established one (a client that
    * came back without a FIN, or a spoofed SYN) it moves only away from a draining backend. A SYN sent again does not.
    */
-  private isNewConnection(flow: number, backendFlags: number): boolean {
+  private isNewConnection(flow: number, tcpFlags: number, backendFlags: number): boolean {
+    if ((tcpFlags & (TcpFlag.syn | TcpFlag.ack)) !== TcpFlag.syn) return false;
     const state = this.flows.words[flow + FlowField.state];
     if (state === FlowState.tcpClosing) return true;
     return state === FlowState.tcpEstablished && (backendFlags & BackendFlag.draining) !== 0;
@@ -166,18 +177,7 @@ export class Balancer {
   private ringHash(packet: Packet): number {
     const hash = this.snapshot.ringHash;
     if (packet.family === 4) return hash.ipv4(packet.src0, packet.dst0, packet.ports, packet.protocol);
-    return hash.ipv6(
-      packet.src0,
-      packet.src1,
-      packet.src2,
-      packet.src3,
-      packet.dst0,
-      packet.dst1,
-      packet.dst2,
-      packet.dst3,
-      packet.ports,
-      packet.protocol,
-    );
+    return hashIpv6(hash, packet);
   }
 
   private remember(packet: Packet, backend: number, nowMs: number): void {
@@ -188,7 +188,7 @@ export class Balancer {
       this.counters[Counter.flowBypass]++;
       return;
     }
-    const incarnation = this.snapshot.backends[Math.imul(backend, BackendField.STRIDE) + BackendField.incarnation];
+    const incarnation = this.snapshot.egress[(backend << Egress.SHIFT) + Egress.incarnation];
     this.flows.insert(packet, backend, incarnation, nowMs);
     this.counters[Counter.flowInsert]++;
     const gauge = CounterBlock.backends + Math.imul(backend, BackendCounter.SIZE);
@@ -214,34 +214,35 @@ export class Balancer {
   }
 
   private send(packet: Packet, backend: number): Verdict {
-    const backends = this.snapshot.backends;
-    const at = Math.imul(backend, BackendField.STRIDE);
-    if ((backends[at + BackendField.flags] & BackendFlag.resolved) === 0) {
+    const egress = this.snapshot.egress;
+    const at = (backend << Egress.SHIFT) | 0;
+    if ((egress[at + Egress.flags] & BackendFlag.resolved) === 0) {
       this.reason = DropReason.noNextHop;
       return Verdict.Drop;
     }
     const bytes = packet.l3Length;
-    const failure = encapsulate(packet, backends, at);
+    const port = egress[at + Egress.port];
+    const service = egress[at + Egress.service];
+    const failure = encapsulate(packet, egress, at, this.snapshot.backends, backend * BackendField.STRIDE);
     if (failure !== DropReason.none) {
       this.reason = failure;
       return Verdict.Drop;
     }
     const counters = this.counters;
-    const byBackend = CounterBlock.backends + Math.imul(backend, BackendCounter.SIZE);
+    const byBackend = (CounterBlock.backends + (backend << 2)) | 0;
     counters[byBackend + BackendCounter.packets]++;
     counters[byBackend + BackendCounter.bytes] += bytes;
-    const byService = CounterBlock.services + Math.imul(backends[at + BackendField.service], ServiceCounter.SIZE);
+    const byService = (CounterBlock.services + (service << 1)) | 0;
     counters[byService + ServiceCounter.packets]++;
     counters[byService + ServiceCounter.bytes] += bytes;
-    const port = backends[at + BackendField.port];
     if (port === packet.port) return Verdict.Tx;
     packet.target = port;
     return Verdict.Redirect;
   }
 
   /** Forgets flows that timed out, a bounded number a call. */
-  sweep(nowMs: number, idle: boolean): void {
-    const forgotten = this.flows.sweep(nowMs, idle, this.onExpire);
+  sweep(nowMs: number): void {
+    const forgotten = this.flows.sweep(nowMs, this.onExpire);
     if (forgotten > 0) this.counters[Counter.flowExpire] += forgotten;
     this.counters[Counter.flows] = this.flows.count;
   }
@@ -249,4 +250,19 @@ export class Balancer {
   private readonly onExpire = (backend: number): void => {
     this.counters[CounterBlock.backends + Math.imul(backend, BackendCounter.SIZE) + BackendCounter.flows]--;
   };
+}
+
+function hashIpv6(hash: FlowHash, packet: Packet): number {
+  return hash.ipv6(
+    packet.src0,
+    packet.src1,
+    packet.src2,
+    packet.src3,
+    packet.dst0,
+    packet.dst1,
+    packet.dst2,
+    packet.dst3,
+    packet.ports,
+    packet.protocol,
+  );
 }

@@ -22,25 +22,44 @@ const LAST_POSITION = 63;
 export class FilterChain {
   /** Out parameter of `run`: why it dropped. */
   reason: DropReason = DropReason.none;
+  /** The first stage when it is the sanity filter, as in nearly every config: no loop, no dispatch. */
+  private readonly first: SanityFilter | null;
+  private readonly rest: readonly Stage[];
+  /** Position in the config of the first of `rest`. */
+  private readonly restFrom: number;
 
   constructor(
-    private readonly stages: readonly Stage[],
+    readonly stages: readonly Stage[],
     private readonly counters: Float64Array,
-  ) {}
+  ) {
+    this.first = stages.length > 0 ? stages[0].sanity : null;
+    this.restFrom = this.first === null ? 0 : 1;
+    const rest = stages.slice(this.restFrom);
+    // A table of no rules decides nothing.
+    this.rest = rest.some((stage) => stage.rules === null || !stage.rules.empty) ? rest : [];
+  }
 
   run(packet: Packet): FilterVerdict {
-    const stages = this.stages;
+    if (this.first !== null) {
+      const reason = this.first.check(packet);
+      if (reason !== DropReason.none) return this.drop(reason);
+    }
+    return this.rest.length === 0 ? FilterVerdict.Continue : this.runRest(packet);
+  }
+
+  private runRest(packet: Packet): FilterVerdict {
+    const stages = this.rest;
     for (let i = 0; i < stages.length; i++) {
       const stage = stages[i];
-      if (stage.sanity !== null) {
+      if (stage.rules !== null) {
+        if (stage.rules.match(packet) === RuleAction.drop) return this.drop(DropReason.rule);
+      } else if (stage.sanity !== null) {
         const reason = stage.sanity.check(packet);
         if (reason !== DropReason.none) return this.drop(reason);
-      } else if (stage.rules !== null) {
-        if (stage.rules.match(packet) === RuleAction.drop) return this.drop(DropReason.rule);
       } else if (stage.module !== null) {
         const verdict = stage.module(packet);
         if (verdict === FilterVerdict.Continue) continue;
-        return this.decided(verdict, i);
+        return this.decided(verdict, this.restFrom + i);
       }
     }
     return FilterVerdict.Continue;

@@ -18,6 +18,10 @@ export class RuleSet {
     this.end = RuleField.HEADER + (rules.length > 0 ? rules[0] : 0) * RuleField.STRIDE;
   }
 
+  get empty(): boolean {
+    return this.end === RuleField.HEADER;
+  }
+
   /** Action of the rule that decided: RuleAction.drop, RuleAction.pass, or 0 when none did. Counts every rule that matched. */
   match(packet: Packet): number {
     const rules = this.rules;

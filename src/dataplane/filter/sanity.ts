@@ -82,17 +82,12 @@ export class SanityFilter {
 }
 
 function headerValid(packet: Packet): boolean {
-  const view = packet.view;
-  const l3 = packet.l3;
-  if ((packet.flags & PacketFlag.options) !== 0) return ipv4HeaderValid(view, l3, (view.getUint8(l3) & 15) << 2);
-  // The common 20 bytes, without a loop.
-  const w0 = view.getInt32(l3);
-  const w1 = view.getInt32(l3 + 4);
-  const w2 = view.getInt32(l3 + 8);
-  let sum = (w0 >>> 16) + (w0 & 0xffff) + (w1 >>> 16) + (w1 & 0xffff) + (w2 >>> 16) + (w2 & 0xffff);
-  sum += (packet.src0 >>> 16) + (packet.src0 & 0xffff) + (packet.dst0 >>> 16) + (packet.dst0 & 0xffff);
-  sum = (sum & 0xffff) + (sum >>> 16);
-  return (sum & 0xffff) + (sum >>> 16) === 0xffff;
+  if ((packet.flags & PacketFlag.options) !== 0) {
+    return ipv4HeaderValid(packet.view, packet.l3, (packet.view.getUint8(packet.l3) & 15) << 2);
+  }
+  const sum = packet.headerSum;
+  const once = (sum & 0xffff) + (sum >>> 16);
+  return (once & 0xffff) + (once >>> 16) === 0xffff;
 }
 
 function canSend(packet: Packet): boolean {

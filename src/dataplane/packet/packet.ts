@@ -1,3 +1,5 @@
+import { IpProtocol } from './wire.js';
+
 /**
  * One packet of the burst in hand: where its bytes are, and what `parse()` found in them.
  *
@@ -10,14 +12,16 @@
 export class Packet {
   /** All packet memory. Network byte order: DataView's default. */
   readonly view: DataView;
+  /** The same memory as words and half words of this machine. */
+  readonly words: Int32Array;
+  readonly halves: Int16Array;
   readonly chunkSize: number;
 
   // Where it is
-  dataHardStart = 0;
-  dataMeta = 0;
   data = 0;
   dataEnd = 0;
-  dataHardEnd = 0;
+  /** Bytes of metadata in front of `data`. */
+  metaLength = 0;
   /** Interface and queue that it came in on. */
   ifindex = 0;
   queue = 0;
@@ -52,32 +56,45 @@ export class Packet {
   dst3 = 0;
   /** Source port << 16 | destination port, as on the wire; 0 where there are none. */
   ports = 0;
-  /** TCP flags byte (FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32, ECE 64, CWR 128); 0 for other protocols. */
-  tcpFlags = 0;
-  /** TOS or traffic class. */
-  tos = 0;
-  /** TTL or hop limit. */
-  ttl = 0;
   /** PacketFlag bits. */
   flags = 0;
+  /** IPv4 without options: sum of the header's 16-bit words, not folded; the checksum is right when it folds to 0xffff. */
+  headerSum = 0;
   /** DropReason of the parser, 0 when well-formed. */
   malformed = 0;
-  /** Keyed hash of the flow's five-tuple; set by the data path, not by parse(). */
+  // What the data path notes, not parse()
+  /** Keyed hash of the flow's five-tuple. */
   flowHash = 0;
+  /** Where the flow table has the flow, −1: nowhere. */
+  flow = -1;
 
   constructor(view: DataView, chunkSize: number) {
     this.view = view;
+    this.words = new Int32Array(view.buffer, 0, view.buffer.byteLength >> 2);
+    this.halves = new Int16Array(view.buffer, 0, view.buffer.byteLength >> 1);
     this.chunkSize = chunkSize;
   }
 
   /** Points it at a packet, before parse(). */
   place(offset: number, length: number): void {
-    const start = offset & ~(this.chunkSize - 1);
-    this.dataHardStart = start;
-    this.dataHardEnd = start + this.chunkSize;
-    this.dataMeta = offset;
     this.data = offset;
-    this.dataEnd = offset + length;
+    this.dataEnd = (offset + length) | 0;
+    this.metaLength = 0;
+  }
+
+  /** First byte of the packet's chunk. */
+  get dataHardStart(): number {
+    return this.data & -this.chunkSize;
+  }
+
+  /** Behind the last byte of the packet's chunk. */
+  get dataHardEnd(): number {
+    return (this.data & -this.chunkSize) + this.chunkSize;
+  }
+
+  /** Start of the metadata area, which ends where the packet starts. */
+  get dataMeta(): number {
+    return this.data - this.metaLength;
   }
 
   /** Bytes of the frame. */
@@ -93,6 +110,23 @@ export class Packet {
     return this.ports & 0xffff;
   }
 
+  /** TCP flags byte (FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32, ECE 64, CWR 128); 0 for other protocols and later fragments. */
+  get tcpFlags(): number {
+    return this.protocol === IpProtocol.tcp && this.l4 !== 0 ? this.view.getUint8(this.l4 + 13) : 0;
+  }
+
+  /** TOS (IPv4) or traffic class (IPv6); 0 when it is not IP. */
+  get tos(): number {
+    if (this.family === 4) return this.view.getUint8(this.l3 + 1);
+    return this.family === 6 ? (this.view.getUint16(this.l3) >>> 4) & 0xff : 0;
+  }
+
+  /** TTL (IPv4) or hop limit (IPv6); 0 when it is not IP. */
+  get ttl(): number {
+    if (this.family === 4) return this.view.getUint8(this.l3 + 8);
+    return this.family === 6 ? this.view.getUint8(this.l3 + 7) : 0;
+  }
+
   get isFragment(): boolean {
     return (this.flags & PacketFlag.fragment) !== 0;
   }
@@ -105,7 +139,7 @@ export class Packet {
     const data = (this.data + delta) | 0;
     if (data < this.dataHardStart || data + 14 > this.dataEnd) return false;
     this.data = data;
-    this.dataMeta = data;
+    this.metaLength = 0;
     return true;
   }
 
@@ -121,7 +155,7 @@ export class Packet {
   adjustMeta(delta: number): boolean {
     const meta = (this.dataMeta + delta) | 0;
     if (meta < this.dataHardStart || meta > this.data) return false;
-    this.dataMeta = meta;
+    this.metaLength = this.data - meta;
     return true;
   }
 }

@@ -1,4 +1,5 @@
 import { DropReason } from '../verdict.js';
+import { sumBytes } from './checksum.js';
 import { PacketFlag, type Packet } from './packet.js';
 import { EtherType, IpProtocol, Wire } from './wire.js';
 
@@ -14,6 +15,64 @@ const MAX_EXTENSION_HEADERS = 8;
  * it. Bytes behind the IP packet (padding, trailers) are allowed and are not counted in `l3Length`.
  */
 export function parse(packet: Packet): DropReason {
+  return parsePlain(packet) ? DropReason.none : parseAny(packet);
+}
+
+/**
+ * The packet that nearly all packets are: untagged, IPv4 without options, no fragment, TCP or UDP, lengths that agree. Finds in
+ * seven reads what parseAny() would; false, with nothing decided, for every other packet.
+ */
+function parsePlain(packet: Packet): boolean {
+  const view = packet.view;
+  const l3 = (packet.data + Wire.ethernetBytes) | 0;
+  const available = (packet.dataEnd - l3) | 0;
+  if (available < Wire.ipv4Bytes + Wire.udpBytes) return false;
+  const typeAndTos = view.getInt32(l3 - 2);
+  if (typeAndTos >>> 8 !== 0x080045) return false;
+  const lengthAndId = view.getInt32(l3 + 2);
+  const fragmentAndProtocol = view.getInt32(l3 + 6);
+  const totalLength = lengthAndId >>> 16;
+  if ((fragmentAndProtocol & 0x3fff0000) !== 0 || totalLength > available) return false;
+  const l4 = (l3 + Wire.ipv4Bytes) | 0;
+  const rest = (totalLength - Wire.ipv4Bytes) | 0;
+  const protocol = fragmentAndProtocol & 0xff;
+  if (protocol === IpProtocol.udp) {
+    if (rest < Wire.udpBytes) return false;
+    const length = view.getUint16(l4 + 4);
+    if (length < Wire.udpBytes || length > rest) return false;
+  } else if (protocol === IpProtocol.tcp) {
+    if (rest < Wire.tcpBytes) return false;
+    const headerBytes = (view.getUint8(l4 + 12) >>> 2) & 0x3c;
+    if (headerBytes < Wire.tcpBytes || headerBytes > rest) return false;
+  } else {
+    return false;
+  }
+  const src = view.getInt32(l3 + 12);
+  const dst = view.getInt32(l3 + 16);
+  if (packet.family !== 4) clearHighWords(packet);
+  packet.etherType = EtherType.ipv4;
+  packet.vlanTags = 0;
+  packet.family = 4;
+  packet.l3 = l3;
+  packet.l3Length = totalLength;
+  packet.l4 = l4;
+  packet.protocol = protocol;
+  packet.src0 = src;
+  packet.dst0 = dst;
+  packet.ports = view.getInt32(l4);
+  packet.flags = PacketFlag.hasPorts | ((fragmentAndProtocol >>> 27) & PacketFlag.dontFragment);
+  packet.headerSum =
+    (typeAndTos & 0xffff) +
+    (totalLength + (lengthAndId & 0xffff)) +
+    ((fragmentAndProtocol >>> 16) + (fragmentAndProtocol & 0xffff)) +
+    view.getUint16(l3 + 10) +
+    ((src >>> 16) + (src & 0xffff)) +
+    ((dst >>> 16) + (dst & 0xffff));
+  packet.malformed = DropReason.none;
+  return true;
+}
+
+function parseAny(packet: Packet): DropReason {
   const view = packet.view;
   const data = packet.data;
   packet.vlanTags = 0;
@@ -21,7 +80,6 @@ export function parse(packet: Packet): DropReason {
   packet.l4 = 0;
   packet.protocol = 0;
   packet.ports = 0;
-  packet.tcpFlags = 0;
   if (packet.dataEnd - data < Wire.ethernetBytes) return malformed(packet, DropReason.ethernetTruncated);
   const etherType = view.getUint16(data + 12);
   if (etherType === EtherType.ipv4) return parseIpv4(packet, data + Wire.ethernetBytes);
@@ -75,11 +133,10 @@ function parseIpv4(packet: Packet, l3: number): DropReason {
   const fragmentWord = view.getInt32(l3 + 4);
   const third = view.getInt32(l3 + 8);
   packet.l3Length = totalLength;
-  packet.tos = (first >>> 16) & 0xff;
-  packet.ttl = third >>> 24;
   packet.protocol = (third >>> 16) & 0xff;
   packet.src0 = view.getInt32(l3 + 12);
   packet.dst0 = view.getInt32(l3 + 16);
+  packet.headerSum = sumBytes(view, l3, Wire.ipv4Bytes);
 
   let flags = 0;
   if (headerBytes !== Wire.ipv4Bytes) flags = PacketFlag.options;
@@ -118,8 +175,6 @@ function parseIpv6(packet: Packet, l3: number): DropReason {
   if (length > available) return malformed(packet, DropReason.ipv6PayloadLength);
 
   packet.l3Length = length;
-  packet.tos = (first >>> 20) & 0xff;
-  packet.ttl = second & 0xff;
   packet.src0 = view.getInt32(l3 + 8);
   packet.src1 = view.getInt32(l3 + 12);
   packet.src2 = view.getInt32(l3 + 16);
@@ -196,7 +251,6 @@ function parseTransport(packet: Packet, l4: number, end: number): DropReason {
       const headerBytes = (word >>> 26) & 0x3c;
       if (headerBytes < Wire.tcpBytes || headerBytes > available) return malformed(packet, DropReason.tcpDataOffset);
       packet.ports = view.getInt32(l4);
-      packet.tcpFlags = (word >>> 16) & 0xff;
       packet.flags |= PacketFlag.hasPorts;
       return DropReason.none;
     }
