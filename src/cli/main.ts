@@ -3,19 +3,31 @@
 import { Command, CommanderError } from 'commander';
 import { ExitCode, SluiceError, exitCodeOf, isKernelError } from '../errors.js';
 import { VERSION } from '../control/version.js';
-import { processEnv } from './env.js';
-import { backendCommand } from './commands/backend.js';
-import { checkCommand } from './commands/check.js';
-import { demoCommand } from './commands/demo.js';
-import { doctorCommand } from './commands/doctor.js';
-import { reloadCommand } from './commands/reload.js';
-import { replayCommand } from './commands/replay.js';
-import { runCommand } from './commands/run.js';
-import { statusCommand } from './commands/status.js';
+import { processEnv, type Env } from './env.js';
 
 const interrupted = new AbortController();
 
-function program(): Command {
+type MakeCommand = (env: Env) => Command;
+
+/** By name, in the order of the help. Imported when asked for: after a crash, every file that `run` does not read counts. */
+const COMMANDS: Record<string, () => Promise<MakeCommand>> = {
+  run: async () => (await import('./commands/run.js')).runCommand,
+  check: async () => (await import('./commands/check.js')).checkCommand,
+  demo: async () => (await import('./commands/demo.js')).demoCommand,
+  doctor: async () => (await import('./commands/doctor.js')).doctorCommand,
+  status: async () => (await import('./commands/status.js')).statusCommand,
+  reload: async () => (await import('./commands/reload.js')).reloadCommand,
+  backend: async () => (await import('./commands/backend.js')).backendCommand,
+  replay: async () => (await import('./commands/replay.js')).replayCommand,
+};
+
+/** The one command that the arguments name; all of them for help and for a name that is none. */
+function wanted(): (() => Promise<MakeCommand>)[] {
+  const name = process.argv[2] ?? '';
+  return Object.hasOwn(COMMANDS, name) ? [COMMANDS[name]] : Object.values(COMMANDS);
+}
+
+async function program(): Promise<Command> {
   const env = processEnv(interrupted.signal);
   const root = new Command('sluice')
     .description('Userspace packet processor over AF_XDP: denial-of-service filtering and layer-4 load balancing')
@@ -33,18 +45,7 @@ Examples:
   sluice run --config sluice.yaml    serve
   sluice status --watch              what it does now`,
     );
-  for (const command of [
-    runCommand(env),
-    checkCommand(env),
-    demoCommand(env),
-    doctorCommand(env),
-    statusCommand(env),
-    reloadCommand(env),
-    backendCommand(env),
-    replayCommand(env),
-  ]) {
-    root.addCommand(command);
-  }
+  for (const load of wanted()) root.addCommand((await load())(env));
   throwInsteadOfExit(root);
   return root;
 }
@@ -71,7 +72,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => in
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
 
 try {
-  await program().parseAsync();
+  await (await program()).parseAsync();
 } catch (error) {
   if (error instanceof CommanderError) {
     process.exitCode = error.exitCode === 0 ? ExitCode.ok : ExitCode.usage;

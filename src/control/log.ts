@@ -27,6 +27,8 @@ export interface Log extends LogLines {
    * and their number is logged once the time is over. Keys are few, and never made from packets.
    */
   limited(key: string, perSecond: number): LogLines;
+  /** Lines below this level are left out from now on, also by children made before. */
+  setLevel(level: LogLevel): void;
   /** Lines lost so far: `stalled` because the reader did not read, `limited` by `limited`. */
   lost(): { stalled: number; limited: number };
   /** Reports what `limited` still holds back. The stream stays open. */
@@ -68,7 +70,7 @@ export function createLog(options: LogOptions): Log {
     sink,
   );
   const limits = new Limits((key, held) => logger.warn({ key, held }, 'lines held back by the rate limit'));
-  return new PinoLog(logger, sink, limits);
+  return new PinoLog(logger, sink, limits, [logger]);
 }
 
 interface Window {
@@ -139,6 +141,8 @@ class PinoLog implements Log {
     private readonly logger: pino.Logger,
     private readonly sink: CappedSink,
     private readonly limits: Limits,
+    /** This log and every other of its family: pino's children have a level of their own. */
+    private readonly family: pino.Logger[],
   ) {}
 
   trace(message: string, fields: LogFields = {}): void {
@@ -162,7 +166,13 @@ class PinoLog implements Log {
   }
 
   child(fields: LogFields): Log {
-    return new PinoLog(this.logger.child(fields), this.sink, this.limits);
+    const logger = this.logger.child(fields);
+    this.family.push(logger);
+    return new PinoLog(logger, this.sink, this.limits, this.family);
+  }
+
+  setLevel(level: LogLevel): void {
+    for (const logger of this.family) logger.level = level;
   }
 
   limited(key: string, perSecond: number): LogLines {

@@ -53,6 +53,8 @@ export interface WorkerFault {
 
 export type WorkerEvent =
   | { kind: 'ready'; ports: OpenedPort[]; faults: { port: PortSpec; fault: WorkerFault }[]; hugepages: boolean }
+  /** It could not start and ends: a filter that cannot be loaded, no memory. */
+  | { kind: 'failed'; fault: WorkerFault }
   | { kind: 'opened'; port: OpenedPort }
   | { kind: 'open-failed'; port: PortSpec; fault: WorkerFault }
   | { kind: 'closed'; index: number }

@@ -72,10 +72,10 @@ const INTERFACE_KEYS = {
   queues: 'queues',
   mode: 'mode',
   poll: 'poll',
-  fallback: 'fallback',
-  redirect: 'redirect',
   hostPath: 'host_path',
 } as const;
+/** Applied by a link update and new tables. */
+const LIVE_INTERFACE_KEYS = { fallback: 'fallback', redirect: 'redirect', checksum: 'checksum' } as const;
 
 function diffInterfaces(old: Config, next: Config, diff: ConfigDiff): void {
   const names = (config: Config): string => config.interfaces.map((entry) => entry.name).join(', ');
@@ -87,7 +87,7 @@ function diffInterfaces(old: Config, next: Config, diff: ConfigDiff): void {
   next.interfaces.forEach((entry, i) => {
     const path = `interfaces[${entry.name}]`;
     diffFields(path, old.interfaces[i], entry, INTERFACE_KEYS, diff.restart);
-    diffFields(path, old.interfaces[i], entry, { checksum: 'checksum' }, diff.live);
+    diffFields(path, old.interfaces[i], entry, LIVE_INTERFACE_KEYS, diff.live);
   });
 }
 

@@ -37,9 +37,17 @@ export class Adoption {
     if (this.waiting.size === 0) this.settle();
   }
 
-  /** The worker is gone: its successor starts with the newest tables anyway. */
-  forget(queue: number): void {
-    if (this.waiting.delete(queue) && this.waiting.size === 0) this.settle();
+  /** The worker is gone before it said a word: perhaps of these very tables, so that counts as a refusal. */
+  died(queue: number, problem: string): void {
+    if (!this.waiting.delete(queue)) return;
+    const message = `worker ${queue} ended while it adopted them: ${problem}`;
+    this.refusals.push({ queue, fault: { message, code: 'SLUICE_STATE', remedy: 'See the log for why' } });
+    if (this.waiting.size === 0) this.settle();
+  }
+
+  /** Everything stops: nobody needs the answers any more. */
+  cancel(): void {
+    this.settle();
   }
 
   private settle(): void {

@@ -1,4 +1,3 @@
-import { SluiceError } from '../../errors.js';
 import type { Config, Prefix } from '../../shared/config.js';
 import type { Tables } from '../../shared/layout.js';
 import type { PortSpec, WorkerEvent, WorkerFault } from '../../shared/worker_protocol.js';
@@ -6,6 +5,7 @@ import type { Log } from '../log.js';
 import type { CounterBook } from '../metrics/book.js';
 import { Adoption } from './adoption.js';
 import { ManagedInterface } from './managed_interface.js';
+import { Starting } from './starting.js';
 import { errorText } from './text.js';
 import { WorkerHandle } from './worker_handle.js';
 
@@ -15,9 +15,6 @@ const RECONCILE_MS = 250;
 /** How long workers may take to adopt tables. Importing a filter module is part of it. */
 const ADOPT_MS = 10_000;
 
-/** How long the first start of all workers may take. */
-const START_MS = 15_000;
-
 /**
  * The interfaces and the workers, and what ties them together: each open port's socket in its interface's XSKMAP. Keeps that
  * state right over crashes of workers and loss and return of interfaces.
@@ -26,7 +23,9 @@ export class Fleet {
   readonly interfaces: ManagedInterface[];
   readonly workers: WorkerHandle[] = [];
   private adoption: Adoption | null = null;
-  private starting: ((queue: number, event: WorkerEvent) => void) | null = null;
+  private starting: Starting | null = null;
+  /** What every worker has adopted: what a restarted one begins with. */
+  private tables!: Tables;
   private timer: NodeJS.Timeout | null = null;
   private reconciling = false;
   private stopped = false;
@@ -37,7 +36,6 @@ export class Fleet {
     private readonly config: Config,
     private readonly counters: CounterBook,
     private readonly log: Log,
-    private readonly tables: () => Tables,
     vips: readonly Prefix[],
   ) {
     this.interfaces = config.interfaces.map((entry, index) => new ManagedInterface({ ...entry }, index, vips));
@@ -57,16 +55,19 @@ export class Fleet {
   }
 
   /** Starts one worker a queue and waits until all their sockets serve. On failure everything is stopped again. */
-  async start(): Promise<void> {
+  async start(tables: Tables): Promise<void> {
+    this.tables = tables;
     const queues = [...new Set(this.interfaces.flatMap((entry) => entry.queues))].sort((a, b) => a - b);
     for (const queue of queues) this.workers.push(this.makeWorker(queue));
-    const ready = this.allReady(new Set(queues));
+    this.starting = new Starting(queues);
     for (const worker of this.workers) worker.start();
     try {
-      await ready;
+      await this.starting.done;
     } catch (error) {
       await this.stop();
       throw error;
+    } finally {
+      this.starting = null;
     }
     this.timer = setInterval(() => void this.reconcile(), RECONCILE_MS);
   }
@@ -80,9 +81,9 @@ export class Fleet {
       counters: this.counters.worker(queue),
       log: this.log,
       ports: () => this.portsOf(queue),
-      tables: this.tables,
+      tables: () => this.tables,
       onEvent: (event) => this.hear(queue, event),
-      onExit: () => this.workerGone(queue),
+      onExit: (problem) => this.workerGone(queue, problem),
     });
   }
 
@@ -92,33 +93,12 @@ export class Fleet {
       .map((entry) => entry.portSpec(queue, this.config.frames.ring));
   }
 
-  /** Resolves when each worker has opened all its ports; rejects with the first fault. */
-  private allReady(waiting: Set<number>): Promise<void> {
-    return new Promise<void>((resolve, reject) => {
-      const timer = setTimeout(() => {
-        const problem = this.workers.find((worker) => waiting.has(worker.queue))?.problem;
-        reject(new SluiceError('SLUICE_DEVICE', `workers ${[...waiting].join(', ')} did not start: ${problem}`));
-      }, START_MS);
-      this.starting = (queue, event) => {
-        if (event.kind !== 'ready') return;
-        if (event.faults.length > 0) {
-          clearTimeout(timer);
-          reject(faultError(event.faults[0].fault));
-        } else {
-          waiting.delete(queue);
-          if (waiting.size > 0) return;
-          clearTimeout(timer);
-          resolve();
-        }
-      };
-    }).finally(() => (this.starting = null));
-  }
-
   private hear(queue: number, event: WorkerEvent): void {
     switch (event.kind) {
       case 'ready':
         for (const port of event.ports) this.bind(port.index, queue, port.fd, port.zeroCopy);
         for (const { port, fault } of event.faults) this.logFault(port, fault);
+        this.catchUp();
         break;
       case 'opened':
         this.opening.delete(`${queue}/${event.port.index}`);
@@ -140,7 +120,7 @@ export class Fleet {
         if (!event.conserved) this.log.error('frames are missing', { queue, ...event.frames });
         break;
     }
-    this.starting?.(queue, event);
+    this.starting?.hear(queue, event);
     this.adoption?.hear(queue, event);
   }
 
@@ -160,10 +140,11 @@ export class Fleet {
   }
 
   /** Its sockets are closed, so the kernel has emptied their XSKMAP entries. */
-  private workerGone(queue: number): void {
+  private workerGone(queue: number, problem: string): void {
     for (const entry of this.interfaces) entry.unbindSocket(queue);
     for (const key of this.opening) if (key.startsWith(`${queue}/`)) this.opening.delete(key);
-    this.adoption?.forget(queue);
+    this.adoption?.died(queue, problem);
+    this.starting?.died(queue, problem);
   }
 
   /** Publishes tables to all workers and waits for their word. Refusals come back; [] is success. */
@@ -176,7 +157,21 @@ export class Fleet {
     );
     const refusals = await this.adoption.done;
     this.adoption = null;
+    if (refusals.length === 0) {
+      this.tables = tables;
+      this.catchUp();
+    }
     return refusals;
+  }
+
+  /** Workers that started while tables were being published began with the former ones. */
+  private catchUp(): void {
+    if (this.adoption) return;
+    for (const worker of this.workers) {
+      if (worker.running && worker.generation !== this.tables.generation) {
+        worker.post({ kind: 'tables', tables: this.tables });
+      }
+    }
   }
 
   addVips(vips: readonly Prefix[]): void {
@@ -233,15 +228,8 @@ export class Fleet {
   async stop(): Promise<void> {
     this.stopped = true;
     if (this.timer) clearInterval(this.timer);
+    this.adoption?.cancel();
     for (const entry of this.interfaces) entry.detach();
     await Promise.all(this.workers.map((worker) => worker.stop()));
   }
-}
-
-function faultError(fault: WorkerFault): Error {
-  if (fault.code.startsWith('SLUICE_')) {
-    return new SluiceError(fault.code as SluiceError['code'], fault.message, fault.remedy);
-  }
-  const permission = fault.code === 'EPERM' || fault.code === 'EACCES';
-  return new SluiceError(permission ? 'SLUICE_PERMISSION' : 'SLUICE_DEVICE', fault.message, fault.remedy);
 }

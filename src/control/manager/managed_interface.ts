@@ -8,6 +8,12 @@ import { REDIRECT_PROGRAM, RedirectProgram } from './redirect_program.js';
 
 type AttachMode = 'native' | 'generic';
 
+/** From the update of a link until no CPU runs the former program any more, ms; a grace period of the kernel's takes a tenth. */
+const RETIRE_MS = 200;
+
+/** How long a sluice that was killed may take to lose its program, ms: the kernel frees it after the process is gone. */
+const DYING_MS = 1000;
+
 /**
  * One interface that sluice serves: the redirect program on it, the XSKMAP entries of its workers' sockets, and the TAP of
  * its host path. The attachment is a bpf_link: when this process dies, the kernel takes the program off.
@@ -17,8 +23,10 @@ export class ManagedInterface {
   private link: BpfLink | null = null;
   private hostPath: HostPath | null = null;
   private info: LinkInfo | null = null;
-  /** Counts of programs that were replaced. */
+  /** Counts of programs that are gone. */
   private countsBefore: Record<string, number> = {};
+  /** Programs just replaced: other CPUs may still be in them. */
+  private readonly retiring = new Map<RedirectProgram, NodeJS.Timeout>();
   private readonly sockets = new Map<number, { fd: number; zeroCopy: boolean }>();
   mode: AttachMode | null = null;
 
@@ -62,7 +70,7 @@ export class ManagedInterface {
     const info = ManagedInterface.look(this.name);
     if (!info) throw missingInterface(this.name);
     this.checkQueues(info);
-    refuseForeign(info, this.name);
+    await refuseForeign(info, this.name);
     this.info = info;
     try {
       this.program = new RedirectProgram(this.config);
@@ -120,9 +128,8 @@ export class ManagedInterface {
   }
 
   /** Whether L4 checksums have to be completed: always on veth, whose peers leave them to a device that is not there. */
-  get repairChecksums(): boolean {
-    if (this.config.checksum === 'auto') return this.info?.driver === 'veth';
-    return this.config.checksum === 'repair';
+  repairChecksums(setting: InterfaceConfig['checksum']): boolean {
+    return setting === 'auto' ? this.info?.driver === 'veth' : setting === 'repair';
   }
 
   /** What a worker needs to serve one of the queues. */
@@ -163,32 +170,43 @@ export class ManagedInterface {
 
   /**
    * Replaces the program by one with other settings, by link update: there is no moment without a program, and no packet is
-   * lost. Does nothing when the settings are the same.
+   * lost. Does nothing when the settings are the same. Throws with the former program in place.
    */
-  replaceProgram(settings: Pick<InterfaceConfig, 'redirect' | 'fallback'>): boolean {
+  replaceProgram({ redirect, fallback }: Pick<InterfaceConfig, 'redirect' | 'fallback'>): void {
+    if (this.config.redirect === redirect && this.config.fallback === fallback) return;
     const before = this.program;
-    if (!before || !this.link) return false;
-    if (before.settings.redirect === settings.redirect && before.settings.fallback === settings.fallback) return false;
-    const next = new RedirectProgram({ redirect: settings.redirect, fallback: settings.fallback });
-    try {
-      next.addVips(this.vips);
-      for (const [queue, { fd }] of this.sockets) next.setSocket(queue, fd);
-      this.link.update(next.object, REDIRECT_PROGRAM);
-    } catch (error) {
-      next.close();
-      throw error;
+    if (before && this.link) {
+      const next = new RedirectProgram({ redirect, fallback });
+      try {
+        next.addVips(before.destinations);
+        for (const [queue, { fd }] of this.sockets) next.setSocket(queue, fd);
+        this.link.update(next.object, REDIRECT_PROGRAM);
+      } catch (error) {
+        next.close();
+        throw error;
+      }
+      this.program = next;
+      this.retiring.set(
+        before,
+        setTimeout(() => this.retire(before), RETIRE_MS),
+      );
     }
-    this.countsBefore = add(this.countsBefore, before.counts());
-    this.program = next;
-    this.config.redirect = settings.redirect;
-    this.config.fallback = settings.fallback;
-    before.close();
-    return true;
+    this.config.redirect = redirect;
+    this.config.fallback = fallback;
+  }
+
+  /** Its counts are final now. */
+  private retire(program: RedirectProgram): void {
+    clearTimeout(this.retiring.get(program));
+    if (!this.retiring.delete(program)) return;
+    this.countsBefore = add(this.countsBefore, program.counts());
+    program.close();
   }
 
   /** Packets by XDP action and more, see enum redirect_stat; null while no program is attached. */
   xdpCounts(): XdpCounts | null {
-    return this.program ? add(this.countsBefore, this.program.counts()) : null;
+    if (!this.program) return null;
+    return [...this.retiring.keys(), this.program].reduce((sum, one) => add(sum, one.counts()), this.countsBefore);
   }
 
   /** Takes the program off: packets go to the host's stack. Workers may still empty their rings. Idempotent. */
@@ -196,6 +214,7 @@ export class ManagedInterface {
     this.link?.close();
     this.link = null;
     this.mode = null;
+    for (const program of [...this.retiring.keys()]) this.retire(program);
     if (this.program) {
       this.countsBefore = add(this.countsBefore, this.program.counts());
       this.program.close();
@@ -221,15 +240,23 @@ function missingInterface(name: string): SluiceError {
   );
 }
 
-/** A program that somebody else attached is never replaced. */
-function refuseForeign(info: LinkInfo, name: string): void {
-  const program: XdpQuery | null = native().queryXdp(info.ifindex);
-  if (!program) return;
-  const ours = REDIRECT_PROGRAM.startsWith(program.programName) && program.programName !== '';
+/** A program that somebody else attached is never replaced. One of ours may be a dead instance's, about to go. */
+async function refuseForeign(info: LinkInfo, name: string): Promise<void> {
+  const start = performance.now();
+  for (;;) {
+    const program: XdpQuery | null = native().queryXdp(info.ifindex);
+    if (!program) return;
+    const ours = REDIRECT_PROGRAM.startsWith(program.programName) && program.programName !== '';
+    if (!ours || performance.now() - start > DYING_MS) throw taken(name, program, ours);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+function taken(name: string, program: XdpQuery, ours: boolean): SluiceError {
   const who = ours
-    ? 'another sluice runs on it'
+    ? `another sluice runs on it (XDP program id ${program.programId})`
     : `XDP program "${program.programName}" (id ${program.programId}) is on it`;
-  throw new SluiceError(
+  return new SluiceError(
     'SLUICE_DEVICE',
     `interface ${name} is taken: ${who} in ${program.mode} mode`,
     ours

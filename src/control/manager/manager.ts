@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { SluiceError } from '../../errors.js';
 import type { Config, Prefix } from '../../shared/config.js';
 import type { Tables } from '../../shared/layout.js';
@@ -17,6 +18,7 @@ import { ConfigError, assertLive, diffConfig, loadConfig, type ConfigProblem } f
 import type { Log } from '../log.js';
 import { CounterBook } from '../metrics/book.js';
 import { NextHopResolver } from '../next_hops.js';
+import type { NextHop } from '../routes.js';
 import { Publisher, type BackendOverride } from '../publish.js';
 import { Registry, backendKey } from '../registry.js';
 import { VERSION } from '../version.js';
@@ -24,6 +26,8 @@ import { Fleet } from './fleet.js';
 import { moduleUrl } from './module_url.js';
 import { runtimeView } from './runtime_view.js';
 import { errorText } from './text.js';
+import { trialOfFilters } from './trial.js';
+import { unreachable } from './unreachable.js';
 
 /** How long a start or a reload waits for the hardware addresses of its backends before it goes on without. */
 const RESOLVE_MS = 2000;
@@ -44,6 +48,12 @@ export class Manager implements ControlTarget {
   private changes: Promise<unknown> = Promise.resolve();
   private fleet!: Fleet;
   private stopped = false;
+  /** Addresses of backends that the resolver watches. */
+  private watched = '';
+  /** URLs of filter modules by path, as of the configuration in force. */
+  private modules = new Map<string, string>();
+  /** Next hops in the tables built last. */
+  private builtHops: ReadonlyMap<string, NextHop> | null = null;
 
   private constructor(
     private config: Config,
@@ -51,7 +61,7 @@ export class Manager implements ControlTarget {
   ) {
     this.publisher = new Publisher({
       registry: new Registry({ now: () => performance.now() }),
-      resolveModule: moduleUrl,
+      resolveModule: (path) => this.moduleUrl(path),
     });
     this.resolver = new NextHopResolver();
   }
@@ -69,13 +79,28 @@ export class Manager implements ControlTarget {
   }
 
   private async bringUp(): Promise<void> {
-    this.fleet = new Fleet(this.config, this.counters, this.log, () => this.tables, vipsOf(this.config));
+    this.fleet = new Fleet(this.config, this.counters, this.log, vipsOf(this.config));
+    this.setAddresses(this.config);
     await this.fleet.attach();
     await this.resolve(this.config);
+    this.log.debug('next hops read', { backends: this.resolver.hops.size });
     this.build(this.config);
-    await this.fleet.start();
+    this.log.debug('tables built', { generation: this.tables.generation });
+    await this.fleet.start(this.tables);
+    this.log.debug('workers serve', { workers: this.fleet.workers.length });
     this.resolver.on('change', () => void this.serialize(() => this.neighboursChanged()));
-    this.resolver.on('problem', (error) => this.log.limited('next-hops', 1).warn('next hops cannot be read', { err: error }));
+    this.resolver.on('problem', (error) =>
+      this.log.limited('next-hops', 1).warn('next hops cannot be read', { err: error }),
+    );
+    // What changed while workers started.
+    void this.serialize(() => this.neighboursChanged());
+  }
+
+  /** A module's file is looked at when the configuration is read, not whenever tables are built: an edit waits for a reload. */
+  private moduleUrl(path: string): string {
+    let url = this.modules.get(path);
+    if (url === undefined) this.modules.set(path, (url = moduleUrl(path)));
+    return url;
   }
 
   private get tables(): Tables {
@@ -89,39 +114,39 @@ export class Manager implements ControlTarget {
     return next;
   }
 
+  /** Has the ways to all backends looked up. Those that are watched already are up to date: nothing is asked. */
+  private setAddresses(config: Config): void {
+    const addresses = config.services.flatMap((service) => service.backends.map((backend) => backend.address));
+    const texts = [...new Set(addresses.map(({ text }) => text))].sort().join(' ');
+    if (texts === this.watched) return;
+    this.watched = texts;
+    this.resolver.setAddresses(addresses);
+  }
+
+  private async lookUp(config: Config): Promise<void> {
+    this.setAddresses(config);
+    await this.resolver.settled(RESOLVE_MS);
+  }
+
   /** Looks up the ways to all backends. A backend without a route is a mistake in the config: throws. */
   private async resolve(config: Config): Promise<void> {
-    const addresses = config.services.flatMap((service) => service.backends.map((backend) => backend.address));
-    this.resolver.setAddresses(addresses);
-    await this.resolver.settled(RESOLVE_MS);
-    const problems: ConfigProblem[] = [];
-    config.services.forEach((service, s) => {
-      service.backends.forEach(({ address }, b) => {
-        const hop = this.resolver.hops.get(address.text);
-        if (!hop || hop.interface !== '') return;
-        problems.push({
-          file: config.path,
-          line: 0,
-          column: 0,
-          path: `services[${s}].backends[${b}].address`,
-          message: `backend ${address.text} of service ${service.name} has no route: ${hop.error ?? 'unreachable'}`,
-          remedy: `Add one: ip route add ${address.text} via GATEWAY dev INTERFACE`,
-        });
-      });
-    });
+    await this.lookUp(config);
+    const problems = unreachable(config, this.resolver.hops, this.fleet.interfaces);
     if (problems.length > 0) throw new ConfigError(problems);
   }
 
   private build(config: Config): Tables {
+    const nextHops = this.resolver.hops;
     const tables = this.publisher.build(config, {
-      nextHops: this.resolver.hops,
+      nextHops,
       overrides: this.overrides,
       ports: this.fleet.interfaces.map((entry) => ({
         name: entry.name,
         index: entry.index,
-        repairChecksum: entry.repairChecksums,
+        repairChecksum: entry.repairChecksums(config.interfaces[entry.index].checksum),
       })),
     });
+    this.builtHops = nextHops;
     for (const warning of this.publisher.warnings) this.log.limited(`publish ${warning}`, 0.1).warn(warning);
     this.view = null;
     this.counters.assign(this.runtime());
@@ -129,7 +154,7 @@ export class Manager implements ControlTarget {
   }
 
   private async neighboursChanged(): Promise<void> {
-    if (this.stopped) return;
+    if (this.stopped || this.resolver.hops === this.builtHops) return;
     const refusals = await this.fleet.publish(this.build(this.config));
     for (const { queue, fault } of refusals) this.log.error('tables refused', { queue, message: fault.message });
   }
@@ -183,11 +208,19 @@ export class Manager implements ControlTarget {
     const diff = diffConfig(this.config, next);
     assertLive(diff);
     const former = this.config;
+    const formerModules = this.modules;
+    this.modules = new Map();
     try {
       await this.resolve(next);
+      const tables = this.build(next);
+      if (!isDeepStrictEqual([...formerModules], [...this.modules]) || !isDeepStrictEqual(former.filters, next.filters)) {
+        await trialOfFilters(tables.filters);
+      }
       this.fleet.addVips(vipsOf(next));
-      await this.publishOrThrow(next);
+      await this.publishOrThrow(tables);
+      this.replacePrograms(next);
     } catch (error) {
+      this.modules = formerModules;
       await this.goBack(former);
       throw error;
     }
@@ -195,12 +228,17 @@ export class Manager implements ControlTarget {
     this.view = null;
     this.forgetOverrides(next);
     this.fleet.setVips(vipsOf(next));
-    for (const [index, entry] of this.fleet.interfaces.entries()) entry.replaceProgram(next.interfaces[index]);
+    this.log.setLevel(next.log.level);
     return { applied: true, generation: this.tables.generation, changes: [...diff.live], problems: [] };
   }
 
-  private async publishOrThrow(config: Config): Promise<void> {
-    const refusals = await this.fleet.publish(this.build(config));
+  /** The settings that XDP itself has to know; see ManagedInterface.replaceProgram. */
+  private replacePrograms(config: Config): void {
+    for (const entry of this.fleet.interfaces) entry.replaceProgram(config.interfaces[entry.index]);
+  }
+
+  private async publishOrThrow(tables: Tables): Promise<void> {
+    const refusals = await this.fleet.publish(tables);
     if (refusals.length === 0) return;
     const { queue, fault } = refusals[0];
     throw new SluiceError('SLUICE_CONFIG', `worker ${queue} refuses it: ${fault.message}`, fault.remedy);
@@ -209,7 +247,8 @@ export class Manager implements ControlTarget {
   /** After a failed reload: next hops, destinations and, where a worker had adopted the new tables, tables of the former config. */
   private async goBack(former: Config): Promise<void> {
     try {
-      await this.resolve(former);
+      await this.lookUp(former);
+      this.replacePrograms(former);
       await this.fleet.publish(this.build(former));
       this.fleet.setVips(vipsOf(former));
     } catch (error) {
@@ -231,7 +270,7 @@ export class Manager implements ControlTarget {
       const former = this.overrides.get(key);
       this.overrides.set(key, { ...former, ...change });
       try {
-        await this.publishOrThrow(this.config);
+        await this.publishOrThrow(this.build(this.config));
       } catch (error) {
         if (former) this.overrides.set(key, former);
         else this.overrides.delete(key);
@@ -246,11 +285,6 @@ export class Manager implements ControlTarget {
         generation: this.tables.generation,
       };
     });
-  }
-
-  /** Replaces the redirect program by a freshly loaded one under traffic; see ManagedInterface.replaceProgram. */
-  get managedFleet(): Fleet {
-    return this.fleet;
   }
 
   /** Detaches, drains, closes. Idempotent. */

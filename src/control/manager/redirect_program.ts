@@ -19,7 +19,7 @@ export class RedirectProgram {
   private readonly sockets: BpfMap;
   private readonly vips: BpfMap;
   private readonly stats: BpfMap;
-  private readonly present = new Map<string, Uint8Array>();
+  private readonly present = new Map<string, Prefix>();
 
   constructor(readonly settings: Pick<InterfaceConfig, 'redirect' | 'fallback'>) {
     this.object = new (native().BpfObject)(bpfObjectPath('redirect'));
@@ -47,23 +47,27 @@ export class RedirectProgram {
     this.sockets.delete(encodeU32(queue));
   }
 
+  /** The destinations that come to user space now. */
+  get destinations(): Prefix[] {
+    return [...this.present.values()];
+  }
+
   /** Adds destinations. Those that are there already stay as they are. */
   addVips(prefixes: readonly Prefix[]): void {
     for (const prefix of prefixes) {
       const text = formatPrefix(prefix);
       if (this.present.has(text)) continue;
-      const key = encodeLpmKey(prefix);
-      this.vips.update(key, NO_FLAGS);
-      this.present.set(text, key);
+      this.vips.update(encodeLpmKey(prefix), NO_FLAGS);
+      this.present.set(text, prefix);
     }
   }
 
   /** Removes every destination that is not in the list. */
   keepOnlyVips(prefixes: readonly Prefix[]): void {
     const wanted = new Set(prefixes.map(formatPrefix));
-    for (const [text, key] of this.present) {
+    for (const [text, prefix] of this.present) {
       if (wanted.has(text)) continue;
-      this.vips.delete(key);
+      this.vips.delete(encodeLpmKey(prefix));
       this.present.delete(text);
     }
   }

@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads';
 import { ControlWord, type Tables } from '../../shared/layout.js';
 import type { PortSpec, WorkerCommand, WorkerEvent, WorkerOptions } from '../../shared/worker_protocol.js';
@@ -9,6 +8,9 @@ import { errorText } from './text.js';
 /** A worker that has not turned its loop for this long is taken for hung and is replaced. */
 const HUNG_MS = 3000;
 const HEARTBEAT_CHECK_MS = 500;
+
+/** The same for one that has not opened its ports yet: importing a filter is part of it. */
+const START_HUNG_MS = 10_000;
 
 /** Pause before a crashed worker is started again: doubles up to the second value, back to the first after a quiet time. */
 const FIRST_BACKOFF_MS = 50;
@@ -31,14 +33,18 @@ export interface WorkerHandleOptions {
   tables: () => Tables;
   onEvent: (event: WorkerEvent) => void;
   /** The thread is gone; its sockets are closed. A new one follows by itself unless it was asked to stop. */
-  onExit: () => void;
+  onExit: (problem: string) => void;
 }
 
 /** One worker thread, kept alive: started, watched, started again after a crash, stopped in order. */
 export class WorkerHandle {
   restarts = 0;
-  /** Why it is not up; '' when it is. */
-  problem = 'starting';
+  /** Generation that it started with or has adopted since. */
+  generation = 0;
+  /** Why there is no thread that serves; '' when there is one. */
+  private threadProblem = 'starting';
+  /** Why a port is not open, by port number. */
+  private readonly portProblems = new Map<number, string>();
   private worker: Worker | null = null;
   private commands: MessagePort | null = null;
   private control: Int32Array = new Int32Array(allocateWorkerBlocks().control);
@@ -55,6 +61,11 @@ export class WorkerHandle {
 
   get queue(): number {
     return this.options.queue;
+  }
+
+  /** Why it is not up; '' when it is. */
+  get problem(): string {
+    return this.threadProblem || [...this.portProblems.values()].join('; ');
   }
 
   get up(): boolean {
@@ -75,12 +86,14 @@ export class WorkerHandle {
     const { queue, frames, flowSlots, counters } = this.options;
     const { port1, port2 } = new MessageChannel();
     this.control = new Int32Array(new SharedArrayBuffer(ControlWord.SIZE * 4));
+    const tables = this.options.tables();
+    this.generation = tables.generation;
     const workerData: WorkerOptions = {
       worker: queue,
       frames,
       flowSlots,
       ports: this.options.ports(),
-      tables: this.options.tables(),
+      tables,
       counters: counters.block,
       control: this.control.buffer as SharedArrayBuffer,
       commands: port2,
@@ -92,7 +105,7 @@ export class WorkerHandle {
     this.worker = worker;
     worker.on('message', (event: WorkerEvent) => this.handle(event));
     worker.on('error', (error) => {
-      this.problem = errorText(error);
+      this.threadProblem = errorText(error);
       this.options.log.error('worker failed', { queue, err: error });
     });
     worker.on('exit', (code) => this.exited(worker, code));
@@ -100,14 +113,33 @@ export class WorkerHandle {
   }
 
   private handle(event: WorkerEvent): void {
-    if (event.kind === 'ready') {
-      this.ready = true;
-      this.problem = event.faults[0]?.fault.message ?? '';
+    switch (event.kind) {
+      case 'ready':
+        this.ready = true;
+        this.threadProblem = '';
+        this.portProblems.clear();
+        for (const { port, fault } of event.faults) this.portProblems.set(port.index, fault.message);
+        break;
+      case 'failed':
+        this.threadProblem = event.fault.message;
+        this.options.log.error('worker cannot start', { queue: this.queue, ...event.fault });
+        break;
+      case 'opened':
+        this.portProblems.delete(event.port.index);
+        break;
+      case 'open-failed':
+        this.portProblems.set(event.port.index, event.fault.message);
+        break;
+      case 'lost':
+        this.portProblems.set(event.index, `interface ${event.interface} is gone`);
+        break;
+      case 'adopted':
+        this.generation = event.generation;
+        break;
+      case 'stopped':
+        this.lastFrames = { conserved: event.conserved };
+        break;
     }
-    if (event.kind === 'opened') this.problem = '';
-    if (event.kind === 'open-failed') this.problem = event.fault.message;
-    if (event.kind === 'lost') this.problem = `interface ${event.interface} is gone`;
-    if (event.kind === 'stopped') this.lastFrames = { conserved: event.conserved };
     this.options.onEvent(event);
   }
 
@@ -117,12 +149,12 @@ export class WorkerHandle {
     this.ready = false;
     this.commands?.close();
     this.commands = null;
-    this.options.onExit();
+    if (this.threadProblem === '') this.threadProblem = `its thread ended with code ${code}`;
+    this.options.onExit(this.threadProblem);
     if (this.stopping) {
-      this.problem = 'stopped';
+      this.threadProblem = 'stopped';
       return;
     }
-    if (this.problem === '') this.problem = `its thread ended with code ${code}`;
     if (performance.now() - this.startedAt > QUIET_MS) this.backoffMs = FIRST_BACKOFF_MS;
     this.options.log.warn('worker is started again', {
       queue: this.queue,
@@ -143,9 +175,10 @@ export class WorkerHandle {
     const value = Atomics.load(this.control, ControlWord.heartbeat);
     if (value !== this.heartbeat.value) {
       this.heartbeat = { value, at: now };
-    } else if (now - this.heartbeat.at > HUNG_MS && value !== 0) {
-      this.problem = `its loop has not turned for ${HUNG_MS / 1000} s`;
-      this.options.log.error('worker hangs and is replaced', { queue: this.queue });
+    } else if (now - this.heartbeat.at > (value === 0 ? START_HUNG_MS : HUNG_MS)) {
+      const seconds = Math.round((now - this.heartbeat.at) / 1000);
+      this.threadProblem = `its loop has not turned for ${seconds} s`;
+      this.options.log.error('worker hangs and is replaced', { queue: this.queue, seconds });
       this.heartbeat.at = now;
       void this.worker.terminate();
     }
@@ -169,7 +202,8 @@ export class WorkerHandle {
     if (!worker) return;
     Atomics.store(this.control, ControlWord.stop, 1);
     Atomics.notify(this.control, ControlWord.posted);
-    const exit = once(worker, 'exit');
+    // Not events.once(): that rejects when the thread ends with an error.
+    const exit = new Promise((resolve) => worker.once('exit', resolve));
     const timer = setTimeout(() => void worker.terminate(), STOP_MS);
     await exit;
     clearTimeout(timer);
