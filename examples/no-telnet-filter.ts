@@ -1,11 +1,11 @@
 /**
- * A filter for the daemon. In the config:
+ * A filter for the daemon, about the smallest. In the config:
  *
- *   filters:
- *     - sanity
- *     - module: ./no-telnet-filter.ts
- *       options: { port: 23 }
- *     - rules
+ *     filters:
+ *       - sanity
+ *       - module: ./no-telnet-filter.ts
+ *         options: { port: 23 }
+ *       - rules
  */
 import { defineFilter, FilterVerdict, IpProtocol } from 'sluice';
 
@@ -13,6 +13,7 @@ export default defineFilter({
   name: 'no-telnet',
   create({ options }) {
     const { port = 23 } = (options ?? {}) as { port?: number };
+    if (!Number.isInteger(port) || port < 1 || port > 65535) throw new RangeError(`port ${port} is none`);
     return (packet) =>
       packet.protocol === IpProtocol.tcp && packet.destinationPort === port
         ? FilterVerdict.Drop

@@ -1,17 +1,17 @@
-/** Receives and drops everything, and says how fast. sudo node rx-drop.ts veth0 */
+/** Receives and drops everything, and says how fast. */
 import { openPort, Verdict } from 'sluice';
 
-const port = await openPort({ interface: process.argv[2] ?? 'veth0' });
+const port = await openPort({ interface: process.argv[2] ?? 'veth0', hostPath: false });
 const stop = new AbortController();
-process.on('SIGINT', () => stop.abort());
+process.once('SIGINT', () => stop.abort());
 
-let before = port.totals().rx;
+let before = 0;
 setInterval(() => {
-  const { rx } = port.totals();
-  console.log(`${rx - before} packets/s`);
+  const { rx, missed } = port.totals();
+  console.log(`${rx - before} packets/s, ${missed} missed so far`);
   before = rx;
 }, 1000).unref();
 
-await port.run(() => Verdict.Drop, stop.signal);
-console.log(`${port.totals().rx} packets received and dropped`);
+await port.run(() => Verdict.Drop, stop);
 port.close();
+console.log(port.totals());

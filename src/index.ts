@@ -1,5 +1,16 @@
 /** sluice, the library. Everything exported here is public; nothing else is. */
-export { openPort, PacketPort, type OpenPortOptions, type Policy, type PortTotals } from './library.js';
+export {
+  attach,
+  openPort,
+  type Attachment,
+  type AttachmentHandle,
+  type AttachOptions,
+  type OpenPortOptions,
+  type PacketPort,
+  type Policy,
+  type PortTotals,
+  type QueueInfo,
+} from './library.js';
 export { Packet } from './dataplane/packet/packet.js';
 export { Verdict, FilterVerdict, PacketFlag, IpProtocol, TcpFlag, EtherType, DropReason } from './public_enums.js';
 export { DROP_REASONS } from './dataplane/verdict.js';
@@ -14,6 +25,7 @@ export {
   transportChecksum,
   updateChecksum,
 } from './dataplane/packet/checksum.js';
+export { turnAround } from './dataplane/packet/turn_around.js';
 export { MemoryPool } from './dataplane/ports/memory_pool.js';
 export { MemoryPort } from './dataplane/ports/memory.js';
 export { PcapPort } from './dataplane/ports/pcap.js';
@@ -21,5 +33,4 @@ export type { Burst, Port } from './dataplane/port.js';
 export { SluiceError, ExitCode, isKernelError, type KernelError, type SluiceErrorCode } from './errors.js';
 export type { FrameCounts, XskStatistics } from './native.js';
 export type { Address, Config, Prefix, XdpMode } from './shared/config.js';
-export { loadConfig, parseConfig, ConfigError } from './control/config/index.js';
 export { parseAddress, parsePrefix } from './shared/addr.js';

@@ -1,255 +1,149 @@
 /**
- * sluice as a library: open a port, judge packets. Everything is in the calling thread; for one thread a queue, open one queue
- * in each worker thread.
+ * sluice as a library: open a port, judge packets. Everything is in the calling thread; to serve an interface by several
+ * threads see `attach`.
  */
-import { setImmediate as turn } from 'node:timers/promises';
-import { SluiceError } from './errors.js';
-import { native, type FrameCounts, type Tap, type Umem, type XskStatistics } from './native.js';
-import type { XdpMode } from './shared/config.js';
-import { PortCounter } from './shared/layout.js';
-import { ManagedInterface } from './control/manager/managed_interface.js';
+import type { ManagedInterface } from './control/manager/managed_interface.js';
 import { Packet } from './dataplane/packet/packet.js';
-import { parse } from './dataplane/packet/parse.js';
-import { BurstHeader } from './dataplane/port.js';
 import { XskPort } from './dataplane/ports/xsk.js';
-import { Verdict } from './dataplane/verdict.js';
+import { SluiceError } from './errors.js';
+import { native, type Tap, type Umem } from './native.js';
+import { attachInterface, bindThrough, handleOf } from './library/attachment.js';
+import {
+  attachSettings,
+  portSettings,
+  type AttachmentHandle,
+  type OpenPortOptions,
+  type Settings,
+} from './library/options.js';
+import { PacketPort, type OpenQueue } from './library/packet_port.js';
 
-/** Longest time that `run` keeps the event loop waiting, ms. */
-const TURN_MS = 20;
+export { attach, type Attachment } from './library/attachment.js';
+export type { AttachOptions, AttachmentHandle, OpenPortOptions } from './library/options.js';
+export type { PacketPort, Policy, QueueInfo } from './library/packet_port.js';
+export type { PortTotals } from './library/totals.js';
 
-/** Judges one packet of a burst; see `PacketPort.poll`. */
-export type Policy = (packet: Packet) => Verdict;
+/** Sockets that share one packet memory, at most. */
+const MAX_SOCKETS = 16;
 
-export interface OpenPortOptions {
-  /** Interface name, or several that share packet memory, so that packets can be redirected between them. */
-  interface: string | readonly string[];
-  /** RX queues to serve; default all. */
-  queues?: 'all' | readonly number[];
-  /** How to attach and bind; default 'auto': zero-copy, then copy, then generic XDP. */
-  mode?: XdpMode;
-  /** Frames of packet memory; default 4096 for each queue. */
-  frames?: number;
-  /** Bytes a frame: 2048 (default) takes packets up to 1792 bytes, 4096 up to 3840. */
-  frameSize?: 2048 | 4096;
-  /** Descriptors in each ring; default 2048. */
-  ring?: number;
-  /** Largest burst, packets; default 64. */
-  burst?: number;
-  /** Where Verdict.Pass goes: the host's stack through a TAP device (true), or nowhere, counted (false, default). */
-  hostPath?: boolean;
-}
-
-/** Totals since the port was opened, summed over its queues. Packets, unless the name says otherwise. */
-export interface PortTotals {
-  rx: number;
-  rxBytes: number;
-  tx: number;
-  txBytes: number;
-  dropped: number;
-  passed: number;
-  /** A policy threw, or returned something that is no verdict. */
-  aborted: number;
+/** One interface of a port: how its sockets bind, and how they get their packets. */
+interface Source {
+  handle: AttachmentHandle;
+  /** Null when another thread attached. */
+  own: ManagedInterface | null;
+  queues: readonly number[];
 }
 
 /**
  * Attaches the redirect program to each interface, opens an AF_XDP socket on each queue, and hands every IP packet to user
- * space. ARP and neighbour discovery stay with the host. The kernel undoes all of it when the process ends.
+ * space (or those to `destinations`). ARP and neighbour discovery stay with the host. The kernel undoes all of it when the
+ * process ends, however it ends.
  *
- * @throws SluiceError or a kernel error with `code`, `syscall` and `remedy`; nothing is left behind then
+ *     using port = await openPort({ interface: 'veth0' });
+ *     await port.run((packet) => (packet.destinationPort === 9 ? Verdict.Drop : Verdict.Pass));
+ *
+ * Needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF (root has them), and as much locked memory as the frames take.
+ *
+ * @throws SluiceError (SLUICE_USAGE: an option; SLUICE_DEVICE: no such interface or queue, or somebody has it) or a kernel
+ *   error with `code`, `syscall` and `remedy` (EPERM, EBUSY, ENOBUFS …). Nothing is left attached or open then.
  */
 export async function openPort(options: OpenPortOptions): Promise<PacketPort> {
-  const names = typeof options.interface === 'string' ? [options.interface] : [...options.interface];
-  if (names.length === 0) throw new SluiceError('SLUICE_USAGE', 'openPort needs at least one interface');
-  const port = new PacketPort();
+  const settings = portSettings(options);
+  const attaching = attachSettings(options);
+  const sources: Source[] = [];
+  const taps: Tap[] = [];
+  let umem: Umem | null = null;
+  const detach = (): void => sources.forEach(({ own }) => own?.detach());
   try {
-    await port.open(names, options);
+    for (const [position, one] of settings.interfaces.entries()) {
+      if (typeof one !== 'string') {
+        sources.push({ handle: one, own: null, queues: chosenQueues(one, settings.queues) });
+        continue;
+      }
+      const own = await attachInterface(one, position, settings.queues, attaching);
+      sources.push({ handle: handleOf(own, attaching, ''), own, queues: own.queues });
+    }
+    umem = memoryFor(sources, settings);
+    const queues = openQueues(sources, umem, settings, taps);
+    for (const queue of queues) await bind(queue, sources[queue.position]);
+    return new PacketPort({ umem, queues, taps, detach, onAbort: settings.onAbort });
   } catch (error) {
-    port.close();
+    detach();
+    // Closes its sockets, too.
+    umem?.close();
+    for (const tap of taps) tap.close();
     throw error;
   }
-  return port;
 }
 
-/** What `openPort` gives: one or more interfaces, their queues, and the bursts that come from them. */
-export class PacketPort implements Disposable {
-  private umem: Umem | null = null;
-  private readonly interfaces: ManagedInterface[] = [];
-  private readonly taps: Tap[] = [];
-  private readonly ports: XskPort[] = [];
-  /** By socket: the position of its interface. */
-  private readonly interfaceOf: number[] = [];
-  private readonly packets: Packet[] = [];
-  private aborted = 0;
-  private lastError: unknown = null;
+function chosenQueues(handle: AttachmentHandle, wanted: Settings['queues']): readonly number[] {
+  if (wanted === 'all') return handle.queues;
+  const outside = wanted.find((queue) => !handle.queues.includes(queue));
+  if (outside === undefined) return wanted;
+  throw new SluiceError('SLUICE_DEVICE', `interface ${handle.interface} has no queue ${outside}`);
+}
 
-  /** Called by `openPort`. */
-  async open(names: readonly string[], options: OpenPortOptions): Promise<void> {
-    for (const [index, name] of names.entries()) {
-      const entry = new ManagedInterface(
-        {
-          name,
-          queues: options.queues === undefined || options.queues === 'all' ? 'all' : [...options.queues],
-          mode: options.mode ?? 'auto',
-          poll: 'interrupt',
-          checksum: 'trust',
-          fallback: 'pass',
-          redirect: 'all',
-          hostPath: options.hostPath ?? false,
-        },
-        index,
-        [],
-      );
-      this.interfaces.push(entry);
-      await entry.attach();
-    }
-    const sockets = this.interfaces.reduce((sum, entry) => sum + entry.queues.length, 0);
-    const chunkSize = options.frameSize ?? 2048;
-    this.umem = new (native().Umem)({ frameCount: options.frames ?? 4096 * sockets, chunkSize });
-    const view = new DataView(this.umem.buffer);
-    for (let i = 0; i < (options.burst ?? 64); i++) this.packets.push(new Packet(view, chunkSize));
-    for (const entry of this.interfaces) this.openQueues(entry, this.umem, options);
+function memoryFor(sources: readonly Source[], { frames, frameSize, hugepages }: Settings): Umem {
+  const sockets = sources.reduce((sum, { queues }) => sum + queues.length, 0);
+  if (sockets > MAX_SOCKETS) {
+    throw new SluiceError(
+      'SLUICE_USAGE',
+      `one port serves at most ${MAX_SOCKETS} queues, not ${sockets}`,
+      'Choose with `queues`, and serve the others from other threads: see attach().',
+    );
   }
+  return new (native().Umem)({ frameCount: frames ?? 4096 * sockets, chunkSize: frameSize, hugepages });
+}
 
-  private openQueues(entry: ManagedInterface, umem: Umem, options: OpenPortOptions): void {
-    const ring = options.ring ?? 2048;
-    for (const queue of entry.queues) {
-      const spec = entry.portSpec(queue, ring);
+function openQueues(sources: readonly Source[], umem: Umem, { ring, burst }: Settings, taps: Tap[]): OpenQueue[] {
+  const view = new DataView(umem.buffer);
+  const opened: OpenQueue[] = [];
+  for (const [position, { handle, queues }] of sources.entries()) {
+    for (const queue of queues) {
       const port = new XskPort(umem, {
-        interface: entry.name,
+        interface: handle.interface,
         queue,
-        index: this.ports.length,
-        mode: spec.mode,
+        index: opened.length,
+        mode: handle.mode,
         rxSize: ring,
         txSize: ring,
         fillSize: ring,
         completionSize: ring,
-        burst: options.burst ?? 64,
+        burst,
       });
-      this.ports.push(port);
-      this.interfaceOf.push(entry.index);
-      if (spec.tap !== null) {
-        const tap = new (native().Tap)({ name: spec.tap });
-        this.taps.push(tap);
+      if (handle.tap !== null) {
+        const tap = new (native().Tap)({ name: handle.tap });
+        taps.push(tap);
         port.setTap(tap);
       }
-      port.exchange();
-      entry.bindSocket(queue, port.socket.fd, port.socket.zeroCopy);
+      const packets = Array.from({ length: burst }, () => packetOf(view, umem.chunkSize, port, position));
+      const routes = new Int32Array(sources.length);
+      opened.push({ port, position, repair: handle.repairChecksums, routes, packets });
     }
   }
-
-  /**
-   * Takes one burst from each queue and asks `policy` for each packet's verdict. `packet.port` is the position of the interface in
-   * `openPort`'s list; for Verdict.Redirect set `packet.target` likewise. Malformed packets come too, with their reason
-   * in `packet.malformed`. Sleeps up to `timeoutMs` when there is nothing. Returns the number of packets. Verdicts take
-   * effect with the next call, which is also the end of the packets' validity.
-   */
-  poll(policy: Policy, timeoutMs = 0): number {
-    let packets = 0;
-    for (let i = 0; i < this.ports.length; i++) packets += this.pollPort(this.ports[i], policy);
-    if (packets === 0 && timeoutMs > 0) this.opened().wait(timeoutMs);
-    return packets;
+  for (const from of opened) {
+    for (let to = 0; to < sources.length; to++) from.routes[to] = socketOf(opened, to, from.port.queue);
   }
+  return opened;
+}
 
-  private pollPort(port: XskPort, policy: Policy): number {
-    const count = port.exchange();
-    const { offset, length, verdict, target } = port.burst;
-    const inInterface = this.interfaceOf[port.index];
-    for (let i = 0; i < count; i++) {
-      const packet = this.packets[i];
-      packet.place(offset[i], length[i]);
-      packet.ifindex = port.ifindex;
-      packet.queue = port.queue;
-      packet.port = inInterface;
-      packet.target = inInterface;
-      parse(packet);
-      verdict[i] = this.judge(policy, packet);
-      offset[i] = packet.data;
-      length[i] = packet.dataEnd - packet.data;
-      if (verdict[i] === Verdict.Redirect) target[i] = this.socketFor(packet.target, port.queue);
-    }
-    return count;
-  }
+function packetOf(view: DataView, chunkSize: number, port: XskPort, position: number): Packet {
+  const packet = new Packet(view, chunkSize);
+  packet.ifindex = port.ifindex;
+  packet.queue = port.queue;
+  packet.port = position;
+  return packet;
+}
 
-  private judge(policy: Policy, packet: Packet): Verdict {
-    try {
-      return policy(packet);
-    } catch (error) {
-      this.aborted++;
-      this.lastError = error;
-      return Verdict.Aborted;
-    }
-  }
+/** The same queue of the other interface, or one of those that it has. */
+function socketOf(opened: readonly OpenQueue[], position: number, queue: number): number {
+  const there = opened.filter((one) => one.position === position);
+  return (there.find(({ port }) => port.queue === queue) ?? there[queue % there.length]).port.index;
+}
 
-  /** The same queue of the other interface, or its first when it has fewer. −1, which the port refuses, for an interface that is none. */
-  private socketFor(target: number, queue: number): number {
-    let first = -1;
-    for (let i = 0; i < this.ports.length; i++) {
-      if (this.interfaceOf[i] !== target) continue;
-      if (this.ports[i].queue === queue) return i;
-      if (first < 0) first = i;
-    }
-    return first;
-  }
-
-  /** Polls until `signal` is aborted or the port is closed, and lets the event loop turn in between. */
-  async run(policy: Policy, signal?: AbortSignal): Promise<void> {
-    while (!signal?.aborted && this.umem) {
-      const until = performance.now() + TURN_MS;
-      do this.poll(policy, TURN_MS);
-      while (performance.now() < until);
-      await turn();
-    }
-  }
-
-  /** Milliseconds of the burst in hand on a monotonic clock, wrapping int32. */
-  get nowMs(): number {
-    return this.ports[0]?.burst.header[BurstHeader.nowMs] ?? 0;
-  }
-
-  /** What the policy threw last, null when it never did. */
-  get policyError(): unknown {
-    return this.lastError;
-  }
-
-  totals(): PortTotals {
-    const totals = { rx: 0, rxBytes: 0, tx: 0, txBytes: 0, dropped: 0, passed: 0, aborted: this.aborted };
-    for (const { counters } of this.ports) {
-      totals.rx += counters[PortCounter.rxPackets];
-      totals.rxBytes += counters[PortCounter.rxBytes];
-      totals.tx += counters[PortCounter.txPackets];
-      totals.txBytes += counters[PortCounter.txBytes];
-      totals.passed += counters[PortCounter.passPackets];
-      totals.dropped += counters[PortCounter.dropped];
-    }
-    return totals;
-  }
-
-  /** Frames by owner; they add up to `total` at any time. */
-  frames(): FrameCounts {
-    return this.opened().counts();
-  }
-
-  /** The kernel's own statistics by socket, in the order of interfaces and queues. */
-  kernelStatistics(): XskStatistics[] {
-    return this.ports.map((port) => port.socket.statistics());
-  }
-
-  private opened(): Umem {
-    if (!this.umem) throw new SluiceError('SLUICE_STATE', 'the port is closed');
-    return this.umem;
-  }
-
-  /** Detaches the programs, closes the sockets, frees the memory. Idempotent. */
-  close(): void {
-    for (const entry of this.interfaces.splice(0)) entry.detach();
-    for (const port of this.ports.splice(0)) port.close();
-    for (const tap of this.taps.splice(0)) tap.close();
-    this.interfaceOf.length = 0;
-    this.umem?.close();
-    this.umem = null;
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
-  }
+async function bind({ port }: OpenQueue, { handle, own }: Source): Promise<void> {
+  // The first exchange fills the fill ring, so that the kernel has frames before the first packet comes.
+  port.exchange();
+  const { fd, zeroCopy } = port.socket;
+  if (own) own.bindSocket(port.queue, fd, zeroCopy);
+  else await bindThrough(handle, port.queue, fd, zeroCopy);
 }
