@@ -13,7 +13,10 @@ import { LoopPort } from '../../src/dataplane/ports/loop.js';
 import { MemoryPool } from '../../src/dataplane/ports/memory_pool.js';
 import { Snapshot } from '../../src/dataplane/snapshot.js';
 import { Counter, CounterBlock } from '../../src/shared/layout.js';
+import { tuneV8 } from '../../src/dataplane/tune.js';
 import { FLOW_SECRET, FRAME_BYTES, MAGIC, benchTables } from './fixture.js';
+
+tuneV8();
 
 const CHUNKS = 4096;
 const BURST = 64;
@@ -25,7 +28,9 @@ const header = new Int32Array(file.buffer, file.byteOffset, 17);
 if (header[0] !== MAGIC) throw new Error(`${fixture} is no fixture`);
 const [, flows, , flowSlots] = header;
 const framesAt = file.length - flows * FRAME_BYTES;
-const frames = Array.from({ length: flows }, (_, n) => file.subarray(framesAt + n * FRAME_BYTES, framesAt + (n + 1) * FRAME_BYTES));
+const frames = Array.from({ length: flows }, (_, n) =>
+  file.subarray(framesAt + n * FRAME_BYTES, framesAt + (n + 1) * FRAME_BYTES),
+);
 
 const tables = benchTables();
 const counters = new Float64Array(CounterBlock.SIZE);

@@ -58,7 +58,7 @@ export function benchFrames(flows: number): Uint8Array {
   for (let n = 0; n < flows; n++) {
     const at = n * FRAME_BYTES;
     bytes.set([2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0], at);
-    view.setInt32(at + 14, (0x45000000 | (FRAME_BYTES - 14)) | 0);
+    view.setInt32(at + 14, 0x45000000 | (FRAME_BYTES - 14) | 0);
     view.setInt32(at + 18, 0x40000000 | 0);
     view.setInt32(at + 22, 0x40110000);
     view.setInt32(at + 26, (0x0a010000 + Math.floor(n / 1000)) | 0);
@@ -92,7 +92,8 @@ export function writeFixture(path: string, flows: number, flowSlots: number): vo
   const file = openSync(path, 'w');
   for (const part of [header, ...parts, padded, benchFrames(flows)]) {
     const bytes = new Uint8Array(part.buffer, part.byteOffset, part.byteLength);
-    for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done, Math.min(bytes.length - done, 1 << 26));
+    for (let done = 0; done < bytes.length;)
+      done += writeSync(file, bytes, done, Math.min(bytes.length - done, 1 << 26));
   }
   closeSync(file);
 }

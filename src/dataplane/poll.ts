@@ -6,7 +6,11 @@ import { repairChecksum } from './packet/checksum.js';
 import { Packet } from './packet/packet.js';
 import { parse } from './packet/parse.js';
 import { BurstHeader, type Burst, type Port } from './port.js';
-import { DropReason, UNDECIDED, Verdict } from './verdict.js';
+import { PlainPath } from './plain.js';
+import { Decision, DropReason, Verdict } from './verdict.js';
+
+/** Packets in the largest burst that any port gives. */
+const MAX_BURST = 1024;
 
 /** One burst in this many is timed. */
 const SAMPLE_EVERY = 32;
@@ -18,6 +22,7 @@ export type AbortHandler = (error: unknown, packet: Packet) => void;
  * The whole path of a packet in user space, for the ports of one worker. `pollOnce` reads top to bottom:
  *
  *     settle the last burst, take the next (one native crossing)
+ *     → plain packets of known flows take the short way (plain.ts); the rest:
  *     → parse all → filter all → look all flows up → balance and encapsulate each
  *     → verdicts, which the next exchange settles
  *
@@ -28,8 +33,13 @@ export class Path {
   private readonly view: DataView;
   /** By port: one packet object for each slot of its burst. */
   private readonly packets = new Map<Port, Packet[]>();
+  private readonly plain: PlainPath;
   private filters: FilterChain;
   private repairByPort: readonly boolean[];
+  /** By position among the rest: verdict of the filters, or Decision.undecided. */
+  private readonly decisions = new Int32Array(MAX_BURST);
+  /** For tests: false sends every packet through the steps. */
+  takesShortWay = true;
   private untilSample = 0;
   /** Clock of the burst in hand, ms, wrapping int32. */
   nowMs = 0;
@@ -47,12 +57,15 @@ export class Path {
     this.filters = filters;
     this.repairByPort = repairByPort;
     this.view = new DataView(memory);
+    const { flows, flowHash, snapshot } = balancer;
+    this.plain = new PlainPath(memory, chunkSize, flows, flowHash, counters, snapshot, MAX_BURST);
   }
 
   /** New filters and settings; the balancer has adopted its part already. */
   adopt(filters: FilterChain, repairByPort: readonly boolean[]): void {
     this.filters = filters;
     this.repairByPort = repairByPort;
+    this.plain.adopt(this.balancer.snapshot);
   }
 
   /** Takes one burst from the port and judges it. Returns its number of packets. Verdicts take effect at the port's next exchange. */
@@ -62,17 +75,29 @@ export class Path {
     const started = this.untilSample-- === 0 ? performance.now() : 0;
     const nowMs = (this.nowMs = port.burst.header[BurstHeader.nowMs]);
     const packets = this.packets.get(port) ?? this.meet(port);
+    this.counters[Counter.rxBytes] += sum(port.burst.length, count);
 
-    this.parse(packets, port.burst, count);
-    if (this.repairByPort[port.index]) this.repair(packets, count);
-    this.filter(packets, port.burst.verdict, count);
-    this.balancer.lookUp(packets, port.burst.verdict, count);
-    this.forward(packets, port.burst, count, nowMs);
+    const repairs = this.repairByPort[port.index];
+    const rest =
+      this.takesShortWay && this.filters.onlySanity && !repairs
+        ? this.plain.run(port.burst, count, port.index, nowMs)
+        : this.plain.leaveAll(count);
+    if (rest > 0) this.steps(packets, port.burst, rest, nowMs, repairs);
 
     this.counters[Counter.rx] += count;
     this.counters[Counter.bursts]++;
     if (started !== 0) this.sample(started, count);
     return count;
+  }
+
+  /** The whole way, for the packets of the burst that `plain.rest` names. */
+  private steps(all: readonly Packet[], burst: Burst, count: number, nowMs: number, repairs: boolean): void {
+    // Packets move up: the i-th object is for the i-th of the rest, whose place in the burst is rest[i].
+    this.parse(all, burst, count);
+    if (repairs) this.repair(all, count);
+    this.filter(all, count);
+    this.balancer.lookUp(all, this.decisions, count);
+    this.forward(all, burst, count, nowMs);
   }
 
   /** Makes the port's packet objects, at its first burst. */
@@ -95,14 +120,13 @@ export class Path {
   /** Finds the headers, and each flow's place in the table. */
   private parse(packets: readonly Packet[], { offset, length }: Burst, count: number): void {
     const balancer = this.balancer;
-    let bytes = 0;
+    const rest = this.plain.rest;
     for (let i = 0; i < count; i++) {
       const packet = packets[i];
-      packet.place(offset[i], length[i]);
-      bytes += length[i];
+      const slot = rest[i];
+      packet.place(offset[slot], length[slot]);
       if (parse(packet) === DropReason.none) balancer.hash(packet);
     }
-    this.counters[Counter.rxBytes] += bytes;
   }
 
   /** Completes checksums that the sender left to a device which is not there. */
@@ -113,10 +137,10 @@ export class Path {
     }
   }
 
-  /** Verdicts of the parser and the filters; UNDECIDED for what goes on to the balancer. */
-  private filter(packets: readonly Packet[], verdict: Int32Array, count: number): void {
+  /** Verdicts of the parser and the filters; Decision.undecided for what goes on to the balancer. */
+  private filter(packets: readonly Packet[], count: number): void {
     let next = 0;
-    while (next < count) next = this.filterFrom(next, packets, verdict, count);
+    while (next < count) next = this.filterFrom(next, packets, this.decisions, count);
   }
 
   /** Returns the position to go on from: past a packet whose policy threw, else `count`. */
@@ -131,7 +155,7 @@ export class Path {
           continue;
         }
         const said = filters.run(packet);
-        if (said === FilterVerdict.Continue) verdict[i] = UNDECIDED;
+        if (said === FilterVerdict.Continue) verdict[i] = Decision.undecided;
         else if (said === FilterVerdict.Drop) verdict[i] = this.drop(filters.reason);
         else verdict[i] = said;
       }
@@ -147,6 +171,8 @@ export class Path {
   private forward(packets: readonly Packet[], burst: Burst, count: number, nowMs: number): void {
     const { offset, length, verdict, target } = burst;
     const balancer = this.balancer;
+    const decisions = this.decisions;
+    const rest = this.plain.rest;
     let txBytes = 0;
     let sent = 0;
     let redirected = 0;
@@ -154,18 +180,19 @@ export class Path {
     let aborted = 0;
     for (let i = 0; i < count; i++) {
       const packet = packets[i];
-      let decision = verdict[i];
-      if (decision === UNDECIDED) {
+      const slot = rest[i];
+      let decision = decisions[i];
+      if (decision === Decision.undecided) {
         decision = balancer.balance(packet, nowMs);
         if (decision === Verdict.Drop) this.drop(balancer.reason);
-        verdict[i] = decision;
       }
+      verdict[slot] = decision;
       const bytes = (packet.dataEnd - packet.data) | 0;
       if (decision === Verdict.Tx) {
         sent++;
         txBytes += bytes;
       } else if (decision === Verdict.Redirect) {
-        target[i] = packet.target;
+        target[slot] = packet.target;
         redirected++;
         txBytes += bytes;
       } else if (decision === Verdict.Pass) {
@@ -173,8 +200,8 @@ export class Path {
       } else if (decision === Verdict.Aborted) {
         aborted++;
       }
-      offset[i] = packet.data;
-      length[i] = bytes;
+      offset[slot] = packet.data;
+      length[slot] = bytes;
     }
     const counters = this.counters;
     counters[Counter.tx] += sent;
@@ -196,4 +223,10 @@ export class Path {
     this.counters[Counter.sampledNs] += (performance.now() - started) * 1e6;
     this.counters[Counter.sampledPackets] += count;
   }
+}
+
+function sum(values: Int32Array, count: number): number {
+  let total = 0;
+  for (let i = 0; i < count; i++) total = (total + values[i]) | 0;
+  return total;
 }

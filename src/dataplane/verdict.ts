@@ -14,8 +14,10 @@ export const enum Verdict {
   Redirect = 4,
 }
 
-/** Stands in burst.verdict for packets that the filters let through and the balancer has not judged yet. */
-export const UNDECIDED = -1;
+/** Stands where a Verdict would for packets that the filters let through and the balancer has not judged yet. */
+export const enum Decision {
+  undecided = -1,
+}
 
 /**
  * Why a packet was dropped. Each number is a counter; the names, in this order, are DROP_REASONS.

@@ -12,10 +12,10 @@ import { encapsulate } from '../packet/encap.js';
 import { PacketFlag, type Packet } from '../packet/packet.js';
 import { IpProtocol, TcpFlag } from '../packet/wire.js';
 import type { Snapshot } from '../snapshot.js';
-import { DropReason, UNDECIDED, Verdict } from '../verdict.js';
+import { DropReason, Decision, Verdict } from '../verdict.js';
 import { FlowHash } from './hash.js';
 import { NO_PORT } from './service_table.js';
-import { Egress } from './egress.js';
+import { Egress, FlagsWord } from './egress.js';
 import { FlowField, FlowState, type FlowTable } from './flow_table.js';
 
 /**
@@ -25,8 +25,9 @@ import { FlowField, FlowState, type FlowTable } from './flow_table.js';
  * loses its flows: their next packet goes through the ring again.
  */
 export class Balancer {
-  private snapshot: Snapshot;
-  private readonly flowHash: FlowHash;
+  snapshot: Snapshot;
+  /** Places flows in the table; keyed with this worker's own secret. */
+  readonly flowHash: FlowHash;
   private lookedUpAt = -1;
   private newFlowsThisSecond = 0;
   private secondStartMs = 0;
@@ -59,13 +60,13 @@ export class Balancer {
   }
 
   /**
-   * Looks a burst's undecided packets up in the flow table, before the first of them is balanced. In a loop of its own, so that the
-   * processor waits for many cache lines at once instead of for one after the other.
+   * Looks a burst's undecided packets up in the flow table, before the first of them is balanced.
    */
   lookUp(packets: readonly Packet[], verdict: Int32Array, count: number): void {
     const flows = this.flows;
+    flows.prefetch(packets, count);
     for (let i = 0; i < count; i++) {
-      if (verdict[i] !== UNDECIDED) continue;
+      if (verdict[i] !== Decision.undecided) continue;
       const packet = packets[i];
       packet.flow = (packet.flags & PacketFlag.hasPorts) === 0 ? -1 : flows.find(packet);
     }
@@ -216,13 +217,14 @@ export class Balancer {
   private send(packet: Packet, backend: number): Verdict {
     const egress = this.snapshot.egress;
     const at = (backend << Egress.SHIFT) | 0;
-    if ((egress[at + Egress.flags] & BackendFlag.resolved) === 0) {
+    const flags = egress[at + Egress.flags];
+    if ((flags & BackendFlag.resolved) === 0) {
       this.reason = DropReason.noNextHop;
       return Verdict.Drop;
     }
     const bytes = packet.l3Length;
-    const port = egress[at + Egress.port];
-    const service = egress[at + Egress.service];
+    const port = (flags >>> FlagsWord.PORT_SHIFT) & FlagsWord.PORT_MASK;
+    const service = flags >>> FlagsWord.SERVICE_SHIFT;
     const failure = encapsulate(packet, egress, at, this.snapshot.backends, backend * BackendField.STRIDE);
     if (failure !== DropReason.none) {
       this.reason = failure;

@@ -39,6 +39,11 @@ export class FilterChain {
     this.rest = rest.some((stage) => stage.rules === null || !stage.rules.empty) ? rest : [];
   }
 
+  /** No rules and no modules, and TCP and UDP allowed: what no sanity check could object to passes. */
+  get onlySanity(): boolean {
+    return this.rest.length === 0 && (this.first === null || this.first.allowsTcpAndUdp);
+  }
+
   run(packet: Packet): FilterVerdict {
     if (this.first !== null) {
       const reason = this.first.check(packet);

@@ -55,6 +55,10 @@ export class SanityFilter {
     for (const protocol of protocols ?? []) this.allowed[protocol] = 1;
   }
 
+  get allowsTcpAndUdp(): boolean {
+    return this.allowed[IpProtocol.tcp] === 1 && this.allowed[IpProtocol.udp] === 1;
+  }
+
   /** Why the packet is to be dropped, or `none`. */
   check(packet: Packet): DropReason {
     if (packet.family === 0) return DropReason.none;

@@ -1,12 +1,12 @@
 import { BackendField, BackendFlag } from '../../shared/layout.js';
-import { Egress, OUTER_TTL } from '../balance/egress.js';
+import { Egress, HeaderWord, Outer } from '../balance/egress.js';
 import { DropReason } from '../verdict.js';
 import { fold } from './checksum.js';
 import type { Packet } from './packet.js';
 import { EtherType, IpProtocol, Wire } from './wire.js';
 
 /** Header words are stored as they lie in memory; big-endian machines take the byte-wise way. */
-const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
+export const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 
 /**
  * Puts an outer IP header in front of the packet (IP in IP: RFC 2003, RFC 2473) and the next hop's Ethernet header in front of
@@ -52,9 +52,9 @@ function storeIpv4(packet: Packet, egress: Int32Array, at: number, l2: number): 
   const word0 = egress[at + Egress.word0];
   const word1 = egress[at + Egress.word1];
   const word2 = egress[at + Egress.word2];
-  const word3 = egress[at + Egress.word3] | (tos << 24);
+  const word3 = HeaderWord.word3 | (tos << 24);
   const word4 = ((outerLength & 0xff) << 8) | (outerLength >>> 8);
-  const word5 = egress[at + Egress.word5] | (protocol << 24);
+  const word5 = HeaderWord.word5 | (protocol << 24);
   const word6 = egress[at + Egress.word6] | ((sum & 0xff) << 8) | (sum >>> 8);
   const word7 = egress[at + Egress.word7];
   const half16 = egress[at + Egress.half16];
@@ -113,7 +113,7 @@ function writeIpv4(packet: Packet, backends: Int32Array, at: number, l3: number,
   view.setUint16(l3 - 2, EtherType.ipv4);
   view.setInt32(l3, 0x45000000 | (tos << 16) | totalLength);
   view.setInt32(l3 + 4, 0x00004000);
-  view.setInt32(l3 + 8, (OUTER_TTL << 24) | (protocol << 16) | (~sum & 0xffff));
+  view.setInt32(l3 + 8, (Outer.TTL << 24) | (protocol << 16) | (~sum & 0xffff));
   view.setInt32(l3 + 12, backends[at + BackendField.source0]);
   view.setInt32(l3 + 16, backends[at + BackendField.addr0]);
 }
@@ -123,7 +123,7 @@ function writeIpv6(packet: Packet, backends: Int32Array, at: number, l3: number,
   const protocol = packet.family === 4 ? IpProtocol.ipip : IpProtocol.ipv6;
   view.setUint16(l3 - 2, EtherType.ipv6);
   view.setInt32(l3, 0x60000000 | (packet.tos << 20));
-  view.setInt32(l3 + 4, (payloadLength << 16) | (protocol << 8) | OUTER_TTL);
+  view.setInt32(l3 + 4, (payloadLength << 16) | (protocol << 8) | Outer.TTL);
   for (let word = 0; word < 4; word++) {
     view.setInt32(l3 + 8 + (word << 2), backends[at + BackendField.source0 + word]);
     view.setInt32(l3 + 24 + (word << 2), backends[at + BackendField.addr0 + word]);

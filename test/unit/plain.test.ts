@@ -1,0 +1,135 @@
+import { describe, expect, it } from 'vitest';
+import { Counter, CounterBlock } from '../../src/shared/layout.js';
+import { Lab } from '../support/lab.js';
+import { PacketBuilder, TCP } from '../support/packet_builder.js';
+import { random } from '../support/packets.js';
+
+const CONFIG = `
+interfaces: [{ name: net0 }, { name: net1 }]
+flows: { timeouts: { udp: 2s, tcp_established: 3s, tcp_syn: 1s, tcp_closing: 1s, other: 1s } }
+services:
+  - { name: web, vip: 198.51.100.10, port: 80, protocol: tcp, backends: [10.0.0.11, 10.0.0.12, 10.2.0.13, 'fd00::14'] }
+  - { name: dns, vip: 198.51.100.10, port: 53, protocol: udp, backends: [10.0.0.21, 10.2.0.22] }
+`;
+
+/** The same configuration twice: with the short way, and with every packet going through the steps. */
+function twins(): [Lab, Lab] {
+  const short = new Lab(CONFIG, { mtu: 700 });
+  const steps = new Lab(CONFIG, { mtu: 700 });
+  steps.path.takesShortWay = false;
+  return [short, steps];
+}
+
+/** Every counter that this traffic can touch, but those that measure time. */
+function counted(lab: Lab): Float64Array {
+  const counters = lab.counters.slice(0, CounterBlock.backends + 400);
+  counters[CounterBlock.totals + Counter.sampledNs] = 0;
+  counters[CounterBlock.totals + Counter.sampledPackets] = 0;
+  return counters;
+}
+
+function frame(next: () => number): Uint8Array {
+  const pick = <T>(...of: T[]): T => of[Math.floor(next() * of.length)];
+  const builder = new PacketBuilder().ethernet();
+  if (next() < 0.05) builder.vlan(7);
+  builder.ipv4({
+    src: `192.0.2.${1 + Math.floor(next() * 20)}`,
+    dst: '198.51.100.10',
+    tos: pick(0, 0xb8, 0x03),
+    ttl: pick(1, 64, 255),
+    id: Math.floor(next() * 65536),
+    dontFragment: next() < 0.5,
+    options: next() < 0.03 ? [1, 1, 1, 1] : undefined,
+    moreFragments: next() < 0.02,
+  });
+  const sport = 1024 + Math.floor(next() * 4);
+  if (next() < 0.6) {
+    const flags = pick(TCP.ACK, TCP.ACK, TCP.ACK | TCP.PSH, TCP.SYN, TCP.FIN | TCP.ACK, TCP.RST, TCP.ACK | TCP.URG, 0);
+    builder.tcp({ sport, dport: pick(80, 80, 80, 81), flags });
+  } else {
+    builder.udp({ sport: next() < 0.02 ? 0 : sport, dport: pick(53, 53, 53, 54) });
+  }
+  const built = builder
+    .payload(pick(0, 1, 30, 630, 660, 700))
+    .padTo(pick(0, 60, 64))
+    .build();
+  // Some that are broken somewhere, some cut.
+  if (next() < 0.1) built[14 + Math.floor(next() * 40)] ^= 1 << Math.floor(next() * 8);
+  return next() < 0.03 ? built.slice(0, 14 + Math.floor(next() * 45)) : built;
+}
+
+describe('the short way', () => {
+  it('does what the steps do, byte for byte and counter for counter, over any traffic and any change', () => {
+    const seed = Date.now() | 0;
+    const next = random(seed);
+    const [short, steps] = twins();
+    const backends = ['10.0.0.11', '10.0.0.12', '10.2.0.13', 'fd00::14'];
+    for (let round = 0; round < 400; round++) {
+      const frames = Array.from({ length: 1 + Math.floor(next() * 90) }, () => frame(next));
+      const elapsed = next() < 0.05 ? 5000 : Math.floor(next() * 300);
+      const change = next() < 0.08;
+      const backend = backends[Math.floor(next() * backends.length)];
+      const state = (['active', 'draining', 'inactive'] as const)[Math.floor(next() * 3)];
+      const from = next() < 0.2 ? 1 : 0;
+      const results = [short, steps].map((lab) => {
+        lab.nowMs += elapsed;
+        if (change) lab.setBackend('web', backend, { state });
+        const out = lab.run(frames, from);
+        lab.balancer.sweep(lab.nowMs);
+        return out;
+      });
+      expect(results[0], `seed ${seed} round ${round}`).toEqual(results[1]);
+      expect(
+        Buffer.from(counted(short).buffer).equals(Buffer.from(counted(steps).buffer)),
+        `seed ${seed} round ${round}`,
+      ).toBe(true);
+    }
+    expect(short.violations()).toEqual([]);
+    expect(short.total(Counter.flowHit)).toBeGreaterThan(3000);
+  });
+
+  it('is really taken: a known flow leaves nothing to the steps', () => {
+    const [short] = twins();
+    const packet = new PacketBuilder()
+      .ethernet()
+      .ipv4({ src: '192.0.2.1', dst: '198.51.100.10' })
+      .udp({ sport: 5, dport: 53 })
+      .payload('x')
+      .build();
+    let stepped = 0;
+    const steps = short.path as unknown as { steps: (...of: unknown[]) => void };
+    const original = steps.steps.bind(short.path);
+    steps.steps = (...of) => {
+      stepped++;
+      original(...of);
+    };
+    short.run([packet]);
+    expect(stepped).toBe(1);
+    short.run([packet, packet]);
+    expect(stepped).toBe(1);
+    expect(short.total(Counter.flowHit)).toBe(2);
+  });
+
+  it('steps aside for rules, modules, protocol lists and checksum repair', () => {
+    const yaml = (extra: string) => `${CONFIG}${extra}`;
+    const packet = new PacketBuilder()
+      .ethernet()
+      .ipv4({ src: '192.0.2.1', dst: '198.51.100.10' })
+      .udp({ sport: 5, dport: 53 })
+      .payload('x')
+      .build();
+    const ruled = new Lab(yaml('rules: [{ name: all, match: { protocol: udp }, action: drop }]'));
+    expect(ruled.run([packet, packet]).dropped).toHaveLength(2);
+    const listed = new Lab(yaml('filters: [{ sanity: { protocols: [tcp] } }]'));
+    expect(listed.run([packet, packet]).dropped).toHaveLength(2);
+    const seen: number[] = [];
+    const watched = new Lab(CONFIG, {
+      filter: (p) => {
+        seen.push(p.destinationPort);
+        return -1;
+      },
+    });
+    watched.run([packet, packet, packet]);
+    expect(seen).toEqual([53, 53, 53]);
+  });
+});
