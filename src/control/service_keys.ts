@@ -1,7 +1,7 @@
 /** Builds the service key table: from (address, protocol, port) to a service number, as `ServiceKey` in layout.ts says. */
 import { SluiceError } from '../errors.js';
 import type { PortRange, Prefix, ServiceConfig } from '../shared/config.js';
-import { ANY_PORT, PORT_RANGES, ServiceKey } from '../shared/layout.js';
+import { ANY_PORT, LATER_FRAGMENT, PORT_RANGES, ServiceKey } from '../shared/layout.js';
 import { ServiceKeyKind, serviceKeyHash } from '../shared/service_hash.js';
 
 /** Words of one entry in the range area: first, last, service. */
@@ -57,6 +57,8 @@ export function buildServiceKeys(
 
 function addKeys(keys: Map<string, Key>, service: ServiceConfig, protocol: number, number: number): void {
   const owner = service.name;
+  const fragments = keyAt(keys, service.vip, protocol, LATER_FRAGMENT);
+  if (fragments.service === -1) claim(fragments, number, owner);
   if (service.ports.length === 0) return claim(keyAt(keys, service.vip, protocol, ANY_PORT), number, owner);
   for (const { first, last } of service.ports) {
     if (first === last) claim(keyAt(keys, service.vip, protocol, first), number, owner);

@@ -96,6 +96,8 @@ export const enum ServiceKey {
 
 export const ANY_PORT = 0x10000;
 export const PORT_RANGES = 0x10001;
+/** Fragments behind the first have no ports: they find some service of their address and protocol under this one. */
+export const LATER_FRAGMENT = 0x10002;
 
 export const enum ServiceField {
   STRIDE = 8,

@@ -198,6 +198,23 @@ describe('the path', () => {
     });
   });
 
+  it('drops every fragment of a datagram to a service, those without ports too, and passes other fragments', () => {
+    start();
+    const ip = (dst: string, offset: number, more: boolean) =>
+      new PacketBuilder()
+        .ethernet()
+        .ipv4({ src: '192.0.2.1', dst, fragmentOffset: offset, moreFragments: more, protocol: 6 });
+    const first = ip('198.51.100.10', 0, true).tcp({ sport: 5, dport: 80, flags: TCP.ACK }).payload(4).build();
+    const { passed } = lab.run([
+      first,
+      ip('198.51.100.10', 3, true).payload(24).build(),
+      ip('198.51.100.10', 6, false).payload(8).build(),
+      ip('198.51.100.99', 6, false).payload(8).build(),
+    ]);
+    expect(lab.drops()).toEqual({ fragment: 3 });
+    expect(passed).toHaveLength(1);
+  });
+
   it('remembers no more new flows a second than it may, balances the others all the same, and counts them', () => {
     start({}, `${WEB}flows: { max_new_per_second: 50 }\n`);
     const { sent } = lab.run(Array.from({ length: 120 }, (_, n) => tcp(n, TCP.SYN)));

@@ -64,7 +64,7 @@ describe('the short way', () => {
     const next = random(seed);
     const [short, steps] = twins();
     const backends = ['10.0.0.11', '10.0.0.12', '10.2.0.13', 'fd00::14'];
-    for (let round = 0; round < 400; round++) {
+    for (let round = 0; round < 150; round++) {
       const frames = Array.from({ length: 1 + Math.floor(next() * 90) }, () => frame(next));
       const elapsed = next() < 0.05 ? 5000 : Math.floor(next() * 300);
       const change = next() < 0.08;
@@ -85,7 +85,7 @@ describe('the short way', () => {
       ).toBe(true);
     }
     expect(short.violations()).toEqual([]);
-    expect(short.total(Counter.flowHit)).toBeGreaterThan(3000);
+    expect(short.total(Counter.flowHit)).toBeGreaterThan(1000);
   });
 
   it('is really taken: a known flow leaves nothing to the steps', () => {

@@ -4,6 +4,7 @@ import {
   BackendFlag,
   Counter,
   CounterBlock,
+  LATER_FRAGMENT,
   ServiceCounter,
   ServiceField,
   ServiceFlag,
@@ -145,7 +146,7 @@ export class Balancer {
 
   private serviceOf(packet: Packet): number {
     const table = this.snapshot.serviceTable;
-    const port = (packet.flags & PacketFlag.hasPorts) !== 0 ? packet.ports & 0xffff : NO_PORT;
+    const port = portOf(packet);
     return packet.family === 4
       ? table.find4(packet.dst0, packet.protocol, port)
       : table.find6(packet.dst0, packet.dst1, packet.dst2, packet.dst3, packet.protocol, port);
@@ -267,4 +268,10 @@ function hashIpv6(hash: FlowHash, packet: Packet): number {
     packet.ports,
     packet.protocol,
   );
+}
+
+/** What the packet is looked up under. */
+function portOf(packet: Packet): number {
+  if ((packet.flags & PacketFlag.hasPorts) !== 0) return packet.ports & 0xffff;
+  return (packet.flags & PacketFlag.laterFragment) !== 0 ? LATER_FRAGMENT : NO_PORT;
 }
