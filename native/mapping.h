@@ -40,14 +40,18 @@ class Mapping {
   }
 
   /// Zeroed private memory, rounded up to whole pages; on 2 MiB pages when `huge` and there are enough, else on
-  /// ordinary ones. Invalid with errno set on failure.
+  /// ordinary ones, with a wish for transparent huge ones. Invalid with errno set on failure.
   static Mapping Anonymous(size_t size, bool huge) {
     if (huge) {
       const size_t rounded = RoundUp(size, kHugePage);
       Mapping mapping = Map(rounded, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0, true);
       if (mapping.valid()) return mapping;
     }
-    return Map(RoundUp(size, static_cast<size_t>(sysconf(_SC_PAGESIZE))), MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, false);
+    const size_t rounded = RoundUp(size, static_cast<size_t>(sysconf(_SC_PAGESIZE)));
+    Mapping mapping = Map(rounded, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, false);
+    // Without reserved huge pages the kernel may still make some as the memory is touched (transparent huge pages).
+    if (huge && mapping.valid()) madvise(mapping.data_, mapping.size_, MADV_HUGEPAGE);
+    return mapping;
   }
 
   bool valid() const { return data_ != nullptr; }

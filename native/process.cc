@@ -5,6 +5,7 @@
 #include <grp.h>
 #include <sched.h>
 #include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <climits>
@@ -41,6 +42,13 @@ Napi::Value Allocate(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value NowMsValue(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), NowMs()); }
+
+/// What the calling thread has had of a processor, in ns: unlike the time of day it does not count being preempted.
+Napi::Value ThreadCpuNs(const Napi::CallbackInfo& info) {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return Napi::Number::New(info.Env(), static_cast<double>(now.tv_sec) * 1e9 + static_cast<double>(now.tv_nsec));
+}
 
 /// glibc's setgroups, setgid and setuid act on all threads (nptl(7)); a raw system call or capset() would leave libuv's
 /// and V8's threads privileged. PR_SET_NO_NEW_PRIVS is the calling thread's, and is inherited by what it starts.
@@ -85,6 +93,7 @@ Napi::Value EnterNetns(const Napi::CallbackInfo& info) {
 void InitProcess(Napi::Env env, Napi::Object exports) {
   exports.Set("allocate", Napi::Function::New(env, Allocate, "allocate"));
   exports.Set("nowMs", Napi::Function::New(env, NowMsValue, "nowMs"));
+  exports.Set("threadCpuNs", Napi::Function::New(env, ThreadCpuNs, "threadCpuNs"));
   exports.Set("dropPrivileges", Napi::Function::New(env, DropPrivileges, "dropPrivileges"));
   exports.Set("enterNetns", Napi::Function::New(env, EnterNetns, "enterNetns"));
 }

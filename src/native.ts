@@ -242,6 +242,8 @@ export interface NativeAddon {
   allocate(bytes: number, hugepages: boolean): ArrayBuffer;
   /** Monotonic clock as `header[1]` gives it: ms, wrapping int32. */
   nowMs(): number;
+  /** CPU time of the calling thread, ns; a system call, some 200 ns. */
+  threadCpuNs(): number;
   /** setgroups([]), setgid, setuid for all threads, then PR_SET_NO_NEW_PRIVS. */
   dropPrivileges(uid: number, gid: number): void;
   /** Enters a network namespace by path, for the calling thread only. For tests and the demo's helpers. */

@@ -66,6 +66,7 @@ export class Engine {
       tables.settings.repairChecksums,
       this.counters,
       (error, packet) => this.reportAbort(error, packet.view, packet.data, packet.dataEnd),
+      () => addon.threadCpuNs(),
     );
     this.counters[Counter.generation] = tables.generation;
   }
