@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { bpfObjectPath } from '../../src/native.js';
 import { ExitCode } from '../../src/errors.js';
+import { AddonChild } from '../support/bpf_child.js';
 import {
   daemonConfig,
   interfaceOf,
@@ -83,7 +84,10 @@ services:
 describe('an interface that cannot be had', () => {
   it('is named when it is missing', async () => {
     const wire = new Wire();
-    const { code, said } = await refused(wire, daemonConfig(wire, { interfaces: [{ name: 'in0' }, { name: 'nosuch0' }] }));
+    const { code, said } = await refused(
+      wire,
+      daemonConfig(wire, { interfaces: [{ name: 'in0' }, { name: 'nosuch0' }] }),
+    );
     expect(code).toBe(ExitCode.device);
     expect(said).toMatch(/no interface nosuch0[^]*ip -br link/);
   });
@@ -97,7 +101,10 @@ describe('an interface that cannot be had', () => {
 
   it('is refused with the reason when zero-copy is forced and the driver cannot (veth)', async () => {
     const wire = new Wire();
-    const { code, said } = await refused(wire, daemonConfig(wire, { interfaces: [{ name: 'in0', mode: 'zero-copy' }] }));
+    const { code, said } = await refused(
+      wire,
+      daemonConfig(wire, { interfaces: [{ name: 'in0', mode: 'zero-copy' }] }),
+    );
     expect(code).toBe(ExitCode.device);
     expect(said).toMatch(/in0 queue 0.*EOPNOTSUPP[^]*mode "copy" or "auto"/);
   });
@@ -110,6 +117,23 @@ describe('an interface that cannot be had', () => {
     const { code, said } = await refused(wire, daemonConfig(wire));
     expect(code).toBe(ExitCode.device);
     expect(said).toMatch(new RegExp(`in0 is taken: XDP program "\\w+" \\(id ${foreign}\\)[^]*xdp off`));
+  });
+
+  it('is named with its queue when another AF_XDP socket holds that', async () => {
+    const wire = new Wire({ queues: 2 });
+    const holder = new AddonChild(
+      `const umem = new addon.Umem({ frameCount: 64, chunkSize: 2048 });
+       const rings = { rxSize: 64, txSize: 64, fillSize: 64, completionSize: 64 };
+       const socket = new addon.XskSocket(umem, { interface: 'in0', queue: 1, mode: 'copy', index: 0, ...rings });
+       say('bound'); setInterval(() => socket.exchange(), 50);`,
+      [],
+      wire.node.name,
+    );
+    await holder.said('bound');
+    const { code, said } = await refused(wire, daemonConfig(wire));
+    expect(code).toBe(ExitCode.device);
+    expect(said).toMatch(/in0 queue 1: EBUSY[^]*Another AF_XDP socket holds in0 queue 1/);
+    expect(holder.process.exitCode).toBeNull();
   });
 
   it('stays with the sluice that has it, which a second one does not disturb', async () => {

@@ -35,11 +35,17 @@ async function underTraffic(parts: object = {}, ratePerSecond = 3000) {
   return { wire, receiver, daemon, sender };
 }
 
+/** Packets that came out of the tunnel, and those that its socket got or had no room for. */
+async function arrived(receiver: Receiver): Promise<[number, number]> {
+  const { decap, delivered, noRoom } = await receiver.stats();
+  return [decap.decap_4in4, delivered + noRoom];
+}
+
 /** Ends the traffic and holds every packet to account: none lost, none twice, none out of order. */
 async function expectAll(daemon: TestDaemon, sender: Sender, receiver: Receiver): Promise<void> {
   const sent = await sender.stop();
   const status = await daemon.until(({ totals }) => totals.rx >= sent, 'all packets are counted');
-  await expect.poll(async () => (await receiver.stats()).decap.decap_4in4, { timeout: 5000 }).toBe(sent);
+  await expect.poll(() => arrived(receiver), { timeout: 5000 }).toEqual([sent, sent]);
   const { delivered, noRoom, reordered, gaps, received, badChecksum } = await receiver.stats();
   expect({ reordered, badChecksum, all: delivered + noRoom }).toEqual({ reordered: 0, badChecksum: 0, all: sent });
   // The receiving socket's own losses, by the kernel's count, are the only gaps.
@@ -167,7 +173,7 @@ describe('a reload', () => {
       expect(result.changes.join()).toMatch(/interfaces\[in0\]\.(fallback|redirect|checksum): /);
     }
     const sent = await sender.stop();
-    await expect.poll(async () => (await receiver.stats()).decap.decap_4in4, { timeout: 5000 }).toBe(sent);
+    await expect.poll(() => arrived(receiver), { timeout: 5000 }).toEqual([sent, sent]);
     const { delivered, noRoom, reordered } = await receiver.stats();
     expect([delivered + noRoom, reordered]).toEqual([sent, 0]);
     const status = await daemon.status();
@@ -193,8 +199,9 @@ describe('a reload', () => {
   });
 
   it('a thousand times leaves no descriptor, BPF object or thread more, and no memory worth mentioning', async () => {
-    const wire = new Wire({ backend: true });
-    const daemon = await TestDaemon.start(wire, daemonConfig(wire, { log: { level: 'warn', format: 'json' } }));
+    const log = { level: 'warn', format: 'json' };
+    // A worker that sleeps looks for commands ten times a second: the traffic keeps it awake, and is held to account at the end.
+    const { wire, receiver, daemon, sender } = await underTraffic({ log }, 600);
     const reloads = async (count: number) => {
       for (let i = 0; i < count; i++) {
         const extra = { name: `s${i % 7}`, vip: '198.51.100.77', port: 80 + (i % 3), backends: [BACKEND] };
@@ -204,7 +211,7 @@ describe('a reload', () => {
             interfaces: [in0, { name: 'out0' }],
             services: [...service({ address: BACKEND, weight: 1 + (i % 5) }), extra],
             rules: [{ name: `r${i % 9}`, match: { src: `192.0.2.${i % 200}` }, action: 'count' }],
-            log: { level: 'warn', format: 'json' },
+            log,
           }),
         );
         const { applied, problems } = await daemon.reload();
@@ -221,7 +228,7 @@ describe('a reload', () => {
     expect(late.fds).toBeLessThanOrEqual(early.fds + 2);
     // 800 reloads built 800 generations of tables (0.5 MiB each with their ring): a leak of one would be 400 MiB.
     expect(late.rssKb - early.rssKb).toBeLessThan(48 * 1024);
-    expect(await daemon.status()).toMatchObject({ ready: true, violations: [] });
+    await expectAll(daemon, sender, receiver);
   });
 });
 

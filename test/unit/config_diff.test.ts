@@ -37,8 +37,6 @@ describe('a new configuration', () => {
     ['{name: eth0}', '{name: eth0, queues: 2}', 'interfaces[eth0].queues: all → [0, 1]'],
     ['{name: eth0}', '{name: eth0, mode: generic}', 'interfaces[eth0].mode: auto → generic'],
     ['{name: eth0}', '{name: eth0, poll: busy}', 'interfaces[eth0].poll: interrupt → busy'],
-    ['{name: eth0}', '{name: eth0, fallback: drop}', 'interfaces[eth0].fallback: pass → drop'],
-    ['{name: eth0}', '{name: eth0, redirect: all}', 'interfaces[eth0].redirect: services → all'],
     ['{name: eth0}', '{name: eth0, host_path: false}', 'interfaces[eth0].host_path: true → false'],
     ['rules:', 'frames: {count: 16384}\nrules:', 'frames.count: 8192 → 16384'],
     ['rules:', 'frames: {size: 4096}\nrules:', 'frames.size: 2048 → 4096'],
@@ -55,6 +53,8 @@ describe('a new configuration', () => {
   });
 
   it.each([
+    ['{name: eth0}', '{name: eth0, fallback: drop}', ['interfaces[eth0].fallback: pass → drop']],
+    ['{name: eth0}', '{name: eth0, redirect: all}', ['interfaces[eth0].redirect: services → all']],
     ['{name: eth0}', '{name: eth0, checksum: repair}', ['interfaces[eth0].checksum: auto → repair']],
     ['udp: 30s', 'udp: 1m', ['flows.timeouts.udp: 30 → 60']],
     ['flows: {', 'flows: {max_new_per_second: 5, ', ['flows.max_new_per_second: 0 → 5']],

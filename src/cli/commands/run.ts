@@ -25,14 +25,14 @@ Examples:
 }
 
 async function serve(path: string, env: Env): Promise<void> {
-  const config = loadConfig(path);
-  const log = createLog(config.log);
-  for (const warning of config.warnings) log.warn(warning.message, { path: warning.path, line: warning.line });
   // A SIGHUP while it starts would end the process: it is remembered and obeyed once there is something to reload.
   let reload = (): void => void (reloadAtStart = true);
   let reloadAtStart = false;
   const onHangup = (): void => reload();
   process.on('SIGHUP', onHangup);
+  const config = loadConfig(path);
+  const log = createLog(config.log);
+  for (const warning of config.warnings) log.warn(warning.message, { path: warning.path, line: warning.line });
   const manager = await Manager.start(config, log);
   const closers: (() => Promise<void>)[] = [() => manager.stop()];
   try {

@@ -119,6 +119,11 @@ export class Fleet {
       case 'stopped':
         if (!event.conserved) this.log.error('frames are missing', { queue, ...event.frames });
         break;
+      case 'adopted':
+      case 'refused':
+      case 'closed':
+      case 'failed':
+        break;
     }
     this.starting?.hear(queue, event);
     this.adoption?.hear(queue, event);

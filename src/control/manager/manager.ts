@@ -213,7 +213,10 @@ export class Manager implements ControlTarget {
     try {
       await this.resolve(next);
       const tables = this.build(next);
-      if (!isDeepStrictEqual([...formerModules], [...this.modules]) || !isDeepStrictEqual(former.filters, next.filters)) {
+      if (
+        !isDeepStrictEqual([...formerModules], [...this.modules]) ||
+        !isDeepStrictEqual(former.filters, next.filters)
+      ) {
         await trialOfFilters(tables.filters);
       }
       this.fleet.addVips(vipsOf(next));

@@ -53,6 +53,7 @@ export class WorkerHandle {
   private backoffMs = FIRST_BACKOFF_MS;
   private startedAt = 0;
   private heartbeat = { value: 0, at: 0 };
+  private lastCheckAt = 0;
   private watch: NodeJS.Timeout | null = null;
   private restart: NodeJS.Timeout | null = null;
   private lastFrames: { conserved: boolean } | null = null;
@@ -133,11 +134,17 @@ export class WorkerHandle {
       case 'lost':
         this.portProblems.set(event.index, `interface ${event.interface} is gone`);
         break;
+      case 'closed':
+        if (!this.portProblems.has(event.index)) this.portProblems.set(event.index, `port ${event.index} is closed`);
+        break;
       case 'adopted':
         this.generation = event.generation;
         break;
       case 'stopped':
         this.lastFrames = { conserved: event.conserved };
+        break;
+      case 'refused':
+      case 'aborted':
         break;
     }
     this.options.onEvent(event);
@@ -172,6 +179,9 @@ export class WorkerHandle {
   private checkHeartbeat(): void {
     if (!this.worker || this.stopping) return;
     const now = performance.now();
+    // Stopped, swapped out, a paused machine: whoever did not run himself cannot say of others that they did not.
+    if (now - this.lastCheckAt > 2 * HEARTBEAT_CHECK_MS) this.heartbeat.at = now;
+    this.lastCheckAt = now;
     const value = Atomics.load(this.control, ControlWord.heartbeat);
     if (value !== this.heartbeat.value) {
       this.heartbeat = { value, at: now };
