@@ -71,7 +71,8 @@ export async function runPath(effort: Effort, say: (line: string) => void): Prom
   const results: PathResult[] = [];
   for (const { bench, fixture, verifiedBytes } of ready) {
     const rounds: Round[] = [];
-    for (let n = 0; n < effort.rounds; n++) rounds.push(await round(sides, bench, fixture, effort.trialMs, n % 2 === 1));
+    for (let n = 0; n < effort.rounds; n++)
+      rounds.push(await round(sides, bench, fixture, effort.trialMs, n % 2 === 1));
     const ratio = spread(rounds.map((each) => each.ratio));
     say(`  ${bench.name}: ${effort.rounds} rounds, ratio ${formatSpread(ratio, 2)}`);
     results.push({
@@ -98,12 +99,14 @@ async function compileReference(directory: string): Promise<string> {
     await run(['g++', '-O2', '-std=c++17', '-o', program, source]);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    throw new ChildError('g++ is not installed, and the path is compared with C++. Run: npm run setup (or: npm run bench -- micro)');
+    throw new ChildError(
+      'g++ is not installed, and the path is compared with C++. Run: npm run setup (or: npm run bench -- micro)',
+    );
   }
   return program;
 }
 
-/** Both sides write every flow's packet as it leaves; returns the bytes of one. */
+/** Both sides write every flow's packets as they leave; returns the bytes that each wrote. */
 async function verify(
   sides: Record<Side, string[]>,
   { name, flows }: PathCase,
@@ -115,9 +118,10 @@ async function verify(
   const { bytes, difference } = compareFiles(outputs.typescript, outputs.cpp);
   for (const output of Object.values(outputs)) rmSync(output);
   if (difference !== null) throw new ChildError(`${name}: the two sides do not do the same work: ${difference}`);
-  const expected = flows * (FRAME_BYTES + OUTER_BYTES);
-  if (bytes !== expected) {
-    throw new ChildError(`${name}: both sides wrote ${bytes} bytes, and ${flows} encapsulated packets have ${expected}`);
+  // Each flow once, or several times in turn: its first packet goes another way than the others.
+  const once = flows * (FRAME_BYTES + OUTER_BYTES);
+  if (bytes === 0 || bytes % once !== 0) {
+    throw new ChildError(`${name}: both sides wrote ${bytes} bytes; ${flows} encapsulated packets have ${once}`);
   }
   return bytes;
 }
@@ -140,12 +144,17 @@ async function round(
   return { typescriptNs: ns.typescript, cppNs: ns.cpp, ratio: ns.typescript / ns.cpp };
 }
 
-/** What was timed did what it was meant to do: each flow entered the table once and was found ever after. */
+/**
+ * What was timed did what it was meant to do: each flow entered the table once and was found ever after. Of a million, one or two
+ * find their part of the table full and push out another, which then comes in again.
+ */
 function checkTrial({ ns, hits, misses, flows }: Trial, bench: PathCase, side: Side): void {
-  if (ns > 0 && flows === bench.flows && misses === bench.flows && hits > misses) return;
+  const lost = bench.flows - flows;
+  const again = misses - bench.flows;
+  if (ns > 0 && hits > 0 && lost >= 0 && lost <= bench.flows / 10_000 && again >= 0 && again <= hits / 1000) return;
   throw new ChildError(
     `${bench.name}: the ${side} trial had ${flows} flows, ${hits} hits, ${misses} misses in ${ns} ns a packet; expected ` +
-      `${bench.flows} flows and as many misses`,
+      `${bench.flows} flows and hardly more misses`,
   );
 }
 

@@ -1,0 +1,77 @@
+import { parseArgs } from 'node:util';
+
+export type Part = 'path' | 'micro';
+
+/** How long to measure. */
+export interface Effort {
+  name: 'full' | 'quick' | 'smoke';
+  /** Rounds of the path bench: one trial of each side a round. */
+  rounds: number;
+  /** Time that a trial of the path bench measures for, ms; start-up and warm-up come on top. */
+  trialMs: number;
+  /** Longest time of one micro bench, seconds. */
+  microSeconds: number;
+}
+
+export interface BenchOptions {
+  parts: ReadonlySet<Part>;
+  effort: Effort;
+  /** Where to write the results as JSON. */
+  json: string | null;
+  /** Exit 1 when the median ratio of a path case is above this. */
+  gate: number | null;
+}
+
+const FULL: Effort = { name: 'full', rounds: 10, trialMs: 1000, microSeconds: 1.5 };
+const QUICK: Effort = { name: 'quick', rounds: 5, trialMs: 500, microSeconds: 0.3 };
+/** Only shows that everything runs and that the bytes agree; its numbers are rough. */
+const SMOKE: Effort = { name: 'smoke', rounds: 2, trialMs: 200, microSeconds: 0.03 };
+
+export const USAGE = `usage: npm run bench -- [path] [micro] [--quick | --smoke] [--gate RATIO] [--json FILE]
+
+  path         the whole path in TypeScript against the same work in C++, as a ratio; needs g++
+  micro        steps of the path one by one, ns a packet
+               (neither named: both)
+  --quick      fewer and shorter trials: about a minute, wider spread
+  --smoke      only shows that everything runs and that the bytes agree: under 25 s
+  --gate 1.3   exit 1 when the median ratio of a path case is above this
+  --json FILE  results, machine and every trial as JSON`;
+
+/** Arguments that make no sense; the message says which. */
+export class UsageError extends Error {}
+
+/** Parses the command line. null when help was asked for; UsageError for what is not understood. */
+export function parseOptions(args: readonly string[]): BenchOptions | null {
+  const { values, positionals } = read(args);
+  if (values.help) return null;
+  const parts = new Set<Part>();
+  for (const name of positionals) {
+    if (name !== 'path' && name !== 'micro') throw new UsageError(`unknown bench "${name}": there are path and micro`);
+    parts.add(name);
+  }
+  if (values.quick && values.smoke) throw new UsageError('--quick and --smoke exclude each other');
+  const gate = values.gate === undefined ? null : Number(values.gate);
+  if (gate !== null && !(gate > 0)) throw new UsageError(`--gate takes a ratio such as 1.3, not "${values.gate}"`);
+  if (parts.size === 0) parts.add('path').add('micro');
+  if (gate !== null && !parts.has('path'))
+    throw new UsageError('--gate is about the path bench, which was not asked for');
+  return { parts, effort: values.smoke ? SMOKE : values.quick ? QUICK : FULL, json: values.json ?? null, gate };
+}
+
+function read(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: {
+        quick: { type: 'boolean', default: false },
+        smoke: { type: 'boolean', default: false },
+        help: { type: 'boolean', short: 'h', default: false },
+        gate: { type: 'string' },
+        json: { type: 'string' },
+      },
+    });
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error));
+  }
+}

@@ -1,0 +1,132 @@
+/** The bench's own arithmetic and refusals: a number that is wrong here is believed. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { noiseWarning } from '../../bench/machine.js';
+import { parseOptions, UsageError } from '../../bench/options.js';
+import { compareFiles } from '../../bench/path/compare.js';
+import { aboveGate, type PathResult } from '../../bench/path/run.js';
+import { formatSpread, formatTable, spread } from '../../bench/statistics.js';
+
+describe('statistics', () => {
+  it('gives the middle and the extremes, in any order of trials', () => {
+    expect(spread([3, 100, 1])).toEqual({ median: 3, min: 1, max: 100 });
+    expect(spread([4, 1, 3, 2])).toEqual({ median: 2.5, min: 1, max: 4 });
+    expect(spread([10, 9])).toEqual({ median: 9.5, min: 9, max: 10 });
+    expect(() => spread([])).toThrow(RangeError);
+  });
+
+  it('does not sort what it was given', () => {
+    const values = [3, 1, 2];
+    spread(values);
+    expect(values).toEqual([3, 1, 2]);
+  });
+
+  it('writes tables whose columns line up', () => {
+    const text = formatTable([
+      ['name', 'ns'],
+      ['a', '1.25'],
+      ['longer', '100.00'],
+    ]);
+    expect(text.split('\n')).toEqual(['name        ns', '──────  ──────', 'a         1.25', 'longer  100.00']);
+    expect(formatSpread({ median: 1.234, min: 1, max: 2 }, 2)).toBe('1.23 [1.00..2.00]');
+  });
+});
+
+describe('the command line', () => {
+  it('does everything when nothing is named', () => {
+    const options = parseOptions([]);
+    expect([...(options?.parts ?? [])]).toEqual(['path', 'micro']);
+    expect(options?.effort.rounds).toBeGreaterThanOrEqual(10);
+  });
+
+  it('takes a part, an effort, a gate and a file', () => {
+    const options = parseOptions(['path', '--quick', '--gate', '1.3', '--json', 'out.json']);
+    expect([...(options?.parts ?? [])]).toEqual(['path']);
+    expect(options).toMatchObject({ effort: { name: 'quick', rounds: 5 }, gate: 1.3, json: 'out.json' });
+    expect(parseOptions(['--smoke'])?.effort).toMatchObject({ rounds: 2, trialMs: 200 });
+    expect(parseOptions(['--help', 'nonsense'])).toBeNull();
+  });
+
+  it.each([
+    [['pps'], 'pps'],
+    [['--gate', 'fast'], 'fast'],
+    [['--gate', '0'], '--gate'],
+    [['micro', '--gate', '1.3'], 'path'],
+    [['--quick', '--smoke'], '--quick'],
+    [['--fast'], '--fast'],
+  ])('refuses %j and says what it stumbled over', (args, word) => {
+    expect(() => parseOptions(args)).toThrow(UsageError);
+    expect(() => parseOptions(args)).toThrow(word);
+  });
+});
+
+describe('the gate', () => {
+  const result = (name: string, median: number): PathResult => ({
+    name,
+    flows: 1,
+    flowSlots: 1,
+    verifiedBytes: 1,
+    rounds: [],
+    typescriptNs: { median: 1, min: 1, max: 1 },
+    cppNs: { median: 1, min: 1, max: 1 },
+    ratio: { median, min: 0.5, max: 9 },
+  });
+
+  it('looks at the median, names the case, and lets equal pass', () => {
+    expect(aboveGate([result('fine', 1.3), result('slow', 1.31)], 1.3)).toEqual(['slow: 1.310 > 1.3']);
+    expect(aboveGate([result('fine', 1.29)], 1.3)).toEqual([]);
+  });
+});
+
+describe('comparing what both sides wrote', () => {
+  let directory: string;
+  beforeAll(() => {
+    directory = mkdtempSync(join(tmpdir(), 'sluice-compare-'));
+  });
+  afterAll(() => rmSync(directory, { recursive: true }));
+
+  /** Longer than a block of the comparison, and no multiple of it. */
+  const bytes = Buffer.alloc((1 << 20) + 4321, 7);
+
+  function files(change: (other: Buffer) => Buffer): ReturnType<typeof compareFiles> {
+    const [a, b] = ['a', 'b'].map((name) => join(directory, name));
+    writeFileSync(a, bytes);
+    writeFileSync(b, change(Buffer.from(bytes)));
+    return compareFiles(a, b);
+  }
+
+  it('finds equal files equal', () => {
+    expect(files((other) => other)).toEqual({ bytes: bytes.length, difference: null });
+  });
+
+  it.each([0, (1 << 20) - 1, 1 << 20, bytes.length - 1])('finds a difference at byte %i', (at) => {
+    const { difference } = files((other) => {
+      other[at] = 9;
+      return other;
+    });
+    expect(difference).toBe(`byte ${at} is 0x07 against 0x09`);
+  });
+
+  it('finds a file that ends early', () => {
+    expect(files((other) => other.subarray(0, -1)).difference).toContain(`${bytes.length - 1}`);
+  });
+});
+
+describe('what disturbed a run', () => {
+  const quiet = { loadBefore: 0.2, loadAfter: 1.1, others: 0.03, stolen: 0 };
+
+  it('is silent about the load that the bench makes itself', () => {
+    expect(noiseWarning(quiet)).toBe('');
+  });
+
+  it.each([
+    [{ loadBefore: 1.5 }, 'at the start'],
+    [{ loadAfter: 3 }, 'at the end'],
+    [{ others: 0.6 }, 'other programs took 0.60'],
+    [{ stolen: 0.2 }, 'hypervisor'],
+  ])('names %j', (change, words) => {
+    expect(noiseWarning({ ...quiet, ...change })).toContain(words);
+  });
+});
