@@ -226,8 +226,9 @@ describe('a reload', () => {
     console.log(`after 200 reloads ${JSON.stringify(early)}, after 1000 ${JSON.stringify(late)}`);
     expect({ bpf: late.bpf, threads: late.threads }).toEqual({ bpf: early.bpf, threads: early.threads });
     expect(late.fds).toBeLessThanOrEqual(early.fds + 2);
-    // 800 reloads built 800 generations of tables (0.5 MiB each with their ring): a leak of one would be 400 MiB.
-    expect(late.rssKb - early.rssKb).toBeLessThan(48 * 1024);
+    // 800 reloads with another weight made 800 rings of 128 KiB: leaked, they would be 100 MiB on top. What varies is the garbage
+    // of three heaps (3,400 reloads in one go: 236, 255, 261, 269, 261 MiB).
+    expect(late.rssKb - early.rssKb).toBeLessThan(64 * 1024);
     await expectAll(daemon, sender, receiver);
   });
 });
