@@ -4,7 +4,7 @@ import { FlowHash } from '../../src/dataplane/balance/hash.js';
 import type { Packet } from '../../src/dataplane/packet/packet.js';
 import { IpProtocol } from '../../src/dataplane/packet/wire.js';
 import type { Snapshot } from '../../src/dataplane/snapshot.js';
-import { BURST, measure, type MicroCase } from './harness.js';
+import { BURST, measure, SMOKE, type MicroCase } from './harness.js';
 import { parsedBurst, SERVICE_PORT } from './packets.js';
 import { snapshotOf } from './tables.js';
 
@@ -108,7 +108,7 @@ function* flowCases(): Generator<MicroCase> {
     [65_536, 262_144],
     [1_000_000, 2_097_152],
   ];
-  for (const [flows, slots] of sizes) {
+  for (const [flows, slots] of SMOKE ? sizes.slice(0, 2) : sizes) {
     const text = flows.toLocaleString('en');
     const bench = new FlowBench(flows, slots);
     if (flows === 64)

@@ -12,6 +12,12 @@ tuneV8();
 /** Packets that one call of a body does. */
 export const BURST = 64;
 
+const seconds = Number(process.argv[2] ?? 1);
+if (!(seconds > 0)) throw new RangeError(`"${process.argv[2]}" is not a number of seconds`);
+
+/** Only to show that it runs: leave out what takes long to set up. */
+export const SMOKE = seconds < 0.1;
+
 export interface MicroCase {
   name: string;
   /** Does it all once and returns a number made of the results. Runs again and again on the same input. */
@@ -49,8 +55,6 @@ interface Check {
 
 /** Measures one case after the other, each for at most the seconds of the command line. Throws when a body returns something else. */
 export function measure(cases: readonly MicroCase[]): void {
-  const seconds = Number(process.argv[2] ?? 1);
-  if (!(seconds > 0)) throw new RangeError(`"${process.argv[2]}" is not a number of seconds`);
   for (const { name, body, expected, calls } of cases) {
     const check: Check = { wrong: null };
     const timed = (): void => {
