@@ -20,7 +20,14 @@ import {
 } from '../support/daemon.js';
 
 function commandLines(wire: Wire): string[] {
-  return namespacePids(wire.node.name).map((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' '));
+  return namespacePids(wire.node.name).flatMap((pid) => {
+    try {
+      return [readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')];
+    } catch {
+      // One of the short-lived `ip` commands: gone since the list was made.
+      return [];
+    }
+  });
 }
 
 function links(wire: Wire): string[] {
