@@ -46,23 +46,16 @@ export async function loadFilter(url: string): Promise<void> {
   } catch (cause) {
     failures.set(url, failed + 1);
     if (cause instanceof SluiceError) throw cause;
-    throw new SluiceError(
-      'SLUICE_CONFIG',
-      `filter module ${fileOf(url)} cannot be loaded: ${whatAndWhere(cause)}`,
-      '',
-      {
-        cause,
-      },
-    );
+    const file = fileOf(url);
+    const what = cause instanceof Error ? `${cause.name}: ${cause.message}` : String(cause);
+    const remedy = isUnplaced(cause) ? `See where: node --check ${file}` : '';
+    throw new SluiceError('SLUICE_CONFIG', `filter module ${file} cannot be loaded: ${what}`, remedy, { cause });
   }
 }
 
-/** V8 puts the place of a syntax error into the first line of its stack only. */
-function whatAndWhere(cause: unknown): string {
-  if (!(cause instanceof Error)) return String(cause);
-  const place = /^file:\S+:\d+$/.exec(cause.stack?.split('\n')[0] ?? '')?.[0];
-  const at = place === undefined ? '' : ` (${fileOf(place.replace(/:\d+$/, ''))}:${/\d+$/.exec(place)?.[0]})`;
-  return `${cause.name}: ${cause.message}${at}`;
+/** V8 says where a syntax error is to the terminal only. Ours (typescript_hooks.ts) have the place, and link errors have names. */
+function isUnplaced(cause: unknown): boolean {
+  return cause instanceof SyntaxError && !/:\d+:\d+: |provide an export/.test(cause.message);
 }
 
 function checked(url: string, exports: { default?: unknown }): FilterModule {
