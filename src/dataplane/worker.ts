@@ -4,6 +4,7 @@
  * The loop is synchronous. It never waits for a message: the manager raises a word in shared memory, which the worker reads
  * once a burst, and only then looks into its message port. It leaves the loop for asynchronous work (importing a filter) and to stop.
  */
+import { setImmediate as turn } from 'node:timers/promises';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { ControlWord } from '../shared/layout.js';
 import type { WorkerCommand, WorkerEvent, WorkerOptions } from '../shared/worker_protocol.js';
@@ -16,6 +17,9 @@ const EMPTY_ROUNDS_BEFORE_SLEEP = 8;
 
 /** Longest sleep, ms: bounds how late a command or a lost interface is noticed. */
 const SLEEP_MS = 100;
+
+/** Longest sleep while a module is being imported, ms: the event loop that imports it waits as long. */
+const IMPORT_SLEEP_MS = 1;
 
 /** Longest time to go on after a stop while packets still arrive, ms. */
 const DRAIN_MS = 1000;
@@ -76,6 +80,22 @@ async function start(): Promise<Engine | null> {
   }
 }
 
+/** Packets go on while a filter is imported, which takes a second or more when it is TypeScript. Commands wait; so does stopping. */
+async function pollUntil(engine: Engine, work: Promise<void>): Promise<void> {
+  let done = false;
+  const settle = (): void => void (done = true);
+  work.then(settle, settle);
+  while (!done) {
+    control[ControlWord.heartbeat] = (control[ControlWord.heartbeat] + 1) | 0;
+    if (engine.pollAll() === 0) {
+      engine.housekeep(true);
+      engine.sleep(IMPORT_SLEEP_MS);
+    }
+    await turn();
+  }
+  return work;
+}
+
 async function main(): Promise<void> {
   tuneV8();
   const engine = await start();
@@ -87,7 +107,7 @@ async function main(): Promise<void> {
     if (command === 'stop') break;
     if (command.kind === 'tables') {
       try {
-        await loadModules(command.tables.filters);
+        await pollUntil(engine, loadModules(command.tables.filters));
       } catch (error) {
         engine.refuse(command.tables.generation, error);
         continue;

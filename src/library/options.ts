@@ -128,11 +128,19 @@ export function attachSettings(options: AttachOptions): AttachSettings {
   }
   return {
     mode: oneOf('mode', options.mode, MODES, 'auto'),
-    destinations: destinations?.map(parsePrefix) ?? null,
+    destinations: destinations?.map(destination) ?? null,
     hostPath: oneOf('hostPath', options.hostPath, [true, false], true),
     fallback: oneOf('fallback', options.fallback, ['pass', 'drop'], 'pass'),
     checksum: oneOf('checksum', options.checksum, ['auto', 'trust', 'repair'], 'auto'),
   };
+}
+
+function destination(text: unknown): Prefix {
+  try {
+    return parsePrefix(String(text));
+  } catch (error) {
+    return refuse(`destinations: ${(error as Error).message}`);
+  }
 }
 
 /** Options of `attach`: names too. */

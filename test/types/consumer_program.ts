@@ -25,8 +25,8 @@ export interface Consumer {
   exports: string[];
   /** Of these, the ones that are there at run time. */
   values: string[];
-  /** Compiles a consumer's source text; messages of all errors, its own and the library's. */
-  compile(source: string): string[];
+  /** Compiles a consumer's source text, or several modules of it; messages of all errors, its own and the library's. */
+  compile(...sources: string[]): string[];
   /** Removes the temporary directory. */
   dispose(): void;
 }
@@ -61,11 +61,11 @@ export function installConsumer(root: string, entry: string): Consumer {
   };
   writeFileSync(join(library, 'package.json'), JSON.stringify(manifest));
   writeFileSync(join(directory, 'package.json'), JSON.stringify({ type: 'module' }));
-  const consumer = join(directory, 'consumer.ts');
 
-  const program = (source: string) => {
-    writeFileSync(consumer, source);
-    return ts.createProgram([consumer], {
+  const program = (...sources: string[]) => {
+    const files = sources.map((_, i) => join(directory, `consumer${i}.ts`));
+    files.forEach((file, i) => writeFileSync(file, sources[i]));
+    return ts.createProgram(files, {
       ...CONSUMER_OPTIONS,
       typeRoots: [join(directory, 'node_modules', '@types')],
     });
@@ -82,7 +82,7 @@ export function installConsumer(root: string, entry: string): Consumer {
   return {
     exports: found.map((one) => one.name),
     values: found.filter(isValue).map((one) => one.name),
-    compile: (source) => ts.getPreEmitDiagnostics(program(source)).map(message),
+    compile: (...sources) => ts.getPreEmitDiagnostics(program(...sources)).map(message),
     dispose: () => rmSync(directory, { recursive: true, force: true }),
   };
 }
