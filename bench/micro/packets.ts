@@ -23,6 +23,8 @@ export interface FrameOptions {
   sport?: number;
   /** A VLAN tag of this id. */
   vlan?: number;
+  /** Bytes in front of the packet, default HEADROOM. */
+  headroom?: number;
 }
 
 /** A frame to the benches' VIP. Transport checksums are 0: nothing here looks at them. TCP has ACK set. */
@@ -79,7 +81,7 @@ export function burst(options: FrameOptions): Packet[] {
   return Array.from({ length: BURST }, (_, i) => {
     const bytes = frame({ sport: CLIENT_PORT + i, ...options });
     const packet = new Packet(view, CHUNK);
-    packet.place(i * CHUNK + HEADROOM, bytes.length);
+    packet.place(i * CHUNK + (options.headroom ?? HEADROOM), bytes.length);
     memory.set(bytes, packet.data);
     return packet;
   });
