@@ -66,7 +66,6 @@ describe('sluice demo', () => {
     expect(code).toBe(130);
     expect(stdout).toContain('interrupted');
     // Plain lines: no escape code where there is no terminal.
-    // eslint-disable-next-line no-control-regex
     expect(stdout).not.toMatch(/\x1b/);
     // The kernel frees programs a moment after their last descriptor.
     await expect.poll(() => leftBy(pid, before), { timeout: 5000 }).toEqual(NOTHING);
