@@ -73,7 +73,6 @@ type Part = 'serviceKeys' | 'services' | 'backendList' | 'backends' | 'rules';
 export class Publisher {
   readonly #registry: Registry;
   readonly #resolveModule: (path: string) => string;
-  readonly #moduleUrls = new WeakMap<FilterConfig, string>();
   #last: Tables | null = null;
   #numbers: Numbers;
   /** Rings of the last build by their content: slots, then key and weight of each backend. */
@@ -164,11 +163,7 @@ export class Publisher {
 
   #filterSpec(filter: FilterConfig): FilterSpec {
     if (filter.kind !== 'module') return filter;
-    // Once for each loaded configuration: a file that is being edited takes effect with a reload, not with the next neighbour
-    // that changes, and going back to a former configuration finds the modules that it had.
-    const url = this.#moduleUrls.get(filter) ?? this.#resolveModule(filter.path);
-    this.#moduleUrls.set(filter, url);
-    return { kind: 'module', name: filter.name, url, options: filter.options };
+    return { kind: 'module', name: filter.name, url: this.#resolveModule(filter.path), options: filter.options };
   }
 
   /** These words in shared memory: the last build's buffer when it holds the same. */
