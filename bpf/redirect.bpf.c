@@ -82,7 +82,8 @@ static __always_inline int not_ip(struct redirect_stats *count, __be16 proto)
 }
 
 /* Reads the destination of an IPv4 packet; -1 when the header is malformed. Fragments, first or later, carry the address
- * like any other packet and go the same way. Whether the total length is honest is for user space to say. */
+ * like any other packet and go the same way. Whether options and total length fit the frame is for user
+ * space to say: to check it here takes arithmetic on packet pointers that the verifier grants with CAP_PERFMON only. */
 static __always_inline int ipv4_destination(struct cursor *c, struct ip_addr *dst)
 {
 	struct iphdr *ip = c->pos;
@@ -90,8 +91,6 @@ static __always_inline int ipv4_destination(struct cursor *c, struct ip_addr *ds
 	if ((void *)(ip + 1) > c->end)
 		return -1;
 	if (ip->version != 4 || ip->ihl < 5)
-		return -1;
-	if (c->pos + ip->ihl * 4 > c->end)
 		return -1;
 	addr_from_ipv4(dst, &ip->daddr);
 	return 0;
@@ -133,6 +132,28 @@ static __always_inline int classify(struct xdp_md *ctx, struct redirect_stats *c
 	return XDP_PASS;
 }
 
+/* One constant index a branch: an index that varies is pointer arithmetic that takes CAP_PERFMON. The empty statements keep
+ * clang from making one of it again. */
+static __always_inline void count_action(struct redirect_stats *count, int action)
+{
+	if (action == XDP_REDIRECT) {
+		count->packets[REDIRECT_STAT_REDIRECT]++;
+		asm volatile("");
+	} else if (action == XDP_PASS) {
+		count->packets[REDIRECT_STAT_PASS]++;
+		asm volatile("");
+	} else if (action == XDP_DROP) {
+		count->packets[REDIRECT_STAT_DROP]++;
+		asm volatile("");
+	} else if (action == XDP_TX) {
+		count->packets[REDIRECT_STAT_TX]++;
+		asm volatile("");
+	} else {
+		count->packets[REDIRECT_STAT_ABORTED]++;
+		asm volatile("");
+	}
+}
+
 SEC("xdp")
 int sluice_redirect(struct xdp_md *ctx)
 {
@@ -149,8 +170,7 @@ int sluice_redirect(struct xdp_md *ctx)
 		action = to_user_space(ctx, count);
 
 	count->packets[REDIRECT_STAT_SEEN]++;
-	/* Actions are 0-4; the mask tells the verifier. */
-	count->packets[action & 7]++;
+	count_action(count, action);
 	return action;
 }
 

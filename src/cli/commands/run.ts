@@ -19,7 +19,7 @@ kernel takes the XDP program off and traffic goes to the host's stack.
 
 Examples:
   sluice run --config /etc/sluice/sluice.yaml
-  kill -HUP $(pidof -s sluice)     # or: sluice reload`,
+  sluice reload                    # or SIGHUP to the process`,
     )
     .action(async ({ config }: { config: string }) => serve(config, env));
 }
