@@ -4,10 +4,8 @@
  * it must be, so that nothing is optimised away and nothing wrong is timed.
  */
 import Benchmark from 'benchmark';
-import { tuneV8 } from '../../src/dataplane/tune.js';
 
 // As every worker does, before anything of the path is compiled.
-tuneV8();
 
 /** Packets that one call of a body does. */
 export const BURST = 64;

@@ -10,7 +10,6 @@ import { ControlWord } from '../shared/layout.js';
 import type { WorkerCommand, WorkerEvent, WorkerOptions } from '../shared/worker_protocol.js';
 import { loadModules, missingModules } from './filter/build.js';
 import { Engine, faultOf } from './engine.js';
-import { tuneV8 } from './tune.js';
 
 /** Rounds in which no port had anything before the worker sleeps. A few keep it awake over the gaps of a busy link. */
 const EMPTY_ROUNDS_BEFORE_SLEEP = 8;
@@ -97,7 +96,6 @@ async function pollUntil(engine: Engine, work: Promise<void>): Promise<void> {
 }
 
 async function main(): Promise<void> {
-  tuneV8();
   const engine = await start();
   if (!engine) return;
   engine.open();

@@ -33,7 +33,7 @@ export function byHand({ topology, daemon }: Stage): string {
 The playground is up. Play with it:
   ${inside(topology.client, `curl http://${VIP4}:${HTTP_PORT}/`)}
   ${inside(topology.client, `bash -c 'echo hello > /dev/udp/${VIP4}/${ECHO_PORT}'`)}
-  ${inside(topology.lb, 'tcpdump -ni net0 proto 4')}
+  ${inside({ namespace: topology.switch }, 'tcpdump -ni lb proto 4')}
   ${inside(topology.lb, 'curl -s http://127.0.0.1:9477/metrics')}
   ${sluice} status ${socket}
   ${sluice} backend drain http ${first.address4} ${socket}

@@ -21,7 +21,7 @@ export function unreachable(
       };
       if (hop.interface === '') {
         const remedy = `Add one: ip route add ${address.text} via GATEWAY dev INTERFACE`;
-        problem(`has no route: ${hop.error ?? 'unreachable'}`, remedy);
+        problem(`cannot be reached: ${hop.error ?? 'no route'}`, remedy);
         return;
       }
       // A worker sends by the queue of its own number: the kernel binds a queue to one packet memory, and that is the worker's.

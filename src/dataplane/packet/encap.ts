@@ -37,7 +37,7 @@ export function encapsulate(
 
 /**
  * Ethernet and IPv4 header as eight and a half words. All is read before the first store: V8 then checks the views once. (A store
- * through a DataView makes it check everything again, at four times the cost.)
+ * through a DataView makes it check everything again.)
  */
 function storeIpv4(packet: Packet, egress: Int32Array, at: number, l2: number): DropReason {
   const inner = packet.l3;

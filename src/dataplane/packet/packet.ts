@@ -143,10 +143,14 @@ export class Packet {
     return true;
   }
 
-  /** Moves the packet's end by `delta` bytes, negative to cut (bpf_xdp_adjust_tail). False when it would leave the chunk or cut below 14 bytes. */
+  /**
+   * Moves the packet's end by `delta` bytes, negative to cut (bpf_xdp_adjust_tail). Bytes that come in are zero: the chunk may hold
+   * those of an earlier packet. False when it would leave the chunk or cut below 14 bytes.
+   */
   adjustTail(delta: number): boolean {
     const end = (this.dataEnd + delta) | 0;
     if (end > this.dataHardEnd || end < this.data + 14) return false;
+    for (let at = this.dataEnd; at < end; at++) this.view.setUint8(at, 0);
     this.dataEnd = end;
     return true;
   }
