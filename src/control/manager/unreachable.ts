@@ -21,7 +21,9 @@ export function unreachable(
       };
       if (hop.interface === '') {
         const remedy = `Add one: ip route add ${address.text} via GATEWAY dev INTERFACE`;
-        problem(`cannot be reached: ${hop.error ?? 'no route'}`, remedy);
+        // The resolver's sentence names the backend, as this one does.
+        const why = (hop.error ?? 'unreachable').replace(/^backend \S+ has no route: /, '');
+        problem(`has no route: ${why}`, remedy);
         return;
       }
       // A worker sends by the queue of its own number: the kernel binds a queue to one packet memory, and that is the worker's.
