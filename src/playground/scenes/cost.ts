@@ -64,6 +64,8 @@ async function play(stage: Stage, report: Report): Promise<void> {
   const balanced = await measure(stage, stage.topology.client);
   tellCost(report, `balanced and encapsulated to service "${SERVICES.discard}"`, balanced);
   report.tell(`sender, switch, sluice and backends share the ${availableParallelism()} CPUs of this machine`);
+  report.tell('so packets come a few at a time, into caches that others have used since, with checksums to complete;');
+  report.tell('what a packet costs in full bursts and without a wire, npm run bench measures');
   report.check(dropped.processed > 0 && balanced.processed > 0, 'both floods reached sluice');
 
   const status = await until(
