@@ -233,7 +233,7 @@ export const enum Counter {
   txBytes = 7,
   /** Bursts that had at least one packet. */
   bursts = 8,
-  /** CPU time from taking a burst to having judged it, ns, sampled: sum over `sampledPackets` packets. */
+  /** CPU time from taking a burst to having judged it, ns, sampled in bursts of 16 and more: sum over `sampledPackets` packets. */
   sampledNs = 9,
   sampledPackets = 10,
   flowHit = 11,
