@@ -1,4 +1,5 @@
 import type { FrameCounts } from '../native.js';
+import { PortCounter } from '../shared/layout.js';
 
 /**
  * The packets in hand, as a structure of arrays that the port and the policy both see. A burst is valid until the next
@@ -50,4 +51,13 @@ export interface Port {
   /** Copies the kernel's own statistics and the frame gauges into `counters`; cheap, but a system call: not per burst. */
   refreshCounters(): void;
   close(): void;
+}
+
+/** The part of `refreshCounters` that all ports share: the gauges of frames by owner. */
+export function writeFrameGauges(counters: Float64Array, frames: FrameCounts): void {
+  counters[PortCounter.framesFree] = frames.free;
+  counters[PortCounter.framesFill] = frames.fill;
+  counters[PortCounter.framesRx] = frames.rx;
+  counters[PortCounter.framesTx] = frames.tx;
+  counters[PortCounter.framesTotal] = frames.total;
 }

@@ -1,7 +1,7 @@
 import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads';
 import { ControlWord, type Tables } from '../../shared/layout.js';
 import type { PortSpec, WorkerCommand, WorkerEvent, WorkerOptions } from '../../shared/worker_protocol.js';
-import { allocateWorkerBlocks, type WorkerCounters } from '../counters.js';
+import type { WorkerCounters } from '../counters.js';
 import type { Log } from '../log.js';
 import { errorText } from './text.js';
 
@@ -47,7 +47,7 @@ export class WorkerHandle {
   private readonly portProblems = new Map<number, string>();
   private worker: Worker | null = null;
   private commands: MessagePort | null = null;
-  private control: Int32Array = new Int32Array(allocateWorkerBlocks().control);
+  private control = newControlWords();
   private stopping = false;
   private ready = false;
   private backoffMs = FIRST_BACKOFF_MS;
@@ -56,7 +56,6 @@ export class WorkerHandle {
   private lastCheckAt = 0;
   private watch: NodeJS.Timeout | null = null;
   private restart: NodeJS.Timeout | null = null;
-  private lastFrames: { conserved: boolean } | null = null;
 
   constructor(private readonly options: WorkerHandleOptions) {}
 
@@ -78,15 +77,10 @@ export class WorkerHandle {
     return this.ready && this.worker !== null;
   }
 
-  /** The last stop's conservation check, null when it never stopped in order. */
-  get conserved(): boolean | null {
-    return this.lastFrames?.conserved ?? null;
-  }
-
   start(): void {
     const { queue, frames, flowSlots, counters } = this.options;
     const { port1, port2 } = new MessageChannel();
-    this.control = new Int32Array(new SharedArrayBuffer(ControlWord.SIZE * 4));
+    this.control = newControlWords();
     const tables = this.options.tables();
     this.generation = tables.generation;
     const workerData: WorkerOptions = {
@@ -96,7 +90,7 @@ export class WorkerHandle {
       ports: this.options.ports(),
       tables,
       counters: counters.block,
-      control: this.control.buffer as SharedArrayBuffer,
+      control: this.control.buffer,
       commands: port2,
     };
     this.commands = port1;
@@ -140,11 +134,9 @@ export class WorkerHandle {
       case 'adopted':
         this.generation = event.generation;
         break;
-      case 'stopped':
-        this.lastFrames = { conserved: event.conserved };
-        break;
       case 'refused':
       case 'aborted':
+      case 'stopped':
         break;
     }
     this.options.onEvent(event);
@@ -218,9 +210,8 @@ export class WorkerHandle {
     await exit;
     clearTimeout(timer);
   }
+}
 
-  /** Kills the thread without asking it, as a crash would. For tests. */
-  async kill(): Promise<void> {
-    await this.worker?.terminate();
-  }
+function newControlWords(): Int32Array<SharedArrayBuffer> {
+  return new Int32Array(new SharedArrayBuffer(ControlWord.SIZE * Int32Array.BYTES_PER_ELEMENT));
 }

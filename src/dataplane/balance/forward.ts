@@ -53,11 +53,7 @@ export class Balancer {
 
   /** Hash that places the packet in the flow table. */
   hash(packet: Packet): void {
-    if (packet.family === 4) {
-      packet.flowHash = this.flowHash.ipv4(packet.src0, packet.dst0, packet.ports, packet.protocol);
-    } else if (packet.family === 6) {
-      packet.flowHash = hashIpv6(this.flowHash, packet);
-    }
+    if (packet.family !== 0) packet.flowHash = hashOf(this.flowHash, packet);
   }
 
   /**
@@ -160,7 +156,8 @@ export class Balancer {
     const ringNumber = snapshot.services[record + ServiceField.ring];
     if (ringNumber < 0) return this.refuse(DropReason.noBackend);
     const ring = snapshot.rings[ringNumber];
-    const hash = this.ringHash(packet);
+    // The same on every node with the same key, unlike the flow table's.
+    const hash = hashOf(this.snapshot.ringHash, packet);
     const position = ring[(hash >>> 0) % ring.length];
     const backend = snapshot.backendList[snapshot.services[record + ServiceField.listStart] + position];
     this.counters[Counter.flowMiss]++;
@@ -173,13 +170,6 @@ export class Balancer {
   private refuse(reason: DropReason): number {
     this.reason = reason;
     return -1;
-  }
-
-  /** The same on every node with the same key, unlike `hash`. */
-  private ringHash(packet: Packet): number {
-    const hash = this.snapshot.ringHash;
-    if (packet.family === 4) return hash.ipv4(packet.src0, packet.dst0, packet.ports, packet.protocol);
-    return hashIpv6(hash, packet);
   }
 
   private remember(packet: Packet, backend: number, nowMs: number): void {
@@ -255,7 +245,9 @@ export class Balancer {
   };
 }
 
-function hashIpv6(hash: FlowHash, packet: Packet): number {
+/** Of an IP packet's five-tuple. */
+function hashOf(hash: FlowHash, packet: Packet): number {
+  if (packet.family === 4) return hash.ipv4(packet.src0, packet.dst0, packet.ports, packet.protocol);
   return hash.ipv6(
     packet.src0,
     packet.src1,

@@ -1,7 +1,7 @@
 import { SluiceError } from '../../errors.js';
 import type { FrameCounts } from '../../native.js';
 import { PortCounter } from '../../shared/layout.js';
-import { BurstHeader, type Burst, type Port } from '../port.js';
+import { BurstHeader, writeFrameGauges, type Burst, type Port } from '../port.js';
 import { Verdict } from '../verdict.js';
 import type { MemoryPool, PoolMember } from './memory_pool.js';
 
@@ -262,12 +262,7 @@ export class LoopPort implements Port, PoolMember {
   complete(): void {}
 
   refreshCounters(): void {
-    const frames = this.pool.counts();
-    this.counters[PortCounter.framesFree] = frames.free;
-    this.counters[PortCounter.framesFill] = frames.fill;
-    this.counters[PortCounter.framesRx] = frames.rx;
-    this.counters[PortCounter.framesTx] = frames.tx;
-    this.counters[PortCounter.framesTotal] = frames.total;
+    writeFrameGauges(this.counters, this.pool.counts());
   }
 
   close(): void {

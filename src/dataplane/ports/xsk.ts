@@ -1,6 +1,6 @@
 import { PortCounter } from '../../shared/layout.js';
 import { native, type FrameCounts, type Tap, type Umem, type XskOptions, type XskSocket } from '../../native.js';
-import type { Burst, Port } from '../port.js';
+import { writeFrameGauges, type Burst, type Port } from '../port.js';
 
 /** A port that is one AF_XDP socket on one queue of an interface. Its frames live in the worker's UMEM. */
 export class XskPort implements Port {
@@ -52,12 +52,7 @@ export class XskPort implements Port {
     counters[PortCounter.kernelRxRingFull] = kernel.rxRingFull;
     counters[PortCounter.kernelFillEmpty] = kernel.rxFillRingEmptyDescs;
     counters[PortCounter.kernelTxEmpty] = kernel.txRingEmptyDescs;
-    const frames = this.umem.counts();
-    counters[PortCounter.framesFree] = frames.free;
-    counters[PortCounter.framesFill] = frames.fill;
-    counters[PortCounter.framesRx] = frames.rx;
-    counters[PortCounter.framesTx] = frames.tx;
-    counters[PortCounter.framesTotal] = frames.total;
+    writeFrameGauges(counters, this.umem.counts());
   }
 
   close(): void {
