@@ -136,7 +136,7 @@ export class Publisher {
     const rules = buildRules(config.rules, (name) => numbers.rules.get(name)!.number);
     const rings = this.#buildRings(plans);
     const { services, backendList } = serviceRecords(plans, numbers, rings.indexes);
-    const { backends, warnings } = backendRecords(config, plans, numbers, state);
+    const { backends, warnings } = backendRecords(plans, numbers, state);
 
     const tables: Tables = {
       version: LAYOUT_VERSION,
@@ -147,6 +147,9 @@ export class Publisher {
       rings: rings.list,
       backends: this.#part('backends', backends),
       rules: this.#part('rules', rules),
+      serverIds: [],
+      sourceRoutes: [],
+      quic: [],
       prefixLengths4: keys.lengths4,
       prefixLengths6: keys.lengths6,
       filters,
@@ -237,6 +240,13 @@ function settingsOf(config: Config, ports: readonly PublishPort[]): DataPlaneSet
     maxNewFlowsPerSecond: config.flows.maxNewPerSecond,
     timeouts: { ...config.flows.timeouts },
     repairChecksums: Array.from(repairChecksums, (repair) => repair ?? false),
+    icmp: { ...config.icmp },
+    fragments: { ...config.fragments },
+    decapsulate: {
+      addresses: config.decapsulate.addresses.map(({ family, words }) => ({ family, words: [...words] })),
+      sources: config.decapsulate.sources.map(({ family, words, length }) => ({ family, words: [...words], length })),
+      guePorts: [...config.decapsulate.guePorts],
+    },
   };
 }
 
@@ -262,13 +272,13 @@ function serviceRecords(plans: readonly ServicePlan[], numbers: Numbers, rings: 
   return { services, backendList };
 }
 
-function backendRecords(config: Config, plans: readonly ServicePlan[], numbers: Numbers, state: PublishState) {
+function backendRecords(plans: readonly ServicePlan[], numbers: Numbers, state: PublishState) {
   const backends = tableFor(numbers.backends, BackendField.STRIDE);
   const portByName = new Map(state.ports.map(({ name, index }) => [name, index]));
-  const { source4, source6 } = config.encapsulation;
   const warnings = new Set<string>();
   for (const { service, backends: planned } of plans) {
     const number = numbers.services.get(service.name)!.number;
+    const { source4, source6 } = service.encapsulation;
     for (const { id, backend, state: backendState, ring } of planned) {
       const { address } = backend;
       const mine = numbers.backends.get(id)!;

@@ -211,7 +211,7 @@ export class PlainPath {
       const totalLength = head & 0xffff;
       const outerLength = (totalLength + 20) | 0;
       if (
-        (flags & (BackendFlag.resolved | BackendFlag.ipv6)) !== BackendFlag.resolved ||
+        (flags & (BackendFlag.resolved | BackendFlag.ipv6 | BackendFlag.special)) !== BackendFlag.resolved ||
         (flags & (BackendFlag.active | BackendFlag.draining)) === 0 ||
         egress[(at + Egress.incarnation) | 0] !== words[(flow + FlowField.incarnation) | 0] ||
         outerLength > egress[(at + Egress.mtu) | 0]

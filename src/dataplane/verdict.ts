@@ -12,6 +12,8 @@ export const enum Verdict {
   Tx = 3,
   /** Out of another port of this worker: burst.target names it. */
   Redirect = 4,
+  /** The frame stays with the policy, which resumes it later: a fragment that waits for its first. */
+  Hold = 5,
 }
 
 /** Stands where a Verdict would for packets that the filters let through and the balancer has not judged yet. */
@@ -65,7 +67,21 @@ export const enum DropReason {
   sanityPortZero = 31,
   sanityTinyFragment = 32,
   policyThrew = 33,
-  SIZE = 34,
+  /** A later fragment whose first was not seen, or was forgotten. */
+  fragmentUnknown = 34,
+  /** A held fragment whose first did not come in time, or had to give way. */
+  fragmentTimeout = 35,
+  /** An ICMP error that does not hold enough of the packet that it is about. */
+  icmpInner = 36,
+  /** New flow above the rate of its service. */
+  flood = 37,
+  /** Encapsulated, to us, from nobody we know. */
+  decapSource = 38,
+  decapMalformed = 39,
+  /** TTL or hop limit used up where one has to be taken off. */
+  ttlExpired = 40,
+  sanityIpv4Options = 41,
+  SIZE = 42,
 }
 
 /** Names for logs and metrics, by DropReason. */
@@ -104,6 +120,14 @@ export const DROP_REASONS: readonly string[] = [
   'sanity_port_zero',
   'sanity_tiny_fragment',
   'policy_threw',
+  'fragment_unknown',
+  'fragment_timeout',
+  'icmp_inner',
+  'flood',
+  'decap_source',
+  'decap_malformed',
+  'ttl_expired',
+  'sanity_ipv4_options',
 ];
 
-export const VERDICTS: readonly string[] = ['aborted', 'drop', 'pass', 'tx', 'redirect'];
+export const VERDICTS: readonly string[] = ['aborted', 'drop', 'pass', 'tx', 'redirect', 'hold'];

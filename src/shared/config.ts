@@ -3,6 +3,8 @@
  * in the unit that its name says. `control/config/` makes it from YAML; the rest of the control plane reads only this.
  */
 
+import type { HealthConfig } from './health_config.js';
+
 /** An IP address as its words in network byte order, int32. IPv4 uses word 0 only. */
 export interface Address {
   family: 4 | 6;
@@ -51,10 +53,48 @@ export interface FramesConfig {
   burst: number;
 }
 
+export type BackendState = 'active' | 'draining' | 'inactive';
+
+/** A backend's name in the packet itself: up to 15 bytes as a QUIC-LB server id, or a number as Katran's ids are. */
+export type ServerId = { number: number } | { bytes: readonly number[] };
+
 export interface BackendConfig {
   address: Address;
   weight: number;
-  state: 'active' | 'draining' | 'inactive';
+  state: BackendState;
+  serverIds: ServerId[];
+}
+
+/** How packets travel to backends. */
+export interface EncapsulationConfig {
+  kind: 'ipip' | 'gue' | 'l2';
+  /**
+   * Outer sources; null: the address that the route to the backend prefers. Host bits of a prefix are filled from the flow's
+   * hash, so that routers on the way spread flows.
+   */
+  source4: Prefix | null;
+  source6: Prefix | null;
+  gue: { port: number; variant: 0 | 1; checksum: 'zero' | 'computed' };
+}
+
+export type HashName = 'sluice' | 'katran' | 'katran-v2' | 'glb';
+
+export const HASH_FIELDS = ['src', 'sport', 'dst', 'dport', 'protocol'] as const;
+export type HashFieldName = (typeof HASH_FIELDS)[number];
+
+/** A service's reading of QUIC connection ids. */
+export type QuicConfig =
+  | { scheme: 'katran' }
+  | {
+      scheme: 'quic-lb';
+      /** `key`: 16 bytes; null: server ids are not encrypted. */
+      configs: { rotation: number; serverIdLength: number; nonceLength: number; key: readonly number[] | null }[];
+    };
+
+/** New flows from a source prefix go to one backend. */
+export interface SourceRoute {
+  prefix: Prefix;
+  backend: Address;
 }
 
 export interface ServiceConfig {
@@ -69,6 +109,32 @@ export interface ServiceConfig {
   /** Whether flows are remembered in the flow table. */
   flowTable: boolean;
   backends: BackendConfig[];
+  encapsulation: EncapsulationConfig;
+  hash: HashName;
+  /** What of the five-tuple picks the slot; at least one. */
+  hashFields: HashFieldName[];
+  /** Backends to try for one packet, in a chain: 1 is no second hop. At most 4. */
+  hops: number;
+  flood: {
+    /** New flows that a worker remembers a second; 0: no limit but that of `flows`. */
+    maxNewPerSecond: number;
+    /** What happens to new flows above it: balanced without being remembered, or dropped. */
+    above: 'bypass' | 'drop';
+  };
+  drain: {
+    /** Seconds after which a draining backend becomes inactive; 0: never by itself. */
+    timeout: number;
+    /** Whether UDP flows stay with a draining backend, or leave at once. */
+    udp: 'keep' | 'move';
+  };
+  health: HealthConfig | null;
+  quic: QuicConfig | null;
+  tcpServerId: boolean;
+  stableUdp: boolean;
+  /** In file order; from a list or from a file. */
+  sourceRoutes: SourceRoute[];
+  /** Largest MSS of a SYN: bytes, 'auto': what fits into the way to the backend, 'off'. */
+  mssClamp: number | 'auto' | 'off';
 }
 
 export interface RuleMatchConfig {
@@ -106,7 +172,11 @@ export const SANITY_CHECKS = [
   'source',
   'port-zero',
   'tiny-fragment',
+  'ipv4-options',
 ] as const;
+
+/** Those that run unless the config says otherwise. IPv4 options are rare, and legal. */
+export const SANITY_DEFAULT = SANITY_CHECKS.filter((check) => check !== 'ipv4-options');
 
 export interface FlowsConfig {
   /** Slots of a worker's flow table, a power of two. */
@@ -137,10 +207,31 @@ export interface Config {
   interfaces: InterfaceConfig[];
   frames: FramesConfig;
   flows: FlowsConfig;
-  encapsulation: {
-    /** Outer source addresses; null: the address that the route to the backend prefers. */
-    source4: Address | null;
-    source6: Address | null;
+  /** What services have that do not say otherwise. */
+  encapsulation: EncapsulationConfig;
+  icmp: {
+    echo: 'answer' | 'forward' | 'pass';
+    tooBig: 'reply' | 'drop';
+    /** ICMP messages that a worker makes a second; 0: none. */
+    maxPerSecond: number;
+  };
+  fragments: {
+    policy: 'follow' | 'drop';
+    outOfOrder: 'hold' | 'drop';
+    /** Datagrams that a worker remembers, a power of two. */
+    slots: number;
+    /** Seconds. */
+    timeout: number;
+    /** Most frames that a worker holds. */
+    held: number;
+  };
+  /** Packets to these addresses have their outer header taken off before they are balanced; [] : none. */
+  decapsulate: {
+    addresses: Address[];
+    /** Outer sources that may send to them. */
+    sources: Prefix[];
+    /** UDP destination ports of GUE. */
+    guePorts: number[];
   };
   /** Four int32 of the Maglev look-up hash. */
   hashKey: [number, number, number, number];

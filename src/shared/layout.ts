@@ -11,7 +11,7 @@
  */
 
 /** Changes whenever anything below does; a worker refuses tables of another version. */
-export const LAYOUT_VERSION = 1;
+export const LAYOUT_VERSION = 2;
 
 /** Limits that size the shared blocks. Unused parts are never touched and cost no memory. */
 export const MAX_SERVICES = 16384;
@@ -19,6 +19,8 @@ export const MAX_BACKENDS = 131072;
 export const MAX_RULES = 4096;
 export const MAX_PORTS = 16;
 export const MAX_FILTERS = 64;
+/** Backends that one packet may try, one after the other. */
+export const MAX_HOPS = 4;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Tables
@@ -40,6 +42,12 @@ export interface Tables {
   backends: SharedArrayBuffer;
   /** Structured rules in order; see RuleField. A rule with `src` or `dst` also has its family bit. */
   rules: SharedArrayBuffer;
+  /** Tables from server id to position in a service's backend list; see shared/server_ids.ts. */
+  serverIds: SharedArrayBuffer[];
+  /** Longest-prefix tables from source address to position in a service's backend list; see shared/lpm.ts. */
+  sourceRoutes: { ipv4: SharedArrayBuffer | null; ipv6: SharedArrayBuffer | null }[];
+  /** How connection ids of QUIC hold a server id; services refer to it by position. */
+  quic: QuicSpec[];
   /** Distinct prefix lengths among IPv4 / IPv6 service addresses, longest first. */
   prefixLengths4: number[];
   prefixLengths6: number[];
@@ -63,7 +71,51 @@ export interface DataPlaneSettings {
   timeouts: FlowTimeouts;
   /** By interface index position (port number): repair L4 checksums that the sender left to its device. */
   repairChecksums: boolean[];
+  icmp: IcmpSettings;
+  fragments: FragmentSettings;
+  /** Outer destinations whose outer header is taken off before the packet is balanced; see DecapSettings. */
+  decapsulate: DecapSettings;
 }
+
+export interface IcmpSettings {
+  /** Echo requests to a service's address: answered here, sent to a backend, or left to the host. */
+  echo: 'answer' | 'forward' | 'pass';
+  /** A packet that does not fit with its outer header: tell its sender (PTB, fragmentation needed), or only drop it. */
+  tooBig: 'reply' | 'drop';
+  /** ICMP messages that a worker makes, a second; 0: none. */
+  maxPerSecond: number;
+}
+
+export interface FragmentSettings {
+  /** Later fragments go where the first went, or all fragments are dropped. */
+  policy: 'follow' | 'drop';
+  /** A fragment that comes before the first: held until that comes, or dropped. */
+  outOfOrder: 'hold' | 'drop';
+  /** Datagrams that a worker remembers, a power of two. */
+  slots: number;
+  /** How long a datagram is remembered and fragments are held, s. */
+  timeout: number;
+  /** Most frames that a worker holds. */
+  held: number;
+}
+
+export interface DecapSettings {
+  /** Outer destinations, host addresses as words; family 4 or 6. [] : nothing is taken off. */
+  addresses: { family: 4 | 6; words: number[] }[];
+  /** Outer sources that may send to them; prefixes. */
+  sources: { family: 4 | 6; words: number[]; length: number }[];
+  /** UDP destination ports of GUE. */
+  guePorts: number[];
+}
+
+/** One service's reading of QUIC connection ids. */
+export type QuicSpec =
+  | { scheme: 'katran' }
+  | {
+      scheme: 'quic-lb';
+      /** By config rotation, 0 to 6. `key`: 16 bytes, or null for plaintext. */
+      configs: { rotation: number; serverIdLength: number; nonceLength: number; key: number[] | null }[];
+    };
 
 export interface FlowTimeouts {
   tcpSyn: number;
@@ -100,23 +152,66 @@ export const PORT_RANGES = 0x10001;
 export const LATER_FRAGMENT = 0x10002;
 
 export const enum ServiceField {
-  STRIDE = 8,
+  STRIDE = 16,
+  /** ServiceFlag bits. */
   flags = 0,
   /** Index into Tables.rings; -1 when the service has no backend that takes new flows. */
   ring = 1,
   /** Start of this service's run in Tables.backendList. */
   listStart = 2,
   listLength = 3,
+  /** HashField bits: what of the five-tuple picks the slot. */
+  hashFields = 4,
+  /**
+   * Entries of the ring a slot: 1 for a plain ring. With a second hop, n entries: the backend, then up to n - 1 that get a
+   * packet which the ones before did not take; NO_HOP fills up.
+   */
+  hops = 5,
+  /** Index into Tables.serverIds, -1: none. */
+  serverIds = 6,
+  /** Index into Tables.sourceRoutes, -1: none. */
+  sourceRoutes = 7,
+  /** Index into Tables.quic, -1: not QUIC. */
+  quic = 8,
+  /** New flows of this service that a worker remembers a second; 0: no limit of its own. */
+  maxNewFlows = 9,
+  /** Largest MSS that a SYN may offer: bytes, 0: left alone, -1: what fits into the way to the backend. */
+  mss = 10,
 }
+
+/** Ends a slot's chain of hops before it is full. */
+export const NO_HOP = 0xffff;
 
 export const enum ServiceFlag {
   valid = 1,
   /** Flows are remembered in the flow table. */
   flowTable = 2,
+  /** The slot is picked by Katran's hash, the outer source and source port are Katran's. */
+  katranHash = 4,
+  /** The slot is picked by GLB Director's hash. */
+  glbHash = 8,
+  /** Above the rate of new flows, new flows are dropped instead of balanced without being remembered. */
+  floodDrop = 16,
+  /** The backend is named in a TCP option (Katran's server id). */
+  tcpServerId = 32,
+  /** The backend is named in the first bytes of a UDP payload (Katran's stable routing). */
+  stableUdp = 64,
+  /** UDP flows leave a draining backend at once. */
+  udpMoves = 128,
+}
+
+/** Parts of the five-tuple that a service's hash may take. */
+export const enum HashField {
+  src = 1,
+  sport = 2,
+  dst = 4,
+  dport = 8,
+  protocol = 16,
+  all = 31,
 }
 
 export const enum BackendField {
-  STRIDE = 24,
+  STRIDE = 32,
   flags = 0,
   /** Counts up each time the number is given to another backend, so that flows of the former owner are not taken over. */
   incarnation = 1,
@@ -141,6 +236,36 @@ export const enum BackendField {
   mtu = 15,
   /** Folded sum of the constant part of the outer IPv4 header (all but length, id and TOS). */
   headerSum = 16,
+  /** EncapKind. */
+  encap = 17,
+  /** UDP destination port of GUE. */
+  guePort = 18,
+  /** EncapFlag bits. */
+  encapFlags = 19,
+  /** Host bits of the outer source that are filled from the flow's hash: a mask by word. All 0: `source` as it is. */
+  entropy0 = 20,
+  entropy1 = 21,
+  entropy2 = 22,
+  entropy3 = 23,
+}
+
+/** What stands in front of the packet on its way to the backend. */
+export const enum EncapKind {
+  /** IP in IP (RFC 2003, 2473, 4213). */
+  ipip = 0,
+  /** GUE variant 1: UDP, then the packet (draft-ietf-intarea-gue-09 §4). */
+  gueVariant1 = 1,
+  /** GUE variant 0: UDP, four bytes of GUE, perhaps a chain of hops, then the packet. */
+  gueVariant0 = 2,
+  /** Nothing: only the Ethernet addresses are rewritten. The backend is on the link. */
+  l2 = 3,
+}
+
+export const enum EncapFlag {
+  /** The outer UDP checksum is computed; else it is 0 (RFC 768, RFC 6935). */
+  udpChecksum = 1,
+  /** Outer source and source port as Katran makes them. */
+  katran = 2,
 }
 
 export const enum BackendFlag {
@@ -152,6 +277,10 @@ export const enum BackendFlag {
   ipv6 = 8,
   /** The next hop's hardware address is known. */
   resolved = 16,
+  /** Not plain IP in IP, or packets to it need more than the flow table says: the short way leaves them to the steps. */
+  special = 32,
+  /** Of a service that may name the backend in the packet itself, which goes before the flow table. */
+  steered = 64,
 }
 
 /** Rules: header [count, 0, 0, 0], then records. A field is compared only where `fields` has its bit. */
@@ -253,7 +382,31 @@ export const enum Counter {
   sleeps = 21,
   /** Flows whose backend went away or became inactive, given to another. */
   flowMoved = 22,
-  SIZE = 32,
+  /** Packets whose backend was named in them: a QUIC connection id, a TCP server id, a stable UDP id. */
+  idRouted = 23,
+  /** Packets that named a backend which is not there, and went by flow table and ring. */
+  idUnknown = 24,
+  /** New flows whose backend came from the source address. */
+  sourceRouted = 25,
+  /** ICMP errors that followed the flow they are about. */
+  icmpErrors = 26,
+  /** Echo requests answered here. */
+  echoAnswered = 27,
+  /** Messages to senders that their packet was too big. */
+  tooBigReplies = 28,
+  /** ICMP messages that were due and not made: above the rate. */
+  icmpLimited = 29,
+  /** SYNs whose MSS was lowered. */
+  mssClamped = 30,
+  /** Later fragments that followed their first. */
+  fragmentsFollowed = 31,
+  /** Fragments that waited for their first. */
+  fragmentsHeld = 32,
+  /** Outer headers taken off. */
+  decapsulated = 33,
+  /** Gauge: frames that are held. */
+  framesHeld = 34,
+  SIZE = 64,
 }
 
 /** Totals of one socket, written by native code in this order. */
@@ -293,7 +446,9 @@ export const enum PortCounter {
   framesRx = 21,
   framesTx = 22,
   framesTotal = 23,
-  SIZE = 24,
+  /** Held by the policy over the end of their burst. */
+  framesHeld = 24,
+  SIZE = 25,
 }
 
 /** Two, and the data path relies on it. */
@@ -324,15 +479,15 @@ export const enum RuleCounter {
 export const enum CounterBlock {
   totals = 0,
   /** By DropReason. */
-  reasons = 32,
+  reasons = 64,
   /** By port number, PortCounter.SIZE each. */
-  ports = 32 + 128,
-  services = 32 + 128 + 16 * 24,
-  backends = 32 + 128 + 16 * 24 + 16384 * 2,
-  rules = 32 + 128 + 16 * 24 + 16384 * 2 + 131072 * 4,
+  ports = 64 + 128,
+  services = 64 + 128 + 16 * 25,
+  backends = 64 + 128 + 16 * 25 + 16384 * 2,
+  rules = 64 + 128 + 16 * 25 + 16384 * 2 + 131072 * 4,
   /** By position in the filter chain: packets dropped by a module filter. */
-  filters = 32 + 128 + 16 * 24 + 16384 * 2 + 131072 * 4 + 4096 * 2,
-  SIZE = 32 + 128 + 16 * 24 + 16384 * 2 + 131072 * 4 + 4096 * 2 + 64,
+  filters = 64 + 128 + 16 * 25 + 16384 * 2 + 131072 * 4 + 4096 * 2,
+  SIZE = 64 + 128 + 16 * 25 + 16384 * 2 + 131072 * 4 + 4096 * 2 + 64,
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

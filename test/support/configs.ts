@@ -1,6 +1,13 @@
 /** Configurations for tests of the control plane, made without YAML. */
 import { parseAddress, parsePrefix } from '../../src/shared/addr.js';
-import type { BackendConfig, Config, PortRange, ServiceConfig } from '../../src/shared/config.js';
+import {
+  HASH_FIELDS,
+  type BackendConfig,
+  type Config,
+  type EncapsulationConfig,
+  type PortRange,
+  type ServiceConfig,
+} from '../../src/shared/config.js';
 import type { NextHop } from '../../src/control/routes.js';
 
 /** "80" or "8000-8080". */
@@ -13,8 +20,20 @@ function portRange(text: string): PortRange {
 export function makeBackend(text: string): BackendConfig {
   const [place, state = 'active'] = text.split(' ');
   const [address, weight = '1'] = place.split('*');
-  return { address: parseAddress(address), weight: Number(weight), state: state as BackendConfig['state'] };
+  return {
+    address: parseAddress(address),
+    weight: Number(weight),
+    state: state as BackendConfig['state'],
+    serverIds: [],
+  };
 }
+
+export const IPIP: EncapsulationConfig = {
+  kind: 'ipip',
+  source4: null,
+  source6: null,
+  gue: { port: 6080, variant: 1, checksum: 'zero' },
+};
 
 export interface ServiceSketch {
   name?: string;
@@ -24,6 +43,8 @@ export interface ServiceSketch {
   ringSize?: number;
   flowTable?: boolean;
   backends?: string[];
+  /** Whatever else is not as usual. */
+  more?: Partial<ServiceConfig>;
 }
 
 export function makeService(sketch: ServiceSketch = {}): ServiceConfig {
@@ -36,6 +57,19 @@ export function makeService(sketch: ServiceSketch = {}): ServiceConfig {
     ringSize: sketch.ringSize ?? 251,
     flowTable: sketch.flowTable ?? true,
     backends: (sketch.backends ?? ['10.0.0.1', '10.0.0.2', '10.0.0.3']).map(makeBackend),
+    encapsulation: IPIP,
+    hash: 'sluice',
+    hashFields: [...HASH_FIELDS],
+    hops: 1,
+    flood: { maxNewPerSecond: 0, above: 'bypass' },
+    drain: { timeout: 0, udp: 'keep' },
+    health: null,
+    quic: null,
+    tcpServerId: false,
+    stableUdp: false,
+    sourceRoutes: [],
+    mssClamp: 'off',
+    ...sketch.more,
   };
 }
 
@@ -49,7 +83,10 @@ export function makeConfig(parts: Partial<Config> = {}): Config {
       maxNewPerSecond: 0,
       timeouts: { tcpSyn: 5, tcpEstablished: 300, tcpClosing: 10, udp: 30, other: 30 },
     },
-    encapsulation: { source4: null, source6: null },
+    encapsulation: IPIP,
+    icmp: { echo: 'answer', tooBig: 'reply', maxPerSecond: 1000 },
+    fragments: { policy: 'follow', outOfOrder: 'hold', slots: 4096, timeout: 2, held: 256 },
+    decapsulate: { addresses: [], sources: [], guePorts: [6080] },
     hashKey: [1, 2, 3, 4],
     services: [],
     filters: [],

@@ -18,7 +18,7 @@ import {
   ServiceFlag,
   type Tables,
 } from '../../src/shared/layout.js';
-import { makeConfig, makeNextHop, makeService, type ServiceSketch } from '../support/configs.js';
+import { IPIP, makeConfig, makeNextHop, makeService, type ServiceSketch } from '../support/configs.js';
 
 const TCP = 6;
 const UDP = 17;
@@ -198,8 +198,8 @@ describe('publisher', () => {
     });
 
     it('take the outer source from the config before that of the route', () => {
-      const config = { encapsulation: { source4: parseAddress('10.9.9.9'), source6: parseAddress('2001:db8:9::9') } };
-      const tables = build([{ backends: ['10.0.0.1', '2001:db8:1::1'] }], {}, config);
+      const encapsulation = { ...IPIP, source4: parsePrefix('10.9.9.9'), source6: parsePrefix('2001:db8:9::9') };
+      const tables = build([{ backends: ['10.0.0.1', '2001:db8:1::1'], more: { encapsulation } }]);
       expect(backendOf(tables, 'web', '10.0.0.1')[BackendField.source0]).toBe(0x0a090909);
       const six = backendOf(tables, 'web', '2001:db8:1::1');
       expect([...six.subarray(BackendField.source0, BackendField.source0 + 4)]).toEqual([0x20010db8, 0x00090000, 0, 9]);

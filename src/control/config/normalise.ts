@@ -1,8 +1,24 @@
 /** From a configuration as the schema puts it out, which has passed all checks, to the one that the control plane reads. */
 import { isAbsolute, resolve } from 'node:path';
-import type { Address, Config, FilterConfig, PortRange, RuleConfig, ServiceConfig } from '../../shared/config.js';
+import {
+  HASH_FIELDS,
+  type Config,
+  type EncapsulationConfig,
+  type FilterConfig,
+  type HashFieldName,
+  type HashName,
+  type PortRange,
+  type Prefix,
+  type QuicConfig,
+  type RuleConfig,
+  type ServiceConfig,
+  type SourceRoute,
+} from '../../shared/config.js';
+import { readSourceRoutes } from '../source_routes.js';
 import { moduleName, modulePath } from './check_policy.js';
 import type { RawConfig, RawFilter, RawRule, RawService } from './schema.js';
+import type { RawEncapsulation } from './schema_encap.js';
+import { normaliseHealth } from './schema_health.js';
 
 const TCP = 6;
 
@@ -10,6 +26,8 @@ const TCP = 6;
 export function normalise(raw: RawConfig, path: string, directory: string): Config {
   const timeouts = raw.flows.timeouts;
   const socket = raw.control.socket;
+  const encapsulation = encapsulationOf(raw.encapsulation, DEFAULT_ENCAPSULATION);
+  const { out_of_order, ...rest } = raw.fragments;
   return {
     path,
     interfaces: raw.interfaces.map(({ host_path, ...rest }) => ({ ...rest, hostPath: host_path })),
@@ -25,9 +43,16 @@ export function normalise(raw: RawConfig, path: string, directory: string): Conf
         other: timeouts.other,
       },
     },
-    encapsulation: { source4: sourceOf(raw, 4), source6: sourceOf(raw, 6) },
+    encapsulation,
+    icmp: { echo: raw.icmp.echo, tooBig: raw.icmp.too_big, maxPerSecond: raw.icmp.max_per_second },
+    fragments: { ...rest, outOfOrder: out_of_order },
+    decapsulate: {
+      addresses: raw.decapsulate.addresses,
+      sources: raw.decapsulate.from,
+      guePorts: raw.decapsulate.gue_ports,
+    },
     hashKey: raw.hash_key,
-    services: raw.services.map(serviceOf),
+    services: raw.services.map((service) => serviceOf(service, encapsulation, directory)),
     filters: raw.filters.map((filter) => filterOf(filter, directory)),
     rules: raw.rules.map(ruleOf),
     metrics: { listen: raw.metrics.listen },
@@ -37,11 +62,38 @@ export function normalise(raw: RawConfig, path: string, directory: string): Conf
   };
 }
 
-function sourceOf(raw: RawConfig, family: 4 | 6): Address | null {
-  return raw.encapsulation.source?.find((address) => address.family === family) ?? null;
+const DEFAULT_ENCAPSULATION: EncapsulationConfig = {
+  kind: 'ipip',
+  source4: null,
+  source6: null,
+  // The port that IANA gave GUE is 6080 (draft-ietf-intarea-gue-09 §8.1).
+  gue: { port: 6080, variant: 1, checksum: 'zero' },
+};
+
+/** What `raw` says, and what it leaves out from `base`. */
+function encapsulationOf(raw: RawEncapsulation | undefined, base: EncapsulationConfig): EncapsulationConfig {
+  const source = (family: 4 | 6): Prefix | null | undefined => raw?.source?.find((prefix) => prefix.family === family);
+  return {
+    kind: raw?.kind ?? base.kind,
+    source4: source(4) ?? base.source4,
+    source6: source(6) ?? base.source6,
+    gue: {
+      port: raw?.gue?.port ?? base.gue.port,
+      variant: (raw?.gue?.variant as 0 | 1 | undefined) ?? base.gue.variant,
+      checksum: raw?.gue?.checksum ?? base.gue.checksum,
+    },
+  };
 }
 
-function serviceOf(raw: RawService): ServiceConfig {
+/** What Katran hashes is source, source port and destination port; GLB Director, unless told otherwise, the source alone. */
+const DEFAULT_FIELDS: Readonly<Record<HashName, readonly HashFieldName[]>> = {
+  sluice: HASH_FIELDS,
+  katran: ['src', 'sport', 'dport'],
+  'katran-v2': ['src', 'sport', 'dport'],
+  glb: ['src'],
+};
+
+function serviceOf(raw: RawService, encapsulation: EncapsulationConfig, directory: string): ServiceConfig {
   const ports = raw.port ?? [];
   return {
     name: raw.name,
@@ -50,8 +102,39 @@ function serviceOf(raw: RawService): ServiceConfig {
     protocols: raw.protocol.filter((protocol) => protocol !== 'any'),
     ringSize: raw.ring_size,
     flowTable: raw.flow_table,
-    backends: raw.backends,
+    backends: raw.backends.map(({ server_ids, ...backend }) => ({ ...backend, serverIds: server_ids })),
+    encapsulation: encapsulationOf(raw.encapsulation, encapsulation),
+    hash: raw.hash,
+    hashFields: [...new Set(raw.hash_fields ?? DEFAULT_FIELDS[raw.hash])],
+    hops: raw.hops,
+    flood: { maxNewPerSecond: raw.flood.max_new_per_second, above: raw.flood.above },
+    drain: raw.drain,
+    health: raw.health === undefined ? null : normaliseHealth(raw.health),
+    quic: quicOf(raw.quic),
+    tcpServerId: raw.tcp_server_id,
+    stableUdp: raw.stable_udp,
+    sourceRoutes: sourceRoutesOf(raw.source_routes, directory),
+    mssClamp: raw.mss_clamp,
   };
+}
+
+function quicOf(raw: RawService['quic']): QuicConfig | null {
+  if (raw === undefined) return null;
+  if (raw.quic_lb === undefined) return { scheme: 'katran' };
+  const configs = raw.quic_lb.map(({ rotation, server_id_length, nonce_length, key }) => ({
+    rotation,
+    serverIdLength: server_id_length,
+    nonceLength: nonce_length,
+    key: key ?? null,
+  }));
+  return { scheme: 'quic-lb', configs };
+}
+
+/** The checks have seen to it that an entry is a file, or a prefix with its backend. */
+function sourceRoutesOf(raw: RawService['source_routes'], directory: string): SourceRoute[] {
+  return (raw ?? []).flatMap(({ file, prefix, backend }) =>
+    file === undefined ? [{ prefix: prefix!, backend: backend! }] : readSourceRoutes(resolve(directory, file)),
+  );
 }
 
 function filterOf(raw: RawFilter, directory: string): FilterConfig {

@@ -13,7 +13,7 @@ import { show } from './problem.js';
 import { PROTOCOLS, protocolNumber } from './protocols.js';
 
 /** Thrown by a reader that cannot take a value. */
-class Refusal extends Error {
+export class Refusal extends Error {
   constructor(
     message: string,
     readonly remedy = '',
@@ -23,7 +23,7 @@ class Refusal extends Error {
 }
 
 /** A schema from a function that reads a value or throws a Refusal. */
-function value<T>(read: (raw: unknown) => T): z.ZodType<T> {
+export function value<T>(read: (raw: unknown) => T): z.ZodType<T> {
   return z.unknown().transform((raw, context): T => {
     try {
       return read(raw);
@@ -165,7 +165,12 @@ const SECONDS: Readonly<Record<string, number>> = { ms: 0.001, s: 1, m: 60, h: 3
  * A time in seconds: a number of seconds, or "500ms", "10s", "5m", "1h". The data path counts in int32 milliseconds that
  * wrap after 24.8 days, and looks at its timers a few times a second: hence the bounds of 100 ms and 24 h.
  */
-export const duration = value((raw): number => {
+export const duration = value(readDuration);
+
+/** The same, or "off", which is 0. */
+export const durationOrOff = value((raw) => (raw === 'off' ? 0 : readDuration(raw)));
+
+function readDuration(raw: unknown): number {
   const remedy = 'Write a number of seconds, or a number with ms, s, m or h: 500ms, 10s, 5m, 1h.';
   let seconds: number;
   if (typeof raw === 'number') seconds = raw;
@@ -177,7 +182,7 @@ export const duration = value((raw): number => {
   }
   if (!(seconds >= 0.1 && seconds <= 86400)) throw new Refusal(`${show(raw)} is not from 100ms to 24h`, remedy);
   return seconds;
-});
+}
 
 /** "all", a number of queues counted from queue 0, a list of queue numbers, or a range "0-3". */
 export const queues = value((raw): 'all' | number[] => {

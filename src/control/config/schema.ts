@@ -5,28 +5,12 @@
  * a test. What one value alone cannot tell (duplicates, sizes that must fit together) is in the check_*.ts files.
  */
 import { z } from 'zod';
-import { SANITY_CHECKS } from '../../shared/config.js';
+import { SANITY_CHECKS, SANITY_DEFAULT } from '../../shared/config.js';
 import { DEFAULT_HASH_KEY_TEXT } from './hash_key.js';
 import * as s from './scalars.js';
-
-/** Takes a short form and makes the long one of it; anything else stays as it is. */
-function short<T extends z.ZodType>(expand: (raw: unknown) => unknown, schema: T) {
-  return z.preprocess(expand, schema);
-}
-
-/** "a,b" or one thing alone, for a list. */
-function listOf<T extends z.ZodType>(entry: T) {
-  const expand = (raw: unknown): unknown => {
-    if (typeof raw === 'string') return raw.split(',').map((part) => part.trim());
-    return Array.isArray(raw) || (typeof raw === 'object' && raw !== null) ? raw : [raw];
-  };
-  return short(expand, z.array(entry));
-}
-
-/** What a missing key is answered with: an example of what to add. */
-function required<T extends z.ZodType>(schema: T, example: string): T {
-  return schema.meta({ example }) as T;
-}
+import { encapsulationSchema } from './schema_encap.js';
+import { listOf, required, short } from './schema_parts.js';
+import { serviceSchema, type RawBackend, type RawService } from './schema_service.js';
 
 const interfaceSchema = short(
   (raw) => (typeof raw === 'string' ? { name: raw } : raw),
@@ -66,25 +50,6 @@ const flowsSchema = z.strictObject({
     .prefault({}),
 });
 
-const backendSchema = short(
-  (raw) => (typeof raw === 'string' ? { address: raw } : raw),
-  z.strictObject({
-    address: required(s.hostAddress, '10.0.0.11'),
-    weight: s.integer(0, 65535).default(1),
-    state: z.enum(['active', 'draining', 'inactive']).default('active'),
-  }),
-);
-
-const serviceSchema = z.strictObject({
-  name: required(s.name, 'web'),
-  vip: required(s.prefix, '198.51.100.10'),
-  port: listOf(s.portEntry).optional(),
-  protocol: listOf(s.protocolOrAny).prefault('tcp'),
-  ring_size: s.prime(251, 655_373).default(65_537),
-  flow_table: z.boolean().default(true),
-  backends: z.array(backendSchema).prefault([]),
-});
-
 /** "sanity" stands for {sanity: {}}, as does a sanity: with nothing behind it; "./my-filter.ts" for {module: ./my-filter.ts}. */
 function expandFilter(raw: unknown): unknown {
   if (typeof raw === 'string') return /[./]/.test(raw) ? { module: raw } : { [raw]: {} };
@@ -99,7 +64,7 @@ const filterSchema = short(
   z.strictObject({
     sanity: z
       .strictObject({
-        checks: z.array(z.enum(SANITY_CHECKS)).default([...SANITY_CHECKS]),
+        checks: z.array(z.enum(SANITY_CHECKS)).default([...SANITY_DEFAULT]),
         protocols: listOf(s.protocol).optional(),
       })
       .optional(),
@@ -130,11 +95,34 @@ const ruleSchema = z.strictObject({
   action: required(z.enum(['drop', 'pass', 'count']), 'drop'),
 });
 
+const icmpSchema = z.strictObject({
+  echo: z.enum(['answer', 'forward', 'pass']).default('answer'),
+  too_big: z.enum(['reply', 'drop']).default('reply'),
+  max_per_second: s.integer(0, 1_000_000).default(1000),
+});
+
+const fragmentsSchema = z.strictObject({
+  policy: z.enum(['follow', 'drop']).default('follow'),
+  out_of_order: z.enum(['hold', 'drop']).default('hold'),
+  slots: s.powerOfTwo(64, 1_048_576).default(4096),
+  timeout: s.duration.default(2),
+  held: s.integer(1, 65536).default(256),
+});
+
+const decapsulateSchema = z.strictObject({
+  addresses: listOf(s.hostAddress).prefault([]),
+  from: listOf(s.prefix).prefault([]),
+  gue_ports: listOf(s.integer(1, 65535)).prefault([6080]),
+});
+
 export const configSchema = z.strictObject({
   interfaces: required(z.array(interfaceSchema), '[eth0]'),
   frames: framesSchema.prefault({}),
   flows: flowsSchema.prefault({}),
-  encapsulation: z.strictObject({ source: listOf(s.hostAddress).optional() }).prefault({}),
+  encapsulation: encapsulationSchema.prefault({}),
+  icmp: icmpSchema.prefault({}),
+  fragments: fragmentsSchema.prefault({}),
+  decapsulate: decapsulateSchema.prefault({}),
   hash_key: s.hashKey.prefault(DEFAULT_HASH_KEY_TEXT),
   services: z.array(serviceSchema).prefault([]),
   filters: z.array(filterSchema).prefault(['sanity', 'rules']),
@@ -154,8 +142,7 @@ export const configSchema = z.strictObject({
 
 /** A configuration as the schema puts it out: values read, defaults filled in, snake_case, not yet checked as a whole. */
 export type RawConfig = z.output<typeof configSchema>;
-export type RawService = z.output<typeof serviceSchema>;
-export type RawBackend = z.output<typeof backendSchema>;
+export type { RawBackend, RawService };
 export type RawFilter = z.output<typeof filterSchema>;
 export type RawRule = z.output<typeof ruleSchema>;
 
