@@ -4,32 +4,26 @@
  * only what changed. Tables handed out are never written again.
  */
 import { SluiceError } from '../errors.js';
-import type { BackendConfig, Config, FilterConfig, ServiceConfig } from '../shared/config.js';
+import type { BackendConfig, Config, FilterConfig } from '../shared/config.js';
 import {
   BackendField,
   BackendFlag,
   LAYOUT_VERSION,
   MAX_FILTERS,
   MAX_PORTS,
-  ServiceField,
-  ServiceFlag,
   type DataPlaneSettings,
   type FilterSpec,
   type Tables,
 } from '../shared/layout.js';
 import { writeBackendRecord } from './backend_records.js';
-import { buildRing, type RingBackend } from './maglev_build.js';
 import type { RingView } from './maglev_movement.js';
-import { backendKey, type Numbers, type Registry } from './registry.js';
+import type { Numbers, Registry } from './registry.js';
+import { RingShelf } from './rings.js';
 import type { NextHop } from './routes.js';
 import { buildRules } from './rule_records.js';
 import { buildServiceKeys } from './service_keys.js';
-
-/** What an operator or a health check says of a backend, over what the config says. */
-export interface BackendOverride {
-  state?: BackendConfig['state'];
-  weight?: number;
-}
+import { planService, type BackendOverride, type ServicePlan } from './service_plan.js';
+import { serviceRecords } from './service_records.js';
 
 export interface PublishPort {
   /** Interface name. */
@@ -45,6 +39,8 @@ export interface PublishState {
   nextHops: ReadonlyMap<string, NextHop>;
   /** By `backendKey(service name, address text)`. */
   overrides: ReadonlyMap<string, BackendOverride>;
+  /** `backendKey`s of backends that health checks take out; none when left out. */
+  down?: ReadonlySet<string>;
   ports: readonly PublishPort[];
 }
 
@@ -54,29 +50,18 @@ export interface PublisherOptions {
   resolveModule: (path: string) => string;
 }
 
-interface PlannedBackend {
-  /** Its name in registry and overrides. */
-  id: string;
-  backend: BackendConfig;
-  state: BackendConfig['state'];
-  ring: RingBackend;
-}
-
-/** A service's backends with overrides applied, in the order of its run in the backend list. */
-interface ServicePlan {
-  service: ServiceConfig;
-  backends: PlannedBackend[];
-}
-
 type Part = 'serviceKeys' | 'services' | 'backendList' | 'backends' | 'rules';
+
+const NONE_DOWN: ReadonlySet<string> = new Set();
 
 export class Publisher {
   readonly #registry: Registry;
   readonly #resolveModule: (path: string) => string;
   #last: Tables | null = null;
   #numbers: Numbers;
-  /** Rings of the last build by their content: slots, then key and weight of each backend. */
-  #rings: ReadonlyMap<string, SharedArrayBuffer | null> = new Map();
+  readonly #rings = new RingShelf();
+  /** Tables handed out, by the words that they were made from. */
+  #shared: WeakMap<Int32Array, SharedArrayBuffer> = new WeakMap();
   #views: ReadonlyMap<string, RingView> = new Map();
   #warnings: readonly string[] = [];
 
@@ -124,7 +109,7 @@ export class Publisher {
       throw new SluiceError('SLUICE_CONFIG', `too many filters: ${filters.length}, the limit is ${MAX_FILTERS}`);
     }
     const settings = settingsOf(config, state.ports);
-    const plans = config.services.map((service) => planService(service, state.overrides));
+    const plans = config.services.map((service) => planService(service, state.overrides, state.down ?? NONE_DOWN));
     const assignment = this.#registry.plan({
       services: config.services.map(({ name }) => name),
       backends: plans.flatMap(({ backends }) => backends.map(({ id }) => id)),
@@ -134,22 +119,26 @@ export class Publisher {
 
     const keys = buildServiceKeys(config.services, (name) => numbers.services.get(name)!.number);
     const rules = buildRules(config.rules, (name) => numbers.rules.get(name)!.number);
-    const rings = this.#buildRings(plans);
-    const { services, backendList } = serviceRecords(plans, numbers, rings.indexes);
+    const rings = this.#rings.build(plans);
+    const records = serviceRecords(plans, numbers, rings.indexes, config.hashKey);
     const { backends, warnings } = backendRecords(plans, numbers, state);
 
     const tables: Tables = {
       version: LAYOUT_VERSION,
       generation: (this.#last?.generation ?? 0) + 1,
       serviceKeys: this.#part('serviceKeys', keys.words),
-      services: this.#part('services', services),
-      backendList: this.#part('backendList', backendList),
+      services: this.#part('services', records.services),
+      backendList: this.#part('backendList', records.backendList),
       rings: rings.list,
       backends: this.#part('backends', backends),
       rules: this.#part('rules', rules),
-      serverIds: [],
-      sourceRoutes: [],
-      quic: [],
+      serverIds: records.serverIds.map((words, i) => this.#same(this.#last?.serverIds[i], words)),
+      sourceRoutes: records.sourceRoutes.map(({ ipv4, ipv6 }) => ({
+        ipv4: ipv4 && this.#once(ipv4),
+        ipv6: ipv6 && this.#once(ipv6),
+      })),
+      quic: records.quic,
+      glbKeys: records.glbKeys,
       prefixLengths4: keys.lengths4,
       prefixLengths6: keys.lengths6,
       filters,
@@ -158,7 +147,7 @@ export class Publisher {
     assignment.commit();
     this.#last = tables;
     this.#numbers = numbers;
-    this.#rings = rings.byContent;
+    rings.keep();
     this.#views = rings.views;
     this.#warnings = warnings;
     return tables;
@@ -169,67 +158,36 @@ export class Publisher {
     return { kind: 'module', name: filter.name, url: this.#resolveModule(filter.path), options: filter.options };
   }
 
-  /** These words in shared memory: the last build's buffer when it holds the same. */
   #part(part: Part, words: Int32Array): SharedArrayBuffer {
-    const before = this.#last?.[part];
+    return this.#same(this.#last?.[part], words);
+  }
+
+  /** These words in shared memory: `before` when it holds the same. */
+  #same(before: SharedArrayBuffer | undefined, words: Int32Array): SharedArrayBuffer {
     if (before && before.byteLength === words.byteLength && Buffer.compare(bytesOf(before), bytesOf(words)) === 0) {
       return before;
     }
-    const shared = new SharedArrayBuffer(words.byteLength);
-    new Int32Array(shared).set(words);
-    return shared;
+    return sharedWords(words);
   }
 
-  /** One ring for all services whose backends, weights and sizes are equal; taken over from the last build where it has it. */
-  #buildRings(plans: readonly ServicePlan[]) {
-    const byContent = new Map<string, SharedArrayBuffer | null>();
-    const indexOf = new Map<SharedArrayBuffer | null, number>([[null, -1]]);
-    const list: SharedArrayBuffer[] = [];
-    const indexes: number[] = [];
-    const views = new Map<string, RingView>();
-    for (const { service, backends } of plans) {
-      const ringBackends = backends.map(({ ring }) => ring);
-      const content = `${service.ringSize};${ringBackends.map(({ key, weight }) => `${key}=${weight}`).join(';')}`;
-      let ring = byContent.get(content) ?? this.#rings.get(content);
-      if (ring === undefined) ring = sharedRing(ringBackends, service.ringSize);
-      byContent.set(content, ring);
-      let index = indexOf.get(ring);
-      if (index === undefined) {
-        index = list.push(ring!) - 1;
-        indexOf.set(ring, index);
-      }
-      indexes.push(index);
-      views.set(service.name, { ring: ring && new Uint16Array(ring), backends: ringBackends });
-    }
-    return { byContent, list, indexes, views };
+  /** The same for tables that are too large to compare: made anew only when the words are another array. */
+  #once(words: Int32Array): SharedArrayBuffer {
+    let shared = this.#shared.get(words);
+    if (!shared) this.#shared.set(words, (shared = sharedWords(words)));
+    return shared;
   }
+}
+
+function sharedWords(words: Int32Array): SharedArrayBuffer {
+  const shared = new SharedArrayBuffer(words.byteLength);
+  new Int32Array(shared).set(words);
+  return shared;
 }
 
 function bytesOf(words: Int32Array | SharedArrayBuffer): Buffer {
   return words instanceof Int32Array
     ? Buffer.from(words.buffer, words.byteOffset, words.byteLength)
     : Buffer.from(words);
-}
-
-function sharedRing(backends: readonly RingBackend[], size: number): SharedArrayBuffer | null {
-  const ring = buildRing(backends, size);
-  if (!ring) return null;
-  const shared = new SharedArrayBuffer(ring.byteLength);
-  new Uint16Array(shared).set(ring);
-  return shared;
-}
-
-/** Backends sorted by address, so that two services (or two versions of one) with equal backends have equal rings. */
-function planService(service: ServiceConfig, overrides: PublishState['overrides']): ServicePlan {
-  const backends = service.backends.map((backend) => {
-    const id = backendKey(service.name, backend.address.text);
-    const override = overrides.get(id);
-    const state = override?.state ?? backend.state;
-    const weight = override?.weight ?? backend.weight;
-    return { id, backend, state, ring: { key: backend.address.text, weight: state === 'active' ? weight : 0 } };
-  });
-  backends.sort((a, b) => (a.ring.key < b.ring.key ? -1 : a.ring.key > b.ring.key ? 1 : 0));
-  return { service, backends };
 }
 
 function settingsOf(config: Config, ports: readonly PublishPort[]): DataPlaneSettings {
@@ -255,21 +213,6 @@ function tableFor(numbers: Numbers['services'], stride: number): Int32Array {
   let records = 0;
   for (const { number } of numbers.values()) records = Math.max(records, number + 1);
   return new Int32Array(records * stride);
-}
-
-function serviceRecords(plans: readonly ServicePlan[], numbers: Numbers, rings: readonly number[]) {
-  const services = tableFor(numbers.services, ServiceField.STRIDE);
-  const backendList = new Int32Array(plans.reduce((sum, { backends }) => sum + backends.length, 0));
-  let listStart = 0;
-  plans.forEach(({ service, backends }, i) => {
-    const at = numbers.services.get(service.name)!.number * ServiceField.STRIDE;
-    services[at + ServiceField.flags] = ServiceFlag.valid | (service.flowTable ? ServiceFlag.flowTable : 0);
-    services[at + ServiceField.ring] = rings[i];
-    services[at + ServiceField.listStart] = listStart;
-    services[at + ServiceField.listLength] = backends.length;
-    for (const { id } of backends) backendList[listStart++] = numbers.backends.get(id)!.number;
-  });
-  return { services, backendList };
 }
 
 function backendRecords(plans: readonly ServicePlan[], numbers: Numbers, state: PublishState) {

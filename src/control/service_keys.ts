@@ -1,11 +1,13 @@
 /** Builds the service key table: from (address, protocol, port) to a service number, as `ServiceKey` in layout.ts says. */
 import { SluiceError } from '../errors.js';
 import type { PortRange, Prefix, ServiceConfig } from '../shared/config.js';
-import { ANY_PORT, LATER_FRAGMENT, PORT_RANGES, ServiceKey } from '../shared/layout.js';
+import { ANY_PORT, LATER_FRAGMENT, PORT_RANGES, ServiceKey, SOME_SERVICE } from '../shared/layout.js';
 import { ServiceKeyKind, serviceKeyHash } from '../shared/service_hash.js';
 
 /** Words of one entry in the range area: first, last, service. */
 const RANGE_WORDS = 3;
+/** Protocol number that SOME_SERVICE is filed under. */
+const ICMP = 1;
 /** A table is never smaller, so that one of no services still ends every probe. */
 const MIN_SLOTS = 8;
 
@@ -57,8 +59,13 @@ export function buildServiceKeys(
 
 function addKeys(keys: Map<string, Key>, service: ServiceConfig, protocol: number, number: number): void {
   const owner = service.name;
-  const fragments = keyAt(keys, service.vip, protocol, LATER_FRAGMENT);
-  if (fragments.service === -1) claim(fragments, number, owner);
+  // The first service of an address stands for all of them.
+  for (const stand of [
+    keyAt(keys, service.vip, protocol, LATER_FRAGMENT),
+    keyAt(keys, service.vip, ICMP, SOME_SERVICE),
+  ]) {
+    if (stand.service === -1) claim(stand, number, owner);
+  }
   if (service.ports.length === 0) return claim(keyAt(keys, service.vip, protocol, ANY_PORT), number, owner);
   for (const { first, last } of service.ports) {
     if (first === last) claim(keyAt(keys, service.vip, protocol, first), number, owner);

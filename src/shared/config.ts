@@ -4,6 +4,7 @@
  */
 
 import type { HealthConfig } from './health_config.js';
+import type { ServerId } from './server_ids.js';
 
 /** An IP address as its words in network byte order, int32. IPv4 uses word 0 only. */
 export interface Address {
@@ -55,13 +56,11 @@ export interface FramesConfig {
 
 export type BackendState = 'active' | 'draining' | 'inactive';
 
-/** A backend's name in the packet itself: up to 15 bytes as a QUIC-LB server id, or a number as Katran's ids are. */
-export type ServerId = { number: number } | { bytes: readonly number[] };
-
 export interface BackendConfig {
   address: Address;
   weight: number;
   state: BackendState;
+  /** Names of the backend that packets may carry. */
   serverIds: ServerId[];
 }
 
@@ -113,8 +112,10 @@ export interface ServiceConfig {
   hash: HashName;
   /** What of the five-tuple picks the slot; at least one. */
   hashFields: HashFieldName[];
-  /** Backends to try for one packet, in a chain: 1 is no second hop. At most 4. */
+  /** Backends to try for one packet, in a chain: 1 is no second hop; at most MAX_HOPS. */
   hops: number;
+  /** Key of GLB's packet hash and seed of its rows, 16 bytes each; null: the key is `hashKey`, the seed all zeros. */
+  glb: { hashKey: readonly number[]; seed: readonly number[] } | null;
   flood: {
     /** New flows that a worker remembers a second; 0: no limit but that of `flows`. */
     maxNewPerSecond: number;

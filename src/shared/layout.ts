@@ -20,7 +20,7 @@ export const MAX_RULES = 4096;
 export const MAX_PORTS = 16;
 export const MAX_FILTERS = 64;
 /** Backends that one packet may try, one after the other. */
-export const MAX_HOPS = 4;
+export const MAX_HOPS = 3;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Tables
@@ -48,6 +48,8 @@ export interface Tables {
   sourceRoutes: { ipv4: SharedArrayBuffer | null; ipv6: SharedArrayBuffer | null }[];
   /** How connection ids of QUIC hold a server id; services refer to it by position. */
   quic: QuicSpec[];
+  /** Keys of GLB Director's hash, four int32 each. */
+  glbKeys: number[][];
   /** Distinct prefix lengths among IPv4 / IPv6 service addresses, longest first. */
   prefixLengths4: number[];
   prefixLengths6: number[];
@@ -150,6 +152,8 @@ export const ANY_PORT = 0x10000;
 export const PORT_RANGES = 0x10001;
 /** Fragments behind the first have no ports: they find some service of their address and protocol under this one. */
 export const LATER_FRAGMENT = 0x10002;
+/** Some service of an address, whatever its protocol; under protocol 1, so that no other look-up gets longer by it. */
+export const SOME_SERVICE = 0x10003;
 
 export const enum ServiceField {
   STRIDE = 16,
@@ -177,6 +181,8 @@ export const enum ServiceField {
   maxNewFlows = 9,
   /** Largest MSS that a SYN may offer: bytes, 0: left alone, -1: what fits into the way to the backend. */
   mss = 10,
+  /** Index into Tables.glbKeys, -1: not GLB's hash. */
+  glbKey = 11,
 }
 
 /** Ends a slot's chain of hops before it is full. */
@@ -281,6 +287,8 @@ export const enum BackendFlag {
   special = 32,
   /** Of a service that may name the backend in the packet itself, which goes before the flow table. */
   steered = 64,
+  /** Of a service that lowers the MSS of SYNs. */
+  clamps = 128,
 }
 
 /** Rules: header [count, 0, 0, 0], then records. A field is compared only where `fields` has its bit. */

@@ -61,6 +61,7 @@ export function makeService(sketch: ServiceSketch = {}): ServiceConfig {
     hash: 'sluice',
     hashFields: [...HASH_FIELDS],
     hops: 1,
+    glb: null,
     flood: { maxNewPerSecond: 0, above: 'bypass' },
     drain: { timeout: 0, udp: 'keep' },
     health: null,

@@ -1,6 +1,7 @@
 /** The whole data path of a configuration over ports made of memory: no root, no addon, a clock that the test moves. */
 import { parseConfig } from '../../src/control/config/index.js';
-import { Publisher, type BackendOverride } from '../../src/control/publish.js';
+import { Publisher } from '../../src/control/publish.js';
+import type { BackendOverride } from '../../src/control/service_plan.js';
 import { Registry, backendKey } from '../../src/control/registry.js';
 import type { NextHop } from '../../src/control/routes.js';
 import { Balancer } from '../../src/dataplane/balance/forward.js';

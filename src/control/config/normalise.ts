@@ -107,6 +107,7 @@ function serviceOf(raw: RawService, encapsulation: EncapsulationConfig, director
     hash: raw.hash,
     hashFields: [...new Set(raw.hash_fields ?? DEFAULT_FIELDS[raw.hash])],
     hops: raw.hops,
+    glb: raw.glb === undefined ? null : { hashKey: raw.glb.hash_key, seed: raw.glb.seed },
     flood: { maxNewPerSecond: raw.flood.max_new_per_second, above: raw.flood.above },
     drain: raw.drain,
     health: raw.health === undefined ? null : normaliseHealth(raw.health),

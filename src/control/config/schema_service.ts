@@ -47,6 +47,12 @@ export const serviceSchema = z.strictObject({
   encapsulation: encapsulationSchema.optional(),
   hash: z.enum(['sluice', 'katran', 'katran-v2', 'glb']).default('sluice'),
   hash_fields: listOf(z.enum(HASH_FIELDS)).optional(),
+  glb: z
+    .strictObject({
+      hash_key: required(v.hexKey, 'openssl rand -hex 16'),
+      seed: required(v.hexKey, 'openssl rand -hex 16'),
+    })
+    .optional(),
   hops: s.integer(1, MAX_HOPS).default(1),
   flood: z
     .strictObject({

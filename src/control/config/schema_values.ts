@@ -1,17 +1,25 @@
 /** Values of services that are more than a scalar: server ids, keys, source routes. */
 import { z } from 'zod';
-import type { ServerId } from '../../shared/config.js';
+import { SluiceError } from '../../errors.js';
+import { parseServerId, type ServerId } from '../../shared/server_ids.js';
 import { show } from './problem.js';
 import * as s from './scalars.js';
 import { short } from './schema_parts.js';
 
 /** A server id: a number (Katran's), or `hex:0a0b0c` (QUIC-LB, 1 to 15 bytes). */
 export const serverId = s.value((raw): ServerId => {
-  const remedy = 'Write a number below 2^32 (1022, 0x3fe), or hex: and 1 to 15 bytes (hex:0a0b0c0d).';
-  if (typeof raw === 'number' && Number.isInteger(raw) && raw >= 0 && raw <= 0xffffffff) return { number: raw };
-  const match = typeof raw === 'string' ? /^hex:((?:[0-9a-f]{2}){1,15})$/i.exec(raw) : null;
-  if (match === null) throw new s.Refusal(`${show(raw)} is not a server id`, remedy);
-  return { bytes: [...Buffer.from(match[1], 'hex')] };
+  if (typeof raw !== 'number' && typeof raw !== 'string') {
+    throw new s.Refusal(
+      `${show(raw)} is not a server id`,
+      'Write a number (1022, 0x3fe), or hex: and bytes (hex:0a0b0c0d).',
+    );
+  }
+  try {
+    return parseServerId(raw);
+  } catch (error) {
+    if (error instanceof SluiceError) throw new s.Refusal(error.message, error.remedy);
+    throw error;
+  }
 });
 
 /** 16 bytes as 32 hex digits. */

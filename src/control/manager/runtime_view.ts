@@ -2,7 +2,7 @@ import type { Config, PortRange, ServiceConfig } from '../../shared/config.js';
 import { formatMac, formatPrefix } from '../../shared/addr.js';
 import type { BackendView, InterfaceView, ReloadView, RuntimeView, ServiceView, WorkerView } from '../api/view.js';
 import type { CounterBook } from '../metrics/book.js';
-import type { BackendOverride } from '../publish.js';
+import type { BackendOverride } from '../service_plan.js';
 import { backendKey, type Numbers } from '../registry.js';
 import type { NextHop } from '../routes.js';
 import { VERSION } from '../version.js';
