@@ -17,6 +17,7 @@ import {
 } from '../shared/layout.js';
 import { writeBackendRecord } from './backend_records.js';
 import type { RingView } from './maglev_movement.js';
+import { outerSource } from './outer_source.js';
 import type { Numbers, Registry } from './registry.js';
 import { RingShelf } from './rings.js';
 import type { NextHop } from './routes.js';
@@ -221,14 +222,18 @@ function backendRecords(plans: readonly ServicePlan[], numbers: Numbers, state: 
   const warnings = new Set<string>();
   for (const { service, backends: planned } of plans) {
     const number = numbers.services.get(service.name)!.number;
-    const { source4, source6 } = service.encapsulation;
+    const { encapsulation } = service;
+    const katran = service.hash === 'katran' || service.hash === 'katran-v2';
     for (const { id, backend, state: backendState, ring } of planned) {
       const { address } = backend;
       const mine = numbers.backends.get(id)!;
       const nextHop = state.nextHops.get(address.text) ?? null;
       const port = nextHop ? (portByName.get(nextHop.interface) ?? -1) : -1;
-      const source = (address.family === 4 ? source4 : source6) ?? nextHop?.source ?? null;
-      const problem = problemOf(address.text, nextHop, port, source !== null);
+      const source = outerSource(encapsulation, katran, address, nextHop);
+      const problem =
+        encapsulation.kind === 'l2'
+          ? problemOnLink(address.text, nextHop, port)
+          : problemOf(address.text, nextHop, port, source !== null);
       if (problem) warnings.add(problem);
       writeBackendRecord(backends, mine.number, {
         flags: flagsOf(backendState, ring.weight),
@@ -236,6 +241,8 @@ function backendRecords(plans: readonly ServicePlan[], numbers: Numbers, state: 
         service: number,
         port,
         address,
+        encapsulation,
+        katran,
         source,
         innerFamily: service.vip.family,
         nextHop,
@@ -249,6 +256,14 @@ function flagsOf(state: BackendConfig['state'], weight: number): number {
   if (state === 'inactive') return BackendFlag.valid;
   const takesNewFlows = state === 'active' && weight > 0;
   return BackendFlag.valid | (takesNewFlows ? BackendFlag.active : BackendFlag.draining);
+}
+
+/** As problemOf, of a backend that gets packets without an outer header. */
+function problemOnLink(address: string, nextHop: NextHop | null, port: number): string | null {
+  if (nextHop && !nextHop.error && nextHop.gateway !== null) {
+    return `backend ${address} is behind the router ${nextHop.gateway}: encapsulation l2 reaches only hosts on the link`;
+  }
+  return problemOf(address, nextHop, port, true);
 }
 
 function problemOf(address: string, nextHop: NextHop | null, port: number, hasSource: boolean): string | null {
