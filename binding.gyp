@@ -50,7 +50,10 @@
         },
         {
           "action_name": "decap",
-          "inputs": ["bpf/decap.bpf.c", "bpf/parse.h", "bpf/maps.h", "bpf/types.h"],
+          "inputs": [
+            "bpf/decap.bpf.c", "bpf/decap.h", "bpf/outer.h", "bpf/gue.h", "bpf/inner.h", "bpf/second_hop.h", "bpf/forward.h",
+            "bpf/parse.h", "bpf/maps.h", "bpf/types.h"
+          ],
           "outputs": ["<(PRODUCT_DIR)/../bpf/decap.bpf.o"],
           "action": ["clang", "<@(bpf_cflags)", "-c", "bpf/decap.bpf.c", "-o", "<@(_outputs)"]
         },

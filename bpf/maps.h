@@ -60,6 +60,14 @@ struct {
 	__type(value, struct decap_value);
 } decap_src SEC(".maps");
 
+/* Next hop of chains → counts. Here user space finds the hops whose hardware addresses it has to keep known. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct ip_addr);
+	__type(value, struct hop_value);
+} decap_hops SEC(".maps");
+
 /* 0 → counters, by enum decap_stat. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -55,25 +55,74 @@ struct redirect_stats {
 	__u64 packets[REDIRECT_STAT_SIZE];
 };
 
-/* Counters of decap.bpf.c, in packets. Each packet is counted in `seen` and in exactly one of the others. */
+/* Value of decap_hops, by next hop. Both counts only grow, until the entry is evicted. */
+struct hop_value {
+	/* Packets sent on to this hop. */
+	__u64 forwarded;
+	/* Packets dropped because its hardware address was not known. User space then has the kernel ask for it. */
+	__u64 unresolved;
+};
+
+/*
+ * Counters of decap.bpf.c, in packets. Each packet is counted in `seen` and in exactly one of those from `passed_other` to
+ * `drop_hop_mtu`. Those after that say why a packet with a chain stayed here; it is counted in `decap_gue0` too (or was
+ * dropped for its ECN field).
+ */
 enum decap_stat {
 	DECAP_STAT_SEEN = 0,
-	/* Not IP in IP for one of our addresses: given to the host untouched. */
+	/* Not a tunnel packet for one of our addresses: given to the host untouched. */
 	DECAP_STAT_PASSED_OTHER = 1,
-	/* Inner in outer: 6in4 is IPv6 carried by IPv4. */
+	/* IP in IP. Inner in outer: 6in4 is IPv6 carried by IPv4. */
 	DECAP_STAT_DECAP_4IN4 = 2,
 	DECAP_STAT_DECAP_6IN4 = 3,
 	DECAP_STAT_DECAP_4IN6 = 4,
 	DECAP_STAT_DECAP_6IN6 = 5,
+	/* GUE variant 0 (with a header) and 1 (IP directly in UDP), all families. */
+	DECAP_STAT_DECAP_GUE0 = 6,
+	DECAP_STAT_DECAP_GUE1 = 7,
+	/* Sent on to the next hop of its chain. */
+	DECAP_STAT_HOP_FORWARDED = 8,
 	/* Outer source is not in decap_src. */
-	DECAP_STAT_DROP_SOURCE = 6,
+	DECAP_STAT_DROP_SOURCE = 9,
 	/* Outer options, a wrong outer checksum, lengths that contradict each other, or not the inner version announced. */
-	DECAP_STAT_DROP_MALFORMED = 7,
+	DECAP_STAT_DROP_MALFORMED = 10,
 	/* The outer packet is a fragment: our balancers never send one. */
-	DECAP_STAT_DROP_FRAGMENT = 8,
+	DECAP_STAT_DROP_FRAGMENT = 11,
 	/* Congestion was marked on the way, but the inner packet cannot carry the mark (RFC 6040 §4.2). */
-	DECAP_STAT_DROP_ECN = 9,
-	DECAP_STAT_SIZE = 10,
+	DECAP_STAT_DROP_ECN = 12,
+	/* The outer UDP checksum is there and wrong. */
+	DECAP_STAT_DROP_UDP_CHECKSUM = 13,
+	/* GUE variant 2 or 3: nobody has defined them. */
+	DECAP_STAT_DROP_GUE_VERSION = 14,
+	/* The C bit is set: a control message, for which there is no receiver. */
+	DECAP_STAT_DROP_GUE_CONTROL = 15,
+	/* A flag is set: each stands for an extension field, or for private data, that we do not know. */
+	DECAP_STAT_DROP_GUE_FLAGS = 16,
+	/* GUE header longer than the packet, or a protocol that is neither IPv4 nor IPv6. */
+	DECAP_STAT_DROP_GUE_HEADER = 17,
+	/* Private data that is no chain, or a chain of the other family than the outer header. */
+	DECAP_STAT_DROP_GUE_CHAIN = 18,
+	/* Was to go to the next hop, but the outer TTL is used up: a loop. */
+	DECAP_STAT_DROP_HOP_TTL = 19,
+	/* The host has no route to the next hop, or second hop is on without forwarding on lo. */
+	DECAP_STAT_DROP_HOP_ROUTE = 20,
+	/* The hardware address of the next hop is not known (yet). */
+	DECAP_STAT_DROP_HOP_NEIGHBOUR = 21,
+	/* The packet is larger than the MTU of the route to the next hop. */
+	DECAP_STAT_DROP_HOP_MTU = 22,
+	/* SYN without ACK: whoever gets it first owns the connection. */
+	DECAP_STAT_LOCAL_SYN = 23,
+	/* A socket of that connection is here: established, half open or in TIME_WAIT. */
+	DECAP_STAT_LOCAL_SOCKET = 24,
+	/* A listener is here, and the ACK brings back a SYN cookie of it. */
+	DECAP_STAT_LOCAL_COOKIE = 25,
+	/* An ICMP error about a connection whose socket is here. */
+	DECAP_STAT_LOCAL_ICMP = 26,
+	/* Nobody's here, but no hop is left: the host's TCP answers with a reset. */
+	DECAP_STAT_LOCAL_LAST = 27,
+	/* Neither TCP nor an ICMP error about TCP, or a fragment, or a header too short to say. */
+	DECAP_STAT_LOCAL_OTHER = 28,
+	DECAP_STAT_SIZE = 29,
 };
 
 /* Only value of decap's `stats` map. */
@@ -95,6 +144,7 @@ _Static_assert(sizeof(struct ip_addr) == 16, "ip_addr is shared with user space"
 _Static_assert(sizeof(struct lpm_key) == 20, "lpm_key is shared with user space");
 _Static_assert(sizeof(struct vip_value) == 4, "vip_value is shared with user space");
 _Static_assert(sizeof(struct decap_value) == 4, "decap_value is shared with user space");
+_Static_assert(sizeof(struct hop_value) == 16, "hop_value is shared with user space");
 _Static_assert(sizeof(struct redirect_stats) == 8 * REDIRECT_STAT_SIZE, "redirect_stats is shared with user space");
 _Static_assert(sizeof(struct decap_stats) == 8 * DECAP_STAT_SIZE, "decap_stats is shared with user space");
 

@@ -2,6 +2,7 @@
  * The TypeScript side of bpf/types.h: names of counters in order, and the bytes of map keys. test/bpf/layout.test.ts
  * holds the two files equal. Kernel structures are in the machine's byte order; addresses in network byte order.
  */
+import { addressFromBytes } from '../shared/addr.js';
 import type { Address, Prefix } from '../shared/config.js';
 
 /** Names of the programs in build/bpf, by object. They are the names that bpftool and queryXdp show. */
@@ -21,7 +22,10 @@ export const REDIRECT_STATS = [
 ] as const;
 export type RedirectStat = (typeof REDIRECT_STATS)[number];
 
-/** enum decap_stat. Each packet is in `seen` and in exactly one of the others. */
+/**
+ * enum decap_stat. Each packet is in `seen` and in exactly one of those up to `drop_hop_mtu`; the `local_` ones say why a packet
+ * with a chain stayed.
+ */
 export const DECAP_STATS = [
   'seen',
   'passed_other',
@@ -29,12 +33,37 @@ export const DECAP_STATS = [
   'decap_6in4',
   'decap_4in6',
   'decap_6in6',
+  'decap_gue0',
+  'decap_gue1',
+  'hop_forwarded',
   'drop_source',
   'drop_malformed',
   'drop_fragment',
   'drop_ecn',
+  'drop_udp_checksum',
+  'drop_gue_version',
+  'drop_gue_control',
+  'drop_gue_flags',
+  'drop_gue_header',
+  'drop_gue_chain',
+  'drop_hop_ttl',
+  'drop_hop_route',
+  'drop_hop_neighbour',
+  'drop_hop_mtu',
+  'local_syn',
+  'local_socket',
+  'local_cookie',
+  'local_icmp',
+  'local_last',
+  'local_other',
 ] as const;
 export type DecapStat = (typeof DECAP_STATS)[number];
+
+/** What happened to packets, each in exactly one: DECAP_STATS without `seen` and the details. */
+export const DECAP_OUTCOMES = DECAP_STATS.filter((name) => name !== 'seen' && !name.startsWith('local_'));
+
+/** Settings of decap.bpf.c for UDP ports of GUE. */
+export const GUE_PORT_SETTINGS = ['gue_port_1', 'gue_port_2', 'gue_port_3', 'gue_port_4'] as const;
 
 /** enum match_all, the setting of redirect.bpf.c: what goes to user space. */
 export const MatchAll = { vips: 0, traffic: 1, everything: 2 } as const;
@@ -42,6 +71,8 @@ export const MatchAll = { vips: 0, traffic: 1, everything: 2 } as const;
 /** sizeof(struct ip_addr) and sizeof(struct lpm_key). */
 export const IP_ADDR_BYTES = 16;
 export const LPM_KEY_BYTES = 4 + IP_ADDR_BYTES;
+/** sizeof(struct hop_value): two __u64, packets forwarded and packets unresolved. */
+export const HOP_VALUE_BYTES = 16;
 
 /** struct ip_addr: 16 bytes in network byte order; IPv4 a.b.c.d is ::ffff:a.b.c.d. */
 export function encodeIpAddr(address: Address): Uint8Array {
@@ -62,6 +93,13 @@ export function encodeLpmKey(prefix: Prefix): Uint8Array {
   new Uint32Array(bytes.buffer, 0, 1)[0] = prefix.length + (prefix.family === 4 ? 96 : 0);
   bytes.set(encodeIpAddr(prefix), 4);
   return bytes;
+}
+
+/** The opposite of `encodeIpAddr`. */
+export function decodeIpAddr(bytes: Uint8Array): Address {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, IP_ADDR_BYTES);
+  const mapped = view.getInt32(0) === 0 && view.getInt32(4) === 0 && view.getInt32(8) === 0xffff;
+  return addressFromBytes(bytes.subarray(mapped ? 12 : 0, IP_ADDR_BYTES));
 }
 
 /** Key or value that is one __u32, such as a queue, a descriptor or flags. */

@@ -2,8 +2,10 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import {
   DECAP_STATS,
+  decodeIpAddr,
   encodeIpAddr,
   encodeLpmKey,
+  HOP_VALUE_BYTES,
   IP_ADDR_BYTES,
   LPM_KEY_BYTES,
   MatchAll,
@@ -46,6 +48,7 @@ describe('src/control/bpf_layout.ts and bpf/types.h', () => {
     expect(redirect.object.map('stats').valueSize).toBe(8 * REDIRECT_STATS.length);
     expect(decap.object.map('decap_dst')).toMatchObject({ keySize: IP_ADDR_BYTES, valueSize: 4 });
     expect(decap.object.map('decap_src')).toMatchObject({ keySize: LPM_KEY_BYTES, valueSize: 4 });
+    expect(decap.object.map('decap_hops')).toMatchObject({ keySize: IP_ADDR_BYTES, valueSize: HOP_VALUE_BYTES });
     expect(decap.object.map('stats').valueSize).toBe(8 * DECAP_STATS.length);
   });
 });
@@ -56,6 +59,9 @@ describe('keys', () => {
   it('map IPv4 into IPv6 and lengthen its prefixes by 96 bits', () => {
     expect(hex(encodeIpAddr(parseAddress('203.0.113.7')))).toBe('00000000000000000000ffffcb007107');
     expect(hex(encodeIpAddr(parseAddress('2001:db8::f00d')))).toBe('20010db800000000000000000000f00d');
+    for (const text of ['203.0.113.7', '2001:db8::f00d', '::1']) {
+      expect(decodeIpAddr(encodeIpAddr(parseAddress(text)))).toEqual(parseAddress(text));
+    }
     expect(hex(encodeLpmKey(parsePrefix('203.0.113.0/24')))).toBe('7800000000000000000000000000ffffcb007100');
     expect(hex(encodeLpmKey(parsePrefix('2001:db8::/32')))).toBe('2000000020010db8000000000000000000000000');
   });

@@ -36,8 +36,9 @@ class CountingProgram<Stat extends string> {
     this.object.load();
   }
 
-  run(frame: Uint8Array): TestRunResult {
-    return this.object.testRun(this.program, { data: frame });
+  /** `ifindex`: the interface that it came in on; default lo of this thread's namespace. */
+  run(frame: Uint8Array, ifindex?: number): TestRunResult {
+    return this.object.testRun(this.program, { data: frame, ...(ifindex !== undefined && { ifindex }) });
   }
 
   /** Counters that are not zero. */
@@ -83,8 +84,8 @@ export class Redirect extends CountingProgram<RedirectStat> {
 
 /** bpf/decap.bpf.c */
 export class Decap extends CountingProgram<DecapStat> {
-  constructor(destinations: readonly string[], sources: readonly string[]) {
-    super('decap', BPF_PROGRAMS.decap, DECAP_STATS);
+  constructor(destinations: readonly string[], sources: readonly string[], settings: Record<string, number> = {}) {
+    super('decap', BPF_PROGRAMS.decap, DECAP_STATS, settings);
     for (const address of destinations) {
       this.object.map('decap_dst').update(encodeIpAddr(parseAddress(address)), NO_FLAGS);
     }
