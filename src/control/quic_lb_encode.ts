@@ -28,7 +28,7 @@ export function encodeQuicLbCid(config: QuicLbConfig, { serverId, nonce, lowBits
     );
   }
   const plain = Uint8Array.of(...serverId, ...nonce);
-  const rest = config.key === null ? plain : encrypt(config.key, plain);
+  const rest = config.key === null ? plain : encrypt(Uint8Array.from(config.key), plain);
   return Uint8Array.of((config.rotation << 5) | ((lowBits ?? plain.length) & 31), ...rest);
 }
 

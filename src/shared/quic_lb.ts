@@ -10,7 +10,7 @@ export interface QuicLbConfig {
   /** Bytes, 4-18. */
   readonly nonceLength: number;
   /** 16 bytes, or null: the server id is readable by anyone. */
-  readonly key: Uint8Array | null;
+  readonly key: ArrayLike<number> | null;
 }
 
 export const QuicLbLimit = {
