@@ -1,9 +1,10 @@
 import { BackendField, BackendFlag } from '../../shared/layout.js';
-import { Egress, HeaderWord, Outer } from '../balance/egress.js';
+import { Egress, HeaderWord } from '../balance/egress.js';
 import { DropReason } from '../verdict.js';
-import { fold } from './checksum.js';
+import { startBefore, writeEthernet } from './ethernet.js';
+import { writeOuterIpv4, writeOuterIpv6 } from './outer_ip.js';
 import type { Packet } from './packet.js';
-import { EtherType, IpProtocol, Wire } from './wire.js';
+import { IpProtocol, Wire } from './wire.js';
 
 /** Header words are stored as they lie in memory; big-endian machines take the byte-wise way. */
 export const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
@@ -85,47 +86,16 @@ function encapsulateAny(packet: Packet, backends: Int32Array, at: number): DropR
   const outerLength = (outerBytes + innerLength) | 0;
   if (outerLength > backends[at + BackendField.mtu]) return DropReason.tooBig;
   const l3 = (inner - outerBytes) | 0;
-  const tagBytes = packet.vlanTags << 2;
-  const l2 = (l3 - Wire.ethernetBytes - tagBytes) | 0;
-  if (l2 < packet.dataHardStart) return DropReason.noHeadroom;
+  const l2 = startBefore(packet, l3);
+  if (l2 < 0) return DropReason.noHeadroom;
 
-  const view = packet.view;
-  // Tags first: the outer IP header will lie over where they are now.
-  for (let tag = 0; tag < tagBytes; tag += 4) view.setInt32(l2 + 12 + tag, view.getInt32(packet.data + 12 + tag));
-  view.setInt32(l2, backends[at + BackendField.eth0]);
-  view.setInt32(l2 + 4, backends[at + BackendField.eth1]);
-  view.setInt32(l2 + 8, backends[at + BackendField.eth2]);
-  if (toIpv6) writeIpv6(packet, backends, at, l3, innerLength);
-  else writeIpv4(packet, backends, at, l3, outerLength);
+  writeEthernet(packet, backends, at, l2);
+  const protocol = packet.family === 4 ? IpProtocol.ipip : IpProtocol.ipv6;
+  if (toIpv6) writeOuterIpv6(packet, backends, at, l3, innerLength, protocol, 0);
+  else writeOuterIpv4(packet, backends, at, l3, outerLength, protocol, 0);
 
   packet.data = l2;
   packet.metaLength = 0;
   packet.dataEnd = inner + innerLength;
   return DropReason.none;
-}
-
-function writeIpv4(packet: Packet, backends: Int32Array, at: number, l3: number, totalLength: number): void {
-  const view = packet.view;
-  const protocol = packet.family === 4 ? IpProtocol.ipip : IpProtocol.ipv6;
-  const tos = packet.tos;
-  // The control plane has summed all that is the same for every packet to this backend.
-  const sum = fold(backends[at + BackendField.headerSum] + tos + totalLength);
-  view.setUint16(l3 - 2, EtherType.ipv4);
-  view.setInt32(l3, 0x45000000 | (tos << 16) | totalLength);
-  view.setInt32(l3 + 4, 0x00004000);
-  view.setInt32(l3 + 8, (Outer.TTL << 24) | (protocol << 16) | (~sum & 0xffff));
-  view.setInt32(l3 + 12, backends[at + BackendField.source0]);
-  view.setInt32(l3 + 16, backends[at + BackendField.addr0]);
-}
-
-function writeIpv6(packet: Packet, backends: Int32Array, at: number, l3: number, payloadLength: number): void {
-  const view = packet.view;
-  const protocol = packet.family === 4 ? IpProtocol.ipip : IpProtocol.ipv6;
-  view.setUint16(l3 - 2, EtherType.ipv6);
-  view.setInt32(l3, 0x60000000 | (packet.tos << 20));
-  view.setInt32(l3 + 4, (payloadLength << 16) | (protocol << 8) | Outer.TTL);
-  for (let word = 0; word < 4; word++) {
-    view.setInt32(l3 + 8 + (word << 2), backends[at + BackendField.source0 + word]);
-    view.setInt32(l3 + 24 + (word << 2), backends[at + BackendField.addr0 + word]);
-  }
 }
