@@ -1,0 +1,32 @@
+import { connect, type Socket } from 'node:net';
+import { outcomeOfError, type Done, type Endpoint, type Outcome, type RunningCheck } from '../outcome.js';
+
+/** Opens a connection, or starts to: bound to the endpoint's local port, when it has one. */
+export function open({ host, family, port, localPort }: Endpoint): Socket {
+  return connect({ host, family, port, localPort, noDelay: true });
+}
+
+/**
+ * Ends a connection with a reset: nobody waits in TIME_WAIT for it, here or there, and its port is free at once. Whatever
+ * happens to the socket from now on is of no interest.
+ */
+export function drop(socket: Socket): void {
+  socket.on('error', () => undefined);
+  if (socket.connecting) socket.destroy();
+  else socket.resetAndDestroy();
+}
+
+/** Good when the handshake is complete. */
+export function checkTcp(endpoint: Endpoint, done: Done): RunningCheck {
+  const socket = open(endpoint);
+  let over = false;
+  const end = (outcome: Outcome | null): void => {
+    if (over) return;
+    over = true;
+    drop(socket);
+    if (outcome !== null) done(outcome);
+  };
+  socket.once('connect', () => end({ result: 'ok' }));
+  socket.once('error', (error) => end(outcomeOfError(error)));
+  return { stage: 'no connection', cancel: () => end(null) };
+}
