@@ -40,8 +40,8 @@ export interface PublishState {
   nextHops: ReadonlyMap<string, NextHop>;
   /** By `backendKey(service name, address text)`. */
   overrides: ReadonlyMap<string, BackendOverride>;
-  /** `backendKey`s of backends that health checks take out; none when left out. */
-  down?: ReadonlySet<string>;
+  /** By `backendKey`: backends that health checks take out, and why; none when left out. */
+  down?: ReadonlyMap<string, string>;
   ports: readonly PublishPort[];
 }
 
@@ -53,7 +53,7 @@ export interface PublisherOptions {
 
 type Part = 'serviceKeys' | 'services' | 'backendList' | 'backends' | 'rules';
 
-const NONE_DOWN: ReadonlySet<string> = new Set();
+const NONE_DOWN: ReadonlyMap<string, string> = new Map();
 
 export class Publisher {
   readonly #registry: Registry;
@@ -64,6 +64,7 @@ export class Publisher {
   /** Tables handed out, by the words that they were made from. */
   #shared: WeakMap<Int32Array, SharedArrayBuffer> = new WeakMap();
   #views: ReadonlyMap<string, RingView> = new Map();
+  #plans: readonly ServicePlan[] = [];
   #warnings: readonly string[] = [];
 
   constructor({ registry, resolveModule }: PublisherOptions) {
@@ -85,6 +86,11 @@ export class Publisher {
   /** Why backends of the tables built last cannot be reached, a sentence each; [] when all can. */
   get warnings(): readonly string[] {
     return this.#warnings;
+  }
+
+  /** Services with their backends as of the tables built last. */
+  get plans(): readonly ServicePlan[] {
+    return this.#plans;
   }
 
   /** A service's ring and the backends that it refers to, as built last; undefined for a service that is not there. */
@@ -150,6 +156,7 @@ export class Publisher {
     this.#numbers = numbers;
     rings.keep();
     this.#views = rings.views;
+    this.#plans = plans;
     this.#warnings = warnings;
     return tables;
   }

@@ -7,6 +7,8 @@ import { backendKey } from './registry.js';
 export interface BackendOverride {
   state?: BackendState;
   weight?: number;
+  /** Why, in the operator's words. */
+  reason?: string;
 }
 
 export interface PlannedBackend {
@@ -31,12 +33,12 @@ export interface ServicePlan {
  * breaks, and when it is right its flows are lost either way.
  *
  * @param overrides by `backendKey`
- * @param down `backendKey`s of what health checks take out
+ * @param down by `backendKey`: what health checks take out, and why
  */
 export function planService(
   service: ServiceConfig,
   overrides: ReadonlyMap<string, BackendOverride>,
-  down: ReadonlySet<string>,
+  down: ReadonlyMap<string, string>,
 ): ServicePlan {
   const backends = service.backends.map((backend) => {
     const id = backendKey(service.name, backend.address.text);

@@ -1,5 +1,13 @@
-import { LAYOUT_VERSION, type DataPlaneSettings, type Tables } from '../shared/layout.js';
+import {
+  HashField,
+  LAYOUT_VERSION,
+  ServiceField,
+  ServiceFlag,
+  type DataPlaneSettings,
+  type Tables,
+} from '../shared/layout.js';
 import { buildEgress } from './balance/egress.js';
+import { GlbField, GlbHash } from './balance/glb_hash.js';
 import { FlowHash } from './balance/hash.js';
 import { ServiceTable } from './balance/service_table.js';
 
@@ -19,6 +27,8 @@ export class Snapshot {
   readonly rules: Int32Array;
   readonly settings: DataPlaneSettings;
   readonly ringHash: FlowHash;
+  /** By ServiceField.glbKey. */
+  readonly glbHashes: readonly GlbHash[];
 
   constructor(tables: Tables) {
     if (tables.version !== LAYOUT_VERSION) {
@@ -34,5 +44,34 @@ export class Snapshot {
     this.rules = new Int32Array(tables.rules);
     this.settings = tables.settings;
     this.ringHash = new FlowHash(tables.settings.hashKey);
+    this.glbHashes = glbHashes(tables.glbKeys, this.services);
   }
+}
+
+/** A hash for each key; its fields are those of the service that has the key. */
+function glbHashes(keys: readonly number[][], services: Int32Array): GlbHash[] {
+  const hashes: GlbHash[] = [];
+  for (let record = 0; record < services.length; record += ServiceField.STRIDE) {
+    const flags = services[record + ServiceField.flags];
+    if ((flags & ServiceFlag.glbHash) === 0) continue;
+    const fields = services[record + ServiceField.hashFields];
+    const key = services[record + ServiceField.glbKey];
+    hashes[key] = new GlbHash(bytesOf(keys[key]), glbFields(fields));
+  }
+  return hashes;
+}
+
+function bytesOf(words: readonly number[]): Uint8Array {
+  const view = new DataView(new ArrayBuffer(words.length * 4));
+  words.forEach((word, i) => view.setInt32(i * 4, word));
+  return new Uint8Array(view.buffer);
+}
+
+function glbFields(fields: number): number {
+  return (
+    ((fields & HashField.src) !== 0 ? GlbField.sourceAddress : 0) |
+    ((fields & HashField.dst) !== 0 ? GlbField.destinationAddress : 0) |
+    ((fields & HashField.sport) !== 0 ? GlbField.sourcePort : 0) |
+    ((fields & HashField.dport) !== 0 ? GlbField.destinationPort : 0)
+  );
 }

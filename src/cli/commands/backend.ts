@@ -1,18 +1,19 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { callControl } from '../../control/api/client.js';
 import { MAX_WEIGHT } from '../../control/api/contract.js';
-import type { BackendChange, BackendSetResult, Status } from '../../control/api/contract.js';
+import type { BackendChange, BackendSetResult, Status, StatusBackend } from '../../control/api/contract.js';
 import { findService, resolveBackend } from '../../control/api/resolve.js';
 import { SluiceError } from '../../errors.js';
 import { controlSocket, processEnv } from '../env.js';
 import type { Env } from '../env.js';
-import { count, paint, plain, plural, print, printJson, table, wantsColour } from '../output.js';
+import { count, duration, paint, plain, plural, print, printJson, table, wantsColour } from '../output.js';
 
 interface Options {
   socket?: string;
   json?: boolean;
   /** Seconds. */
   wait?: number;
+  reason?: string;
 }
 
 /** `sluice backend`: list backends, take them out, put them back, weigh them. */
@@ -27,7 +28,7 @@ The config file is not written: put there what is to last.
 
 Examples:
   sluice backend list
-  sluice backend drain web 10.0.0.3 --wait 300 && ssh 10.0.0.3 reboot
+  sluice backend drain web 10.0.0.3 --reason 'kernel update' --wait 300 && ssh 10.0.0.3 reboot
   sluice backend activate web 10.0.0.3
   sluice backend weight web 10.0.0.3 2`,
     );
@@ -44,22 +45,29 @@ Examples:
     );
   change('drain', 'Keep its flows, give it no new ones')
     .option('--wait <seconds>', 'wait until no flow is left; exit code 1 when some are', seconds)
+    .option('--reason <text>', 'why, for whoever looks at the status')
     .action(async (service: string, backend: string, options: Options) => {
-      await set(env, service, backend, { state: 'draining' }, options);
+      await set(env, service, backend, { state: 'draining', ...reasonOf(options) }, options);
       if (options.wait !== undefined) await drained(env, service, backend, options.wait, options);
     });
   change('activate', 'Give it flows again').action((service: string, backend: string, options: Options) =>
     set(env, service, backend, { state: 'active' }, options),
   );
-  change('deactivate', 'Send it no more packets, also those of its flows').action(
-    (service: string, backend: string, options: Options) => set(env, service, backend, { state: 'inactive' }, options),
-  );
+  change('deactivate', 'Send it no more packets, also those of its flows')
+    .option('--reason <text>', 'why, for whoever looks at the status')
+    .action((service: string, backend: string, options: Options) =>
+      set(env, service, backend, { state: 'inactive', ...reasonOf(options) }, options),
+    );
   change('weight', 'Set its share of new flows')
     .argument('<weight>', `0 to ${MAX_WEIGHT}`, weight)
     .action((service: string, backend: string, value: number, options: Options) =>
       set(env, service, backend, { weight: value }, options),
     );
   return command;
+}
+
+function reasonOf({ reason }: Options): { reason?: string } {
+  return reason === undefined ? {} : { reason };
 }
 
 function common(command: Command): Command {
@@ -79,7 +87,7 @@ async function list(env: Env, only: string | undefined, options: Options): Promi
   }
   const ink = paint(wantsColour(env));
   const rows = services.flatMap(({ name, backends }) =>
-    backends.map(({ address, state, weight: share, nextHop, packets, newFlows, flows }) => [
+    backends.map(({ address, state, reason, sinceMs, health, weight: share, nextHop, packets, newFlows, flows }) => [
       name,
       address,
       state,
@@ -88,6 +96,9 @@ async function list(env: Env, only: string | undefined, options: Options): Promi
       count(packets),
       count(newFlows),
       count(flows),
+      healthText(health),
+      duration((Date.now() - sinceMs) / 1000),
+      reason,
     ]),
   );
   if (rows.length === 0) return print(env, 'no backends');
@@ -98,6 +109,9 @@ async function list(env: Env, only: string | undefined, options: Options): Promi
     { title: 'WEIGHT', align: 'right' as const },
     { title: 'NEXT HOP', shrinkTo: 8, colour: (text: string) => (text === 'unknown' ? ink.red : ink.dim) },
     ...['PACKETS', 'NEW FLOWS', 'FLOWS'].map((title) => ({ title, align: 'right' as const })),
+    { title: 'HEALTH', colour: (text: string) => (text.startsWith('down') ? ink.red : ink.dim) },
+    { title: 'SINCE', align: 'right' as const },
+    { title: 'REASON', shrinkTo: 6 },
   ];
   print(env, ...table(columns, rows, env.columns(), ink));
 }
@@ -107,6 +121,13 @@ async function set(env: Env, service: string, backend: string, change: BackendCh
   const result = await callControl(path, 'backend.set', { service, backend, ...change });
   if (options.json) printJson(env, result, options.wait === undefined ? 2 : 0);
   else print(env, describe(result));
+}
+
+/** Whether health checks reach it; empty without checks. */
+function healthText(health: StatusBackend['health']): string {
+  if (health === null) return '';
+  if (health.up === null) return 'unknown';
+  return `${health.up ? 'up' : 'down'}${health.held ? ' (held)' : ''}`;
 }
 
 function describe({ service, backend, before, after, generation }: BackendSetResult): string {

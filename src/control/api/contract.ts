@@ -6,7 +6,14 @@
  */
 import type { SluiceErrorCode } from '../../errors.js';
 import type { ConfigProblem } from '../../shared/config.js';
-import type { BackendState, InterfaceView, ReloadView, ServiceView, WorkerPortView } from './view.js';
+import type {
+  BackendHealthView,
+  BackendState,
+  InterfaceView,
+  ReloadView,
+  ServiceView,
+  WorkerPortView,
+} from './view.js';
 
 /** Changes when an existing field of an answer changes its meaning; new fields do not count. */
 export const CONTROL_PROTOCOL = 1;
@@ -64,7 +71,7 @@ export interface StatusWorker {
   redirect: number;
   aborted: number;
   flows: number;
-  frames: { free: number; fill: number; rx: number; tx: number; total: number };
+  frames: { free: number; fill: number; rx: number; tx: number; held: number; total: number };
   /** Lost before user space saw them: no frame in the fill ring, no room in the RX ring, or else in the kernel. */
   kernelLost: number;
 }
@@ -79,6 +86,12 @@ export interface StatusBackend {
   address: string;
   weight: number;
   state: BackendState;
+  /** Why it has that state: "config", an operator's words, "health: …", "drain timeout". */
+  reason: string;
+  /** Since when, Unix time in ms. */
+  sinceMs: number;
+  /** What health checks say; null when the service has none. */
+  health: BackendHealthView | null;
   nextHop: string | null;
   interface: string | null;
   packets: number;
@@ -136,10 +149,15 @@ export interface ReloadResult {
   problems: ConfigProblem[];
 }
 
-/** At least one of the two. */
+/** Longest reason, characters. */
+export const MAX_REASON = 200;
+
+/** At least a weight or a state. */
 export interface BackendChange {
   weight?: number;
   state?: BackendState;
+  /** Why, for whoever looks at the status: at most MAX_REASON printable characters. */
+  reason?: string;
 }
 
 export interface BackendSettings {

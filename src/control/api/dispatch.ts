@@ -1,7 +1,7 @@
 /** From a request line to an answer. Never throws: whatever goes wrong is the answer. */
 import { exitCodeOf, ExitCode, isKernelError, SluiceError } from '../../errors.js';
 import type { Log } from '../log.js';
-import { MAX_WEIGHT } from './contract.js';
+import { MAX_REASON, MAX_WEIGHT } from './contract.js';
 import type { BackendChange, ControlAnswer, ControlError, ControlMethod, ControlTarget } from './contract.js';
 import { nearest } from '../config/nearest.js';
 import { BACKEND_STATES } from './view.js';
@@ -23,7 +23,7 @@ const HANDLERS: Record<ControlMethod, Handler> = {
     return result;
   },
   async 'backend.set'(params, target, log) {
-    onlyKeys(params, ['service', 'backend', 'weight', 'state']);
+    onlyKeys(params, ['service', 'backend', 'weight', 'state', 'reason']);
     const service = stringParam(params, 'service');
     const backend = stringParam(params, 'backend');
     const result = await target.setBackend(service, backend, backendChange(params));
@@ -112,7 +112,7 @@ function stringParam(params: Params, key: string): string {
 
 /** The change that params ask for. Throws SLUICE_USAGE when they ask for none, or for one that cannot be. */
 function backendChange(params: Params): BackendChange {
-  const { weight, state } = params;
+  const { weight, state, reason } = params;
   if (weight === undefined && state === undefined) {
     throw new SluiceError('SLUICE_USAGE', 'nothing to change: give a weight, a state, or both');
   }
@@ -126,10 +126,19 @@ function backendChange(params: Params): BackendChange {
     const known = BACKEND_STATES.join(', ');
     throw new SluiceError('SLUICE_USAGE', `state must be one of ${known}, not ${JSON.stringify(state)}`);
   }
+  if (reason !== undefined && !isReason(reason)) {
+    throw new SluiceError('SLUICE_USAGE', `reason must be text of 1 to ${MAX_REASON} printable characters`);
+  }
   return {
     ...(weight === undefined ? {} : { weight: weight as number }),
     ...(state === undefined ? {} : { state: state as BackendState }),
+    ...(reason === undefined ? {} : { reason }),
   };
+}
+
+function isReason(value: unknown): value is string {
+  // Nothing that could move a terminal's cursor when the status is shown.
+  return typeof value === 'string' && value.length <= MAX_REASON && /^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+$/u.test(value);
 }
 
 function isObject(value: unknown): value is Params {

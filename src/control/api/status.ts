@@ -114,16 +114,21 @@ function serviceStatus(service: ServiceView, book: CounterBook): StatusService {
     protocols,
     packets: book.service(name, ServiceCounter.packets),
     bytes: book.service(name, ServiceCounter.bytes),
-    backends: service.backends.map(({ address, weight, state, nextHop, interface: via, number }) => ({
-      address,
-      weight,
-      state,
-      nextHop,
-      interface: via,
-      packets: book.backend(name, address, BackendCounter.packets),
-      bytes: book.backend(name, address, BackendCounter.bytes),
-      newFlows: book.backend(name, address, BackendCounter.newFlows),
-      flows: book.backendFlows(number),
-    })),
+    backends: service.backends.map(
+      ({ address, weight, state, reason, sinceMs, health, nextHop, interface: via, number }) => ({
+        address,
+        weight,
+        state,
+        reason,
+        sinceMs,
+        health: health && { ...health },
+        nextHop,
+        interface: via,
+        packets: book.backend(name, address, BackendCounter.packets),
+        bytes: book.backend(name, address, BackendCounter.bytes),
+        newFlows: book.backend(name, address, BackendCounter.newFlows),
+        flows: book.backendFlows(number),
+      }),
+    ),
   };
 }

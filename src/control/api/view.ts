@@ -46,12 +46,33 @@ export interface InterfaceView {
   xdp(): XdpCounts | null;
 }
 
+/** What health checks say of a backend. */
+export interface BackendHealthView {
+  /** null: not known yet. */
+  up: boolean | null;
+  /** Unix time of the last change, ms. */
+  sinceMs: number;
+  /** What went wrong last; '' when nothing did. */
+  lastError: string;
+  /** Of the last check that was answered, ms; null before the first. */
+  latencyMs: number | null;
+  ok: number;
+  failed: number;
+  /** Changed so often that it is held down for a while. */
+  held: boolean;
+}
+
 export interface BackendView {
   /** Number under which it counts. */
   number: number;
   address: string;
   weight: number;
   state: BackendState;
+  /** Why it has that state. */
+  reason: string;
+  /** Since when, Unix time in ms. */
+  sinceMs: number;
+  readonly health: BackendHealthView | null;
   /** Hardware address of the next hop, "02:00:…"; null while it is not known: the backend then drops as no_next_hop. */
   nextHop: string | null;
   /** Interface that leads to it; null while it has no route. */

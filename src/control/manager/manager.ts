@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { SluiceError } from '../../errors.js';
+import { addressBits } from '../../shared/addr.js';
 import type { Config, Prefix } from '../../shared/config.js';
 import type { Tables } from '../../shared/layout.js';
 import type {
@@ -21,6 +22,7 @@ import { NextHopResolver } from '../next_hops.js';
 import type { NextHop } from '../routes.js';
 import { Publisher } from '../publish.js';
 import type { BackendOverride } from '../service_plan.js';
+import { BackendStates } from './backend_states.js';
 import { Registry, backendKey } from '../registry.js';
 import { VERSION } from '../version.js';
 import { Fleet } from './fleet.js';
@@ -43,7 +45,7 @@ export class Manager implements ControlTarget {
   private readonly publisher: Publisher;
   private readonly resolver: NextHopResolver;
   private readonly startedAtMs = Date.now();
-  private readonly overrides = new Map<string, BackendOverride>();
+  private readonly backends: BackendStates;
   private lastReload: ReloadView = { success: true, atMs: Date.now(), error: '' };
   private view: RuntimeView | null = null;
   private changes: Promise<unknown> = Promise.resolve();
@@ -65,6 +67,11 @@ export class Manager implements ControlTarget {
       resolveModule: (path) => this.moduleUrl(path),
     });
     this.resolver = new NextHopResolver();
+    this.backends = new BackendStates({
+      log,
+      tunnel: null,
+      onChange: () => void this.serialize(() => this.backendsChanged()),
+    });
   }
 
   /** Starts everything, or leaves nothing behind and throws. */
@@ -93,6 +100,7 @@ export class Manager implements ControlTarget {
     this.resolver.on('problem', (error) =>
       this.log.limited('next-hops', 1).warn('next hops cannot be read', { err: error }),
     );
+    this.backends.configure(this.config);
     // What changed while workers started.
     void this.serialize(() => this.neighboursChanged());
   }
@@ -138,9 +146,11 @@ export class Manager implements ControlTarget {
 
   private build(config: Config): Tables {
     const nextHops = this.resolver.hops;
+    const down = this.backends.down(config);
     const tables = this.publisher.build(config, {
       nextHops,
-      overrides: this.overrides,
+      overrides: this.backends.overrides,
+      down,
       ports: this.fleet.interfaces.map((entry) => ({
         name: entry.name,
         index: entry.index,
@@ -148,6 +158,7 @@ export class Manager implements ControlTarget {
       })),
     });
     this.builtHops = nextHops;
+    this.backends.built(this.publisher.plans, down);
     for (const warning of this.publisher.warnings) this.log.limited(`publish ${warning}`, 0.1).warn(warning);
     this.view = null;
     this.counters.assign(this.runtime());
@@ -156,6 +167,15 @@ export class Manager implements ControlTarget {
 
   private async neighboursChanged(): Promise<void> {
     if (this.stopped || this.resolver.hops === this.builtHops) return;
+    await this.publishAgain();
+  }
+
+  private async backendsChanged(): Promise<void> {
+    if (!this.stopped) await this.publishAgain();
+  }
+
+  /** Tables of the configuration in force, with what is known now. */
+  private async publishAgain(): Promise<void> {
     const refusals = await this.fleet.publish(this.build(this.config));
     for (const { queue, fault } of refusals) this.log.error('tables refused', { queue, message: fault.message });
   }
@@ -173,7 +193,9 @@ export class Manager implements ControlTarget {
     this.view ??= runtimeView({
       config: this.config,
       numbers: this.publisher.numbers,
-      overrides: this.overrides,
+      overrides: this.backends.overrides,
+      standing: (key) => this.backends.standing(key),
+      health: (key) => this.backends.health(key),
       nextHops: this.resolver.hops,
       generation: this.publisher.tables?.generation ?? 0,
       startedAtMs: this.startedAtMs,
@@ -230,7 +252,7 @@ export class Manager implements ControlTarget {
     }
     this.config = next;
     this.view = null;
-    this.forgetOverrides(next);
+    this.backends.configure(next);
     this.fleet.setVips(vipsOf(next));
     this.log.setLevel(next.log.level);
     return { applied: true, generation: this.tables.generation, changes: [...diff.live], problems: [] };
@@ -260,27 +282,23 @@ export class Manager implements ControlTarget {
     }
   }
 
-  /** A reload is the file's word again, but what an operator said of a backend holds until the file says something new of it. */
-  private forgetOverrides(config: Config): void {
-    const keys = new Set(config.services.flatMap((s) => s.backends.map((b) => backendKey(s.name, b.address.text))));
-    for (const key of this.overrides.keys()) if (!keys.has(key)) this.overrides.delete(key);
-  }
-
   setBackend(service: string, backend: string, change: BackendChange): Promise<BackendSetResult> {
     return this.serialize(async () => {
       const found = resolveBackend(this.runtime().services, service, backend);
       const key = backendKey(found.service.name, found.backend.address);
       const { weight, state } = found.backend as { weight: number; state: BackendSetResult['before']['state'] };
-      const former = this.overrides.get(key);
-      this.overrides.set(key, { ...former, ...change });
+      const overrides = this.backends.overrides;
+      const former = overrides.get(key);
+      overrides.set(key, overrideOf(former, change));
       try {
         await this.publishOrThrow(this.build(this.config));
       } catch (error) {
-        if (former) this.overrides.set(key, former);
-        else this.overrides.delete(key);
+        if (former) overrides.set(key, former);
+        else overrides.delete(key);
         await this.goBack(this.config);
         throw error;
       }
+      this.backends.configure(this.config);
       return {
         service: found.service.name,
         backend: found.backend.address,
@@ -296,13 +314,22 @@ export class Manager implements ControlTarget {
     if (this.stopped) return;
     this.stopped = true;
     this.resolver.close();
+    await this.backends.close();
     if (this.fleet) await this.fleet.stop();
   }
 }
 
+/** A reason is for the state that it came with: a new state without one has none. */
+function overrideOf(former: BackendOverride | undefined, change: BackendChange): BackendOverride {
+  const next = { ...former, ...change };
+  if (change.state !== undefined && change.reason === undefined) delete next.reason;
+  return next;
+}
+
 /** The destinations that come to user space. */
 function vipsOf(config: Config): Prefix[] {
-  return config.services.map((service) => service.vip);
+  const outer = config.decapsulate.addresses.map((address) => ({ ...address, length: addressBits(address.family) }));
+  return [...config.services.map((service) => service.vip), ...outer];
 }
 
 function problemsOf(error: unknown, file: string): ConfigProblem[] {

@@ -1,6 +1,15 @@
 import type { Config, PortRange, ServiceConfig } from '../../shared/config.js';
 import { formatMac, formatPrefix } from '../../shared/addr.js';
-import type { BackendView, InterfaceView, ReloadView, RuntimeView, ServiceView, WorkerView } from '../api/view.js';
+import type { BackendStanding } from '../backend_book.js';
+import type {
+  BackendHealthView,
+  BackendView,
+  InterfaceView,
+  ReloadView,
+  RuntimeView,
+  ServiceView,
+  WorkerView,
+} from '../api/view.js';
 import type { CounterBook } from '../metrics/book.js';
 import type { BackendOverride } from '../service_plan.js';
 import { backendKey, type Numbers } from '../registry.js';
@@ -14,6 +23,8 @@ export interface RuntimeParts {
   config: Config;
   numbers: Numbers;
   overrides: ReadonlyMap<string, BackendOverride>;
+  standing: (key: string) => BackendStanding | undefined;
+  health: (key: string) => BackendHealthView | null;
   nextHops: ReadonlyMap<string, NextHop>;
   generation: number;
   startedAtMs: number;
@@ -98,12 +109,18 @@ function serviceView(service: ServiceConfig, parts: RuntimeParts): ServiceView {
     backends: service.backends.map((backend): BackendView => {
       const key = backendKey(service.name, backend.address.text);
       const override = parts.overrides.get(key);
+      const standing = parts.standing(key);
       const hop = parts.nextHops.get(backend.address.text);
       return {
         number: parts.numbers.backends.get(key)?.number ?? 0,
         address: backend.address.text,
         weight: override?.weight ?? backend.weight,
-        state: override?.state ?? backend.state,
+        state: standing?.state ?? override?.state ?? backend.state,
+        reason: standing?.reason ?? 'config',
+        sinceMs: standing?.sinceMs ?? parts.startedAtMs,
+        get health() {
+          return parts.health(key);
+        },
         nextHop: hop?.dmac ? formatMac(hop.dmac) : null,
         interface: hop && hop.interface !== '' ? hop.interface : null,
       };
