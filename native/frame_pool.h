@@ -2,7 +2,8 @@
 // Who owns each chunk of a UMEM. No system calls: the kernel's word is checked against it, never the other way round.
 //
 //   Free ──take──▶ Fill(socket) ──received──▶ Rx(socket) ──┬─────free──────▶ Free
-//                                                          └─transmit─▶ Tx(socket) ──completed──▶ Free
+//                                                          ├─transmit─▶ Tx(socket) ──completed──▶ Free
+//                                                          └─hold─▶ Held(socket) ──resume──▶ Rx(socket)
 //   Fill, Tx of a closed socket that a device may still touch ──▶ Limbo ──▶ Free
 
 #include <stdint.h>
@@ -12,13 +13,13 @@
 
 namespace sluice {
 
-enum class FrameState : uint8_t { Free = 0, Fill = 1, Rx = 2, Tx = 3, Limbo = 4 };
+enum class FrameState : uint8_t { Free = 0, Fill = 1, Rx = 2, Tx = 3, Limbo = 4, Held = 5 };
 
 class FramePool {
  public:
   /// Sockets of one UMEM; a frame's state byte is state << 4 | socket.
   static constexpr uint32_t kSockets = 16;
-  static constexpr uint32_t kStates = 5;
+  static constexpr uint32_t kStates = 6;
 
   /// All frames free. False when there is no memory.
   bool Init(uint32_t count) {
@@ -60,6 +61,23 @@ class FramePool {
   /// Rx(from) → Tx(to). False, nothing changed, for a frame that is not there.
   bool Transmit(uint64_t frame, uint32_t from, uint32_t to) {
     return Change(frame, Tag(FrameState::Rx, from), Tag(FrameState::Tx, to));
+  }
+
+  /// Rx(socket) → Held(socket). False, nothing changed, for a frame that is not there.
+  bool Hold(uint32_t frame, uint32_t socket) {
+    return Change(frame, Tag(FrameState::Rx, socket), Tag(FrameState::Held, socket));
+  }
+
+  /// Held(socket) → Rx(socket). False, nothing changed, for a frame that is not there.
+  bool Resume(uint32_t frame, uint32_t socket) {
+    return Change(frame, Tag(FrameState::Held, socket), Tag(FrameState::Rx, socket));
+  }
+
+  /// Held(socket) → Free. False, nothing changed, for a frame that is not there.
+  bool Release(uint32_t frame, uint32_t socket) {
+    if (!is(frame, FrameState::Held, socket)) return false;
+    Free(frame);
+    return true;
   }
 
   /// Tx(socket) → Free. False, nothing changed, for a frame that is not there: the address is not to be believed.

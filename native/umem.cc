@@ -54,7 +54,7 @@ void Umem::Remove(uint32_t index, bool zeroCopy, const std::vector<uint32_t>& re
   // it.
   Limbo limbo{NowMs(), {}};
   for (uint32_t frame = 0; frame < pool_.total(); ++frame) {
-    if (pool_.is(frame, FrameState::Rx, index)) {
+    if (pool_.is(frame, FrameState::Rx, index) || pool_.is(frame, FrameState::Held, index)) {
       pool_.Free(frame);
     } else if (pool_.is(frame, FrameState::Tx, index) || pool_.is(frame, FrameState::Fill, index)) {
       if (pool_.is(frame, FrameState::Fill, index) && !zeroCopy) {
@@ -108,6 +108,8 @@ int Umem::Wait(int32_t timeoutMs) {
   pollfd fds[kSockets];
   nfds_t count = 0;
   ForEach([&](XskSocket* socket) { fds[count++] = {socket->fd(), POLLIN, 0}; });
+  bool resumed = false;
+  ForEach([&resumed](const XskSocket* socket) { resumed |= socket->resumedWaiting() > 0; });
   const int32_t start = NowMs();
   // While something waits to be sent (interface down, device queue full) sleep in slices that grow: soon enough for the
   // queue that frees up in microseconds, and no more than 60 wake-ups a second for the interface that stays down.
@@ -117,7 +119,8 @@ int Umem::Wait(int32_t timeoutMs) {
     const int32_t now = NowMs();
     const bool sending = DriveTx(now);
     const int32_t left = std::max(0, timeoutMs - std::max(0, ElapsedMs(start, now)));
-    const int woken = poll(fds, count, sending ? std::min(left, slice) : left);
+    const int woken = poll(fds, count, resumed ? 0 : sending ? std::min(left, slice) : left);
+    if (resumed) return std::max(1, woken);
     if (woken != 0) return std::max(0, woken);
     if (left == 0 || ElapsedMs(start, NowMs()) >= timeoutMs) return 0;
     slice = std::min(slice * 2, 16);

@@ -57,7 +57,7 @@ class Umem {
   }
 
   /// poll(2) for received packets, at most `timeoutMs`; the number of sockets with some, 0 on time-out or signal. Sends
-  /// what waits to be sent.
+  /// what waits to be sent. Does not sleep while resumed packets wait for their socket's next exchange.
   int Wait(int32_t timeoutMs);
 
  private:

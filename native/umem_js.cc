@@ -70,6 +70,7 @@ Napi::Value JsUmem::Counts(const Napi::CallbackInfo& info) {
   out.Set("fill", pool.owned(FrameState::Fill) + pool.owned(FrameState::Limbo));
   out.Set("rx", pool.owned(FrameState::Rx));
   out.Set("tx", pool.owned(FrameState::Tx));
+  out.Set("held", pool.owned(FrameState::Held));
   out.Set("total", pool.total());
   return out;
 }

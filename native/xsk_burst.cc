@@ -14,7 +14,7 @@ namespace sluice {
 namespace {
 
 /// As Verdict in src/dataplane/verdict.ts. Aborted (0), Drop (1) and anything unknown give the frame back.
-enum : int32_t { kDrop = 1, kPass = 2, kTx = 3, kRedirect = 4 };
+enum : int32_t { kDrop = 1, kPass = 2, kTx = 3, kRedirect = 4, kHold = 5 };
 
 /// Most sendto() calls for one TX ring in one crossing. 64 of the kernel's default 32 packets each empty a ring of
 /// 2048; what is left then goes with the next crossing.
@@ -32,19 +32,21 @@ bool Passing(int err) { return err == EAGAIN || err == EBUSY || err == ENOBUFS |
 uint32_t XskSocket::Exchange() {
   const int32_t now = NowMs();
   umem_->ExpireLimbo(now);
-  if (held_ > 0) Settle();
+  if (inHand_ > 0) Settle();
   umem_->DrainCompletions();  // before waking the kernel: with a full completion ring it sends nothing
   Refill(fillTarget_);
   umem_->DriveTx(now);
   const bool wake = fill_.needs_wakeup();
   if (wake) WakeRx();
-  uint32_t count = Receive();
+  const uint32_t resumed = TakeResumed();
+  uint32_t count = Receive(resumed);
   if (count == 0 && config_.busyPoll && !wake) {
     WakeRx();  // runs the device's poll routine here and now
-    count = Receive();
+    count = Receive(0);
   }
   burst_->header[0] = static_cast<int32_t>(count);
   burst_->header[1] = now;
+  burst_->header[3] = static_cast<int32_t>(resumed);
   return count;
 }
 
@@ -54,7 +56,7 @@ void XskSocket::Settle() {
   uint32_t dropped = 0;
   uint32_t invalid = 0;
   uint32_t touched = 0;
-  for (uint32_t i = 0; i < held_; ++i) {
+  for (uint32_t i = 0; i < inHand_; ++i) {
     const uint32_t frame = frame_[i];
     const int32_t verdict = burst.verdict[i];
     if (verdict == kTx || verdict == kRedirect) {
@@ -69,12 +71,14 @@ void XskSocket::Settle() {
       }
     } else if (verdict == kPass) {
       Pass(burst.offset[i], burst.length[i], frame);
+    } else if (verdict == kHold) {
+      pool.Hold(frame, config_.index);
     } else {
       ++dropped;
       pool.Free(frame);
     }
   }
-  held_ = 0;
+  inHand_ = 0;
   burst.counters[kDropped] += dropped;
   burst.counters[kTxInvalid] += invalid;
   for (; touched != 0; touched &= touched - 1) {
@@ -177,17 +181,51 @@ bool XskSocket::DriveTx(int32_t nowMs) {
   return tx_.waiting() > 0;
 }
 
+bool XskSocket::Resume(int32_t offset, int32_t length) {
+  const uint32_t frame = static_cast<uint32_t>(offset) >> umem_->chunkShift();
+  if (!InsideChunk(offset, length, frame) || !umem_->pool().Resume(frame, config_.index)) return false;
+  // A frame stands in the queue at most once, being Rx from now on: as many entries as frames are enough.
+  resumed_[(resumedFirst_ + resumedCount_++) % umem_->frameCount()] = {offset, length};
+  return true;
+}
+
+bool XskSocket::Release(int32_t offset) {
+  if (!umem_->pool().Release(static_cast<uint32_t>(offset) >> umem_->chunkShift(), config_.index)) return false;
+  burst_->counters[kDropped] += 1;
+  return true;
+}
+
+/// Puts resumed packets at the start of the new burst, oldest first. They were counted when they were received.
+uint32_t XskSocket::TakeResumed() {
+  if (resumedCount_ == 0) return 0;
+  const BurstMemory& burst = *burst_;
+  const uint32_t count = std::min(resumedCount_, config_.burst);
+  for (uint32_t i = 0; i < count; ++i) {
+    const Resumed& packet = resumed_[resumedFirst_];
+    resumedFirst_ = (resumedFirst_ + 1) % umem_->frameCount();
+    frame_[i] = static_cast<uint32_t>(packet.offset) >> umem_->chunkShift();
+    burst.offset[i] = packet.offset;
+    burst.length[i] = packet.length;
+    burst.verdict[i] = kDrop;
+    burst.target[i] = 0;
+  }
+  resumedCount_ -= count;
+  inHand_ = count;
+  return count;
+}
+
 void XskSocket::WakeRx() { recvfrom(fd_.get(), nullptr, 0, MSG_DONTWAIT, nullptr, nullptr); }
 
-uint32_t XskSocket::Receive() {
+/// Fills the burst up behind the `taken` packets that are in it; the number of packets that it then has.
+uint32_t XskSocket::Receive(uint32_t taken) {
   const BurstMemory& burst = *burst_;
   FramePool& pool = umem_->pool();
   const uint32_t shift = umem_->chunkShift();
   const uint64_t chunk = umem_->chunkSize();
   uint32_t first;
-  const uint32_t available = rx_.peek(config_.burst, &first);
-  if (available == 0) return 0;
-  uint32_t count = 0;
+  const uint32_t available = taken == config_.burst ? 0 : rx_.peek(config_.burst - taken, &first);
+  if (available == 0) return taken;
+  uint32_t count = taken;
   uint64_t bytes = 0;
   for (uint32_t i = 0; i < available; ++i) {
     const xdp_desc desc = rx_.at(first + i);
@@ -211,8 +249,8 @@ uint32_t XskSocket::Receive() {
     ++count;
   }
   rx_.release(available);
-  held_ = count;
-  burst.counters[kRxPackets] += count;
+  inHand_ = count;
+  burst.counters[kRxPackets] += count - taken;
   burst.counters[kRxBytes] += static_cast<double>(bytes);
   return count;
 }

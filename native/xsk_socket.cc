@@ -66,7 +66,9 @@ std::unique_ptr<XskSocket> XskSocket::Open(std::shared_ptr<Umem> umem, const Xsk
   std::unique_ptr<XskSocket> socket(new XskSocket(std::move(umem), config));
   socket->burst_ = BurstMemory::Create(config.burst);
   socket->frame_.reset(new (std::nothrow) uint32_t[config.burst]);
-  if (!socket->burst_ || !socket->frame_) {
+  // Not initialised: pages of it that are never used cost nothing.
+  socket->resumed_.reset(new (std::nothrow) Resumed[socket->umem_->frameCount()]);
+  if (!socket->burst_ || !socket->frame_ || !socket->resumed_) {
     *error = {ENOMEM, "mmap", "the burst of " + socket->Subject(), ""};
     return nullptr;
   }
@@ -289,7 +291,8 @@ void XskSocket::Close(int32_t drainMs) {
   fillMap_.reset();
   completionMap_.reset();
   fd_.reset();
-  held_ = 0;
+  inHand_ = 0;
+  resumedCount_ = 0;
   tap_.reset();
   if (joined) umem_->Remove(index, zeroCopy_, returned);
   burst_->header[0] = 0;

@@ -59,7 +59,7 @@ enum PortCounter : uint32_t {
   kWakeups = 10,
   kSendErrors = 11,
   kDropped = 12,
-  kPortCounters = 24,
+  kPortCounters = 25,
 };
 
 /// The arrays that JavaScript sees, in one zeroed block. JavaScript may write anything into them at any time between
@@ -89,6 +89,14 @@ class XskSocket {
   /// Sends what waits for at most `drainMs`, unmaps the rings, closes the descriptor, returns the frames. Idempotent.
   void Close(int32_t drainMs);
   bool closed() const { return !fd_.valid(); }
+
+  /// Takes a frame that is held back into the burst: the next exchange hands it out first, as a packet at `offset` of
+  /// `length` bytes. False, nothing changed, for a frame that this socket does not hold and a place outside its chunk.
+  bool Resume(int32_t offset, int32_t length);
+  /// Frees the held frame that `offset` lies in, and counts it as dropped. False for a frame that is not held here.
+  bool Release(int32_t offset);
+  /// Packets that wait for the next exchange without any more being received.
+  uint32_t resumedWaiting() const { return resumedCount_; }
 
   void SetTap(std::shared_ptr<Tap> tap) { tap_ = std::move(tap); }
   /// 0, or errno of XDP_STATISTICS. Fields that an older kernel does not have are 0.
@@ -135,7 +143,8 @@ class XskSocket {
   bool InsideChunk(int32_t offset, int32_t length, uint32_t frame) const;
   void Refill(uint32_t target);
   void WakeRx();
-  uint32_t Receive();
+  uint32_t TakeResumed();
+  uint32_t Receive(uint32_t taken);
 
   std::shared_ptr<Umem> umem_;
   XskConfig config_;
@@ -143,7 +152,15 @@ class XskSocket {
   std::shared_ptr<Tap> tap_;
   /// Frame of each slot of the burst in hand; JavaScript cannot reach it.
   std::unique_ptr<uint32_t[]> frame_;
-  uint32_t held_ = 0;
+  uint32_t inHand_ = 0;
+  /// Resumed packets, oldest first: a ring of as many entries as there are frames.
+  struct Resumed {
+    int32_t offset;
+    int32_t length;
+  };
+  std::unique_ptr<Resumed[]> resumed_;
+  uint32_t resumedFirst_ = 0;
+  uint32_t resumedCount_ = 0;
   uint32_t fillTarget_ = 0;
   /// Descriptors written to the TX ring and not submitted yet; 0 outside Settle.
   uint32_t txReserved_ = 0;

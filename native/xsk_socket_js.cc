@@ -159,6 +159,24 @@ bool JsXskSocket::CheckOpen(Napi::Env env) const {
   return !socket_->closed();
 }
 
+Napi::Value JsXskSocket::Resume(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  int32_t offset = 0;
+  int32_t length = 0;
+  if (!CheckOpen(env) || !ArgInteger(env, info[0], "offset", INT_MIN, INT_MAX, &offset) ||
+      !ArgInteger(env, info[1], "length", INT_MIN, INT_MAX, &length)) {
+    return {};
+  }
+  return Napi::Boolean::New(env, socket_->Resume(offset, length));
+}
+
+Napi::Value JsXskSocket::Release(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  int32_t offset = 0;
+  if (!CheckOpen(env) || !ArgInteger(env, info[0], "offset", INT_MIN, INT_MAX, &offset)) return {};
+  return Napi::Boolean::New(env, socket_->Release(offset));
+}
+
 Napi::Value JsXskSocket::SetTap(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (!CheckOpen(env)) return {};
@@ -223,7 +241,8 @@ void InitXskSocket(Napi::Env env, Napi::Object exports) {
   const napi_property_descriptor exchange = {"exchange", nullptr, &JsXskSocket::Exchange, nullptr, nullptr, nullptr,
                                              napi_default_method, AddonData::Of(env).get()};
   Class::Define(env, exports,
-                {exchange, Class::Function<&JsXskSocket::SetTap>("setTap"),
+                {exchange, Class::Function<&JsXskSocket::Resume>("resume"),
+                 Class::Function<&JsXskSocket::Release>("release"), Class::Function<&JsXskSocket::SetTap>("setTap"),
                  Class::Function<&JsXskSocket::Statistics>("statistics"), Class::Function<&JsXskSocket::Rings>("rings"),
                  Class::Function<&JsXskSocket::Error>("error"), Class::Function<&JsXskSocket::Close>("close")});
 }

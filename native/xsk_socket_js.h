@@ -21,6 +21,8 @@ class JsXskSocket : public NativeObject {
   /// exchange(), the one call per burst: a raw callback whose `data` is the environment's AddonData.
   static napi_value Exchange(napi_env env, napi_callback_info info);
 
+  Napi::Value Resume(const Napi::CallbackInfo& info);
+  Napi::Value Release(const Napi::CallbackInfo& info);
   Napi::Value SetTap(const Napi::CallbackInfo& info);
   Napi::Value Statistics(const Napi::CallbackInfo& info);
   Napi::Value Rings(const Napi::CallbackInfo& info);

@@ -24,6 +24,8 @@ export interface FrameCounts {
   rx: number;
   /** Handed to the kernel for transmission and not completed yet. */
   tx: number;
+  /** Kept by the policy over the end of their burst (Verdict.Hold), neither resumed nor released yet. */
+  held: number;
   total: number;
 }
 
@@ -99,6 +101,7 @@ export interface RingState {
  * A burst is a structure of arrays that JavaScript and C++ both see; the arrays are the socket's for its whole life:
  * - `header[0]` number of packets in the burst in hand; `header[1]` monotonic clock in ms, wrapping int32, read once a
  *   burst; `header[2]` last errno of a send that failed for the whole socket (ENETDOWN, ENXIO), 0 when the last one worked;
+ *   `header[3]` how many of the burst's packets, its first, were resumed rather than received;
  * - `offset[i]` byte offset in UMEM of the packet's first byte; `length[i]` bytes;
  * - `verdict[i]` what to do with it (a `Verdict`); `target[i]` socket index for Redirect.
  * The policy may move `offset[i]` and `length[i]` inside the packet's own chunk.
@@ -121,6 +124,13 @@ export interface XskSocket {
    * asks, and takes the next burst from the RX ring. Returns its number of packets.
    */
   exchange(): number;
+  /**
+   * Takes a packet that was held back into hand: it is among the first of the next burst, at `offset`, of `length` bytes, both
+   * of which may differ from what they were within its chunk. False, and nothing changed, when that frame is not held by this socket.
+   */
+  resume(offset: number, length: number): boolean;
+  /** Frees the held frame that `offset` lies in; it counts as dropped. False when that frame is not held by this socket. */
+  release(offset: number): boolean;
   /** Where Pass goes: frames are written to the tap. null: passed frames are dropped and counted as `passLost`. */
   setTap(tap: Tap | null): void;
   statistics(): XskStatistics;

@@ -13,6 +13,7 @@ import {
   RuleCounter,
   ServiceCounter,
 } from '../shared/layout.js';
+import type { FrameCounts } from '../native.js';
 import { DROP_REASONS } from '../dataplane/verdict.js';
 
 export { DROP_REASONS };
@@ -105,7 +106,7 @@ export class WorkerCounters {
   }
 
   /** Frames by owner in this worker's UMEM. Its ports share the UMEM, so the first port in use speaks for all. */
-  frames(): { free: number; fill: number; rx: number; tx: number; total: number } {
+  frames(): FrameCounts {
     for (let port = 0; port < MAX_PORTS; port++) {
       const total = this.port(port, PortCounter.framesTotal);
       if (total === 0) continue;
@@ -114,10 +115,11 @@ export class WorkerCounters {
         fill: this.port(port, PortCounter.framesFill),
         rx: this.port(port, PortCounter.framesRx),
         tx: this.port(port, PortCounter.framesTx),
+        held: this.port(port, PortCounter.framesHeld),
         total,
       };
     }
-    return { free: 0, fill: 0, rx: 0, tx: 0, total: 0 };
+    return { free: 0, fill: 0, rx: 0, tx: 0, held: 0, total: 0 };
   }
 
   /**
@@ -142,7 +144,8 @@ export class WorkerCounters {
     };
     const settled =
       block[Counter.drop] + block[Counter.pass] + block[Counter.tx] + block[Counter.redirect] + block[Counter.aborted];
-    expect('rx = drop + pass + tx + redirect + aborted', block[Counter.rx], settled);
+    const heldNow = block[Counter.framesHeld];
+    expect('rx = drop + pass + tx + redirect + aborted + held', block[Counter.rx], settled + heldNow);
     let reasons = 0;
     for (let reason = 0; reason < REASON_SLOTS; reason++) reasons += block[CounterBlock.reasons + reason];
     expect('sum of drop reasons = drop + aborted', reasons, block[Counter.drop] + block[Counter.aborted]);
@@ -152,8 +155,9 @@ export class WorkerCounters {
         block[at + PortCounter.framesFree] +
         block[at + PortCounter.framesFill] +
         block[at + PortCounter.framesRx] +
-        block[at + PortCounter.framesTx];
-      expect(`port ${port}: frames free + fill + rx + tx = total`, frames, block[at + PortCounter.framesTotal]);
+        block[at + PortCounter.framesTx] +
+        block[at + PortCounter.framesHeld];
+      expect(`port ${port}: frames free + fill + rx + tx + held = total`, frames, block[at + PortCounter.framesTotal]);
     }
     return violated;
   }
@@ -169,9 +173,10 @@ function viewOf(block: SharedArrayBuffer): Float64Array {
 function clearGauges(base: Float64Array): void {
   base[Counter.flows] = 0;
   base[Counter.generation] = 0;
+  base[Counter.framesHeld] = 0;
   for (let port = 0; port < MAX_PORTS; port++) {
     const at = CounterBlock.ports + port * PortCounter.SIZE;
-    base.fill(0, at + PortCounter.framesFree, at + PortCounter.framesTotal + 1);
+    base.fill(0, at + PortCounter.framesFree, at + PortCounter.framesHeld + 1);
   }
   for (let backend = 0; backend < MAX_BACKENDS; backend++) {
     base[CounterBlock.backends + backend * BackendCounter.SIZE + BackendCounter.flows] = 0;

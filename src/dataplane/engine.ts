@@ -250,7 +250,7 @@ export class Engine {
       this.publishPort(port);
     }
     const frames = this.umem.counts();
-    const conserved = frames.free + frames.fill + frames.rx + frames.tx === frames.total;
+    const conserved = frames.free + frames.fill + frames.rx + frames.tx + frames.held === frames.total;
     for (const port of [...this.ports]) this.closePort(port.index);
     this.umem.close();
     this.send({ kind: 'stopped', conserved, frames });

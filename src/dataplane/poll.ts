@@ -83,27 +83,37 @@ export class Path {
     const started = count >= SAMPLE_LEAST && --this.untilSample < 0 ? this.clockNs() : 0;
     const nowMs = (this.nowMs = port.burst.header[BurstHeader.nowMs]);
     const packets = this.packets.get(port) ?? this.meet(port);
-    this.counters[Counter.rxBytes] += sum(port.burst.length, count);
+    // What was held and resumed was counted when it came in.
+    const resumed = port.burst.header[BurstHeader.resumed];
+    this.counters[Counter.rxBytes] += sum(port.burst.length, resumed, count);
+    this.counters[Counter.framesHeld] -= resumed;
 
     const repairs = this.repairByPort[port.index];
     const rest =
       this.takesShortWay && this.filters.onlySanity && !repairs
         ? this.plain.run(port.burst, count, port.index, nowMs)
         : this.plain.leaveAll(count);
-    if (rest > 0) this.steps(packets, port.burst, rest, nowMs, repairs);
+    if (rest > 0) this.steps(packets, port.burst, rest, nowMs, repairs, resumed);
 
-    this.counters[Counter.rx] += count;
+    this.counters[Counter.rx] += count - resumed;
     this.counters[Counter.bursts]++;
     if (started !== 0) this.sample(started, count);
     return count;
   }
 
   /** The whole way, for the packets of the burst that `plain.rest` names. */
-  private steps(all: readonly Packet[], burst: Burst, count: number, nowMs: number, repairs: boolean): void {
+  private steps(
+    all: readonly Packet[],
+    burst: Burst,
+    count: number,
+    nowMs: number,
+    repairs: boolean,
+    resumed: number,
+  ): void {
     // Packets move up: the i-th object is for the i-th of the rest, whose place in the burst is rest[i].
     this.parse(all, burst, count);
     if (repairs) this.repair(all, count);
-    this.filter(all, count);
+    this.filter(all, count, resumed);
     this.balancer.lookUp(all, this.decisions, count);
     this.forward(all, burst, count, nowMs);
   }
@@ -145,9 +155,16 @@ export class Path {
     }
   }
 
-  /** Verdicts of the parser and the filters; Decision.undecided for what goes on to the balancer. */
-  private filter(packets: readonly Packet[], count: number): void {
+  /**
+   * Verdicts of the parser and the filters; Decision.undecided for what goes on to the balancer. The filters have let
+   * through what was held since then, and count each packet once.
+   */
+  private filter(packets: readonly Packet[], count: number, resumed: number): void {
     let next = 0;
+    for (; next < count && this.plain.rest[next] < resumed; next++) {
+      const reason = packets[next].malformed;
+      this.decisions[next] = reason === DropReason.none ? Decision.undecided : this.drop(reason);
+    }
     while (next < count) next = this.filterFrom(next, packets, this.decisions, count);
   }
 
@@ -186,6 +203,7 @@ export class Path {
     let redirected = 0;
     let passed = 0;
     let aborted = 0;
+    let held = 0;
     for (let i = 0; i < count; i++) {
       const packet = packets[i];
       const slot = rest[i];
@@ -207,6 +225,8 @@ export class Path {
         passed++;
       } else if (decision === Verdict.Aborted) {
         aborted++;
+      } else if (decision === Verdict.Hold) {
+        held++;
       }
       offset[slot] = packet.data;
       length[slot] = bytes;
@@ -216,7 +236,8 @@ export class Path {
     counters[Counter.redirect] += redirected;
     counters[Counter.pass] += passed;
     counters[Counter.aborted] += aborted;
-    counters[Counter.drop] += count - sent - redirected - passed - aborted;
+    counters[Counter.framesHeld] += held;
+    counters[Counter.drop] += count - sent - redirected - passed - aborted - held;
     counters[Counter.txBytes] += txBytes;
     counters[CounterBlock.reasons + DropReason.policyThrew] += aborted;
   }
@@ -247,8 +268,8 @@ function wallNs(): number {
   return performance.now() * 1e6;
 }
 
-function sum(values: Int32Array, count: number): number {
+function sum(values: Int32Array, first: number, end: number): number {
   let total = 0;
-  for (let i = 0; i < count; i++) total = (total + values[i]) | 0;
+  for (let i = first; i < end; i++) total = (total + values[i]) | 0;
   return total;
 }

@@ -6,7 +6,7 @@ import { PortCounter } from '../shared/layout.js';
  * `exchange()`. Its arrays never move, so hold them in locals.
  */
 export interface Burst {
-  /** [0] packets in hand, [1] monotonic ms (wrapping int32) when the burst was taken, [2] last socket-wide send errno. */
+  /** [0] packets in hand, [1] monotonic ms (wrapping int32) when the burst was taken, [2] last socket-wide send errno, [3] packets resumed. */
   readonly header: Int32Array;
   /** Byte offset in the port's memory of each packet's first byte. */
   readonly offset: Int32Array;
@@ -22,6 +22,8 @@ export const enum BurstHeader {
   count = 0,
   nowMs = 1,
   sendErrno = 2,
+  /** How many packets of the burst, its first, were held before and resumed: they were counted when they were received. */
+  resumed = 3,
 }
 
 /**
@@ -47,6 +49,14 @@ export interface Port {
    * nothing now. Never blocks.
    */
   exchange(): number;
+  /**
+   * Takes a packet that was settled as Hold back into hand: it is among the first of this port's next burst, in the order of
+   * the calls, at `offset`, of `length` bytes, which may be another place within its chunk. False, and nothing changed, when this port
+   * does not hold that frame.
+   */
+  resume(offset: number, length: number): boolean;
+  /** Frees the held frame that `offset` lies in; it counts as dropped. False when this port does not hold that frame. */
+  release(offset: number): boolean;
   counts(): FrameCounts;
   /** Copies the kernel's own statistics and the frame gauges into `counters`; cheap, but a system call: not per burst. */
   refreshCounters(): void;
@@ -60,4 +70,5 @@ export function writeFrameGauges(counters: Float64Array, frames: FrameCounts): v
   counters[PortCounter.framesRx] = frames.rx;
   counters[PortCounter.framesTx] = frames.tx;
   counters[PortCounter.framesTotal] = frames.total;
+  counters[PortCounter.framesHeld] = frames.held;
 }

@@ -68,5 +68,5 @@ export type WorkerEvent =
   | {
       kind: 'stopped';
       conserved: boolean;
-      frames: { free: number; fill: number; rx: number; tx: number; total: number };
+      frames: { free: number; fill: number; rx: number; tx: number; held: number; total: number };
     };

@@ -177,7 +177,7 @@ export function openSocket(umem: Umem, options: Partial<XskOptions> & { interfac
 }
 
 export function sum(counts: FrameCounts): number {
-  return counts.free + counts.fill + counts.rx + counts.tx;
+  return counts.free + counts.fill + counts.rx + counts.tx + counts.held;
 }
 
 /** Milliseconds of sleep without an event loop turn: sockets are driven by hand in these tests. */

@@ -169,11 +169,16 @@ export class Lab {
   /** Frames conserved, and counters adding up: what must hold after any traffic. */
   violations(): string[] {
     const problems: string[] = [];
-    const { free, fill, rx, tx, total } = this.ports[0].counts();
-    if (free + fill + rx + tx !== total) problems.push(`frames: ${free}+${fill}+${rx}+${tx} ≠ ${total}`);
+    const { free, fill, rx, tx, held, total } = this.ports[0].counts();
+    if (free + fill + rx + tx + held !== total) {
+      problems.push(`frames: ${free}+${fill}+${rx}+${tx}+${held} ≠ ${total}`);
+    }
+    if (held !== this.total(Counter.framesHeld))
+      problems.push(`${held} frames held ≠ ${this.total(Counter.framesHeld)}`);
     const t = (counter: Counter) => this.total(counter);
     const settled = t(Counter.drop) + t(Counter.pass) + t(Counter.tx) + t(Counter.redirect) + t(Counter.aborted);
-    if (t(Counter.rx) !== settled) problems.push(`rx ${t(Counter.rx)} ≠ verdicts ${settled}`);
+    const accounted = settled + t(Counter.framesHeld);
+    if (t(Counter.rx) !== accounted) problems.push(`rx ${t(Counter.rx)} ≠ verdicts and held ${accounted}`);
     const reasons = Object.values(this.drops()).reduce((a, b) => a + b, 0);
     if (reasons !== t(Counter.drop) + t(Counter.aborted)) problems.push(`reasons ${reasons} ≠ drop + aborted`);
     return problems;

@@ -4,15 +4,18 @@ import { BurstHeader } from '../../src/dataplane/port.js';
 import { Verdict } from '../../src/dataplane/verdict.js';
 import { PortCounter } from '../../src/shared/layout.js';
 import { seeded } from './capture_bytes.js';
-
-/** Ports under test, and what became of the packets that they sent. */
-export interface PortHarness {
-  /** At least two, on one packet memory; a port's position is its number. */
-  readonly ports: readonly Port[];
-  /** Frames that left by a port until now, oldest first. */
-  sent(port: number): Uint8Array[] | Promise<Uint8Array[]>;
-  close(): void | Promise<void>;
-}
+import { holdContract } from './hold_contract.js';
+import {
+  bytesOf,
+  DEADLINE_MS,
+  expectAddsUp,
+  expectConserved,
+  frames,
+  ours,
+  sentBy,
+  take,
+  type PortHarness,
+} from './port_harness.js';
 
 /**
  * Makes fresh ports with bursts of at most `burst`. `frames[i]` are to arrive at port i, in order; at most 200 of them. The
@@ -22,81 +25,6 @@ export interface PortHarness {
 export type MakePorts = (frames: Uint8Array[][], burst: number) => PortHarness | Promise<PortHarness>;
 
 const BURST = 16;
-const DEADLINE_MS = 5000;
-
-/** A frame that can be told from all others: broadcast, EtherType 0x88b5, port and number, then a pattern. */
-export function contractFrame(port: number, number: number, length = 60): Uint8Array {
-  const frame = Buffer.alloc(length);
-  frame.write('ffffffffffff' + '020000000001' + '88b5', 'hex');
-  frame.writeUInt16BE(port, 14);
-  frame.writeUInt32BE(number, 16);
-  for (let i = 20; i < length; i++) frame[i] = (i * 13 + number) & 0xff;
-  return new Uint8Array(frame);
-}
-
-function frames(port: number, count: number): Uint8Array[] {
-  return Array.from({ length: count }, (_, number) => contractFrame(port, number, 60 + (number % 5) * 100));
-}
-
-/** A copy of the packet in a slot, as offset and length say now. */
-function bytesOf(port: Port, slot: number): Uint8Array {
-  return new Uint8Array(port.memory, port.burst.offset[slot], port.burst.length[slot]).slice();
-}
-
-/** Slots of the burst in hand that hold frames of this test. */
-function ours(port: Port, count: number): number[] {
-  const view = new DataView(port.memory);
-  const slots: number[] = [];
-  for (let slot = 0; slot < count; slot++) {
-    const { offset, length } = port.burst;
-    if (length[slot] >= 20 && view.getUint16(offset[slot] + 12) === 0x88b5) slots.push(slot);
-  }
-  return slots;
-}
-
-/** Exchanges until at least one of our frames is there. */
-async function take(port: Port): Promise<number[]> {
-  const deadline = performance.now() + DEADLINE_MS;
-  while (performance.now() < deadline) {
-    const slots = ours(port, port.exchange());
-    if (slots.length > 0) return slots;
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  }
-  throw new Error(`port ${port.name}: no packet within ${DEADLINE_MS} ms`);
-}
-
-/** Waits for frames to have left. */
-async function sentBy(harness: PortHarness, port: number, count: number): Promise<Uint8Array[]> {
-  const deadline = performance.now() + DEADLINE_MS;
-  for (;;) {
-    const sent = await harness.sent(port);
-    if (sent.length >= count || performance.now() > deadline) return sent;
-    for (const each of harness.ports) each.exchange();
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  }
-}
-
-function expectConserved(ports: readonly Port[]): void {
-  const { free, fill, rx, tx, total } = ports[0].counts();
-  expect(Math.min(free, fill, rx, tx)).toBeGreaterThanOrEqual(0);
-  expect(free + fill + rx + tx).toBe(total);
-}
-
-/** Every packet received has exactly one fate, or is in hand. */
-function expectAddsUp(ports: readonly Port[]): void {
-  const sum = (counter: PortCounter): number => ports.reduce((total, port) => total + port.counters[counter], 0);
-  const fates = [
-    PortCounter.txPackets,
-    PortCounter.txFull,
-    PortCounter.txInvalid,
-    PortCounter.passPackets,
-    PortCounter.passLost,
-    PortCounter.dropped,
-  ];
-  const settled = fates.reduce((total, counter) => total + sum(counter), 0);
-  const inHand = ports.reduce((total, port) => total + port.burst.header[BurstHeader.count], 0);
-  expect(settled + inHand).toBe(sum(PortCounter.rxPackets));
-}
 
 /** Placements that no port may send from, given a packet in chunk `start`..`end`. */
 const GARBAGE: [name: string, place: (start: number, end: number) => [offset: number, length: number]][] = [
@@ -282,7 +210,7 @@ export function portContract(name: string, make: MakePorts): void {
       expectAddsUp(harness.ports);
     });
 
-    it.each([Verdict.Aborted, 5, 255, -1, 0x7fffffff, -0x80000000])('drops on verdict %i', async (verdict) => {
+    it.each([Verdict.Aborted, 6, 255, -1, 0x7fffffff, -0x80000000])('drops on verdict %i', async (verdict) => {
       const harness = await start(frames(0, 1), []);
       const [port] = harness.ports;
       const [slot] = await take(port);
@@ -347,15 +275,16 @@ export function portContract(name: string, make: MakePorts): void {
       await take(ports[0]);
       ports[0].refreshCounters();
       const { counters } = ports[0];
-      const { free, fill, rx, tx, total } = ports[0].counts();
+      const { free, fill, rx, tx, total, held } = ports[0].counts();
       const gauges = [
         PortCounter.framesFree,
         PortCounter.framesFill,
         PortCounter.framesRx,
         PortCounter.framesTx,
         PortCounter.framesTotal,
+        PortCounter.framesHeld,
       ];
-      expect(gauges.map((gauge) => counters[gauge])).toEqual([free, fill, rx, tx, total]);
+      expect(gauges.map((gauge) => counters[gauge])).toEqual([free, fill, rx, tx, total, held]);
       expect(rx).toBeGreaterThanOrEqual(1);
     });
 
@@ -375,5 +304,7 @@ export function portContract(name: string, make: MakePorts): void {
       expect(tx).toBeLessThanOrEqual(1);
       expect(() => ports[0].exchange()).toThrow();
     });
+
+    holdContract(start);
   });
 }

@@ -29,7 +29,7 @@ describe('the blocks of a worker', () => {
   });
 
   it('are refused when too small', () => {
-    expect(() => new WorkerCounters(0, new SharedArrayBuffer(64))).toThrow(/4526848 bytes, not 64/);
+    expect(() => new WorkerCounters(0, new SharedArrayBuffer(64))).toThrow(/4527232 bytes, not 64/);
   });
 
   it('are read where the layout says, without asking the worker', () => {
@@ -66,9 +66,11 @@ describe('a worker’s restart', () => {
     old[Counter.rx] = 100;
     old[Counter.flows] = 7;
     old[Counter.generation] = 3;
+    old[Counter.framesHeld] = 4;
     old[CounterBlock.ports + PortCounter.rxPackets] = 50;
     old[CounterBlock.ports + PortCounter.framesFree] = 60;
-    old[CounterBlock.ports + PortCounter.framesTotal] = 60;
+    old[CounterBlock.ports + PortCounter.framesHeld] = 4;
+    old[CounterBlock.ports + PortCounter.framesTotal] = 64;
     old[CounterBlock.backends + BackendCounter.packets] = 40;
     old[CounterBlock.backends + BackendCounter.flows] = 5;
 
@@ -79,8 +81,10 @@ describe('a worker’s restart', () => {
     expect(counters.total(Counter.rx)).toBe(100);
     expect(counters.total(Counter.flows)).toBe(0);
     expect(counters.total(Counter.generation)).toBe(0);
+    expect(counters.total(Counter.framesHeld)).toBe(0);
     expect(counters.port(0, PortCounter.rxPackets)).toBe(50);
-    expect(counters.frames().total).toBe(0);
+    expect(counters.frames()).toEqual({ free: 0, fill: 0, rx: 0, tx: 0, held: 0, total: 0 });
+    expect(counters.port(0, PortCounter.framesHeld)).toBe(0);
     expect(counters.backend(0, BackendCounter.packets)).toBe(40);
     expect(counters.backend(0, BackendCounter.flows)).toBe(0);
 
@@ -97,13 +101,15 @@ describe('the consistency check', () => {
   function consistent(): WorkerCounters {
     const counters = new WorkerCounters(1);
     const block = writer(counters);
-    block.set([100, 6400, 40, 10, 20, 25, 5], Counter.rx);
+    block.set([102, 6400, 40, 10, 20, 25, 5], Counter.rx);
+    block[Counter.framesHeld] = 2;
     block[CounterBlock.reasons + DropReason.rule] = 40;
     block[CounterBlock.reasons + DropReason.policyThrew] = 5;
     const port = CounterBlock.ports;
     block[port + PortCounter.framesFree] = 1000;
     block[port + PortCounter.framesFill] = 2048;
-    block[port + PortCounter.framesTx] = 1048;
+    block[port + PortCounter.framesTx] = 1046;
+    block[port + PortCounter.framesHeld] = 2;
     block[port + PortCounter.framesTotal] = 4096;
     return counters;
   }
@@ -113,14 +119,18 @@ describe('the consistency check', () => {
   });
 
   it.each<[string, number, string]>([
-    ['a packet without a verdict', Counter.rx, 'queue 1: rx = drop + pass + tx + redirect + aborted: 101 ≠ 100'],
+    ['a packet without a verdict', Counter.rx, 'queue 1: rx = drop + pass + tx + redirect + aborted + held: 103 ≠ 102'],
     [
       'a drop without a reason',
       CounterBlock.reasons + DropReason.rule,
       'sum of drop reasons = drop + aborted: 46 ≠ 45',
     ],
-    ['a lost frame', CounterBlock.ports + PortCounter.framesTotal, 'frames free + fill + rx + tx = total: 4096 ≠ 4097'],
-    ['a frame on a port unused', CounterBlock.ports + 24 * 3 + PortCounter.framesTx, 'port 3: frames'],
+    [
+      'a lost frame',
+      CounterBlock.ports + PortCounter.framesTotal,
+      'frames free + fill + rx + tx + held = total: 4096 ≠ 4097',
+    ],
+    ['a frame on a port unused', CounterBlock.ports + PortCounter.SIZE * 3 + PortCounter.framesTx, 'port 3: frames'],
   ])('names %s', (_, index, text) => {
     const counters = consistent();
     writer(counters)[index] += 1;

@@ -118,14 +118,14 @@ describe('LoopPort', () => {
 
   it('holds its frames as ready to receive, and gives them back when it closes', () => {
     const { port, pool } = open({ frames: frames(10) });
-    expect(pool.counts()).toEqual({ free: 22, fill: 10, rx: 0, tx: 0, total: 32 });
+    expect(pool.counts()).toEqual({ free: 22, fill: 10, rx: 0, tx: 0, held: 0, total: 32 });
     port.exchange();
-    expect(pool.counts()).toEqual({ free: 22, fill: 6, rx: 4, tx: 0, total: 32 });
+    expect(pool.counts()).toEqual({ free: 22, fill: 6, rx: 4, tx: 0, held: 0, total: 32 });
     port.refreshCounters();
     expect(port.counters[PortCounter.framesFill]).toBe(6);
     port.close();
     port.close();
-    expect(pool.counts()).toEqual({ free: 32, fill: 0, rx: 0, tx: 0, total: 32 });
+    expect(pool.counts()).toEqual({ free: 32, fill: 0, rx: 0, tx: 0, held: 0, total: 32 });
     expect(() => port.exchange()).toThrow('port loop0 is closed');
   });
 

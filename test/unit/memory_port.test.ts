@@ -19,7 +19,7 @@ describe('MemoryPool', () => {
     const memory = new ArrayBuffer(8 * 2048 + 5);
     const pool = new MemoryPool({ frameCount: 8, chunkSize: 2048, memory });
     expect(pool.memory).toBe(memory);
-    expect(pool.counts()).toEqual({ free: 8, fill: 0, rx: 0, tx: 0, total: 8 });
+    expect(pool.counts()).toEqual({ free: 8, fill: 0, rx: 0, tx: 0, held: 0, total: 8 });
   });
 
   it.each([
@@ -149,7 +149,7 @@ describe('MemoryPort', () => {
     port.exchange();
     expect(pool.counts()).toMatchObject({ free: 4, rx: 2, tx: 2 });
     port.close();
-    expect(pool.counts()).toEqual({ free: 8, fill: 0, rx: 0, tx: 0, total: 8 });
+    expect(pool.counts()).toEqual({ free: 8, fill: 0, rx: 0, tx: 0, held: 0, total: 8 });
     expect(() => port.exchange()).toThrow('port mem0 is closed');
   });
 

@@ -46,6 +46,8 @@ const MIN_FRAME = 14;
  * `exchange()` is not free: 14 ns a packet that is sent, 4.5 of them for the 16 bytes, and 23-31 ns where 64-byte packets are written
  * whole (Node 20, a shared 2-core Xeon, best of 30). A bench measures `exchange()` alone and subtracts it.
  *
+ * It holds no packet: Hold is settled as Drop, and nothing can be resumed.
+ *
  * More flows than memory has frames: give as many packets and fewer `chunks`. Every reception then writes a whole packet, as a
  * device would.
  */
@@ -236,6 +238,15 @@ export class LoopPort implements Port, PoolMember {
     const within = this.burst.offset[slot] - this.places[chunk] + this.headroom;
     const bytes = this.burst.length[slot];
     return within >= 0 && bytes >= MIN_FRAME && bytes <= this.chunkSize - within;
+  }
+
+  /** Never: its frames come round again, so it holds none. */
+  resume(): boolean {
+    return false;
+  }
+
+  release(): boolean {
+    return false;
   }
 
   counts(): FrameCounts {

@@ -69,6 +69,12 @@ export class MemoryPort extends PoolPort {
     else if (fate === 'dropped' && this.#keepDropped) this.dropped.push(this.#copy(slot));
   }
 
+  protected override released(chunk: number, offset: number, length: number): void {
+    if (!this.#keepDropped) return;
+    const inside = this.withinChunk(chunk, offset, length);
+    this.dropped.push(inside ? this.pool.bytes(offset, length).slice() : new Uint8Array(0));
+  }
+
   #copy(slot: number): Uint8Array {
     if (!this.within(slot)) return new Uint8Array(0);
     return this.pool.bytes(this.burst.offset[slot], this.burst.length[slot]).slice();

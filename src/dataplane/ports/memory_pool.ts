@@ -89,7 +89,7 @@ export class MemoryPool {
 
   /** Frames by owner. `free` comes from the pool, the rest from the ports' own books, so that the sum is a real check. */
   counts(): FrameCounts {
-    const counts = { free: this.#freeCount, fill: 0, rx: 0, tx: 0, total: this.frameCount };
+    const counts = { free: this.#freeCount, fill: 0, rx: 0, tx: 0, held: 0, total: this.frameCount };
     for (const member of this.members) member?.hold(counts);
     return counts;
   }

@@ -43,7 +43,7 @@ export class PcapPort extends PoolPort {
   readonly #limit: number;
   /** Position in the capture of the next packet to hand out. */
   #next = 0;
-  /** Position in the capture of each packet in hand. */
+  /** By frame: position in the capture of the packet in it, and its time. Frames that are held keep theirs. */
   readonly #positions: Int32Array;
   readonly #times: bigint[];
   #startNs: bigint | undefined;
@@ -56,16 +56,15 @@ export class PcapPort extends PoolPort {
     this.#writer = options.writer;
     this.#interfaceId = options.writer?.addInterface({ name: this.name }) ?? -1;
     this.#outputs = new Set(options.outputs ?? ['tx', 'redirect', 'pass']);
-    const slots = this.burst.offset.length;
-    this.#limit = options.lockstep ? 1 : slots;
-    this.#positions = new Int32Array(slots);
-    this.#times = new Array<bigint>(slots).fill(0n);
+    this.#limit = options.lockstep ? 1 : this.burst.offset.length;
+    this.#positions = new Int32Array(pool.frameCount);
+    this.#times = new Array<bigint>(pool.frameCount).fill(0n);
     this.#startNs = options.startNs;
   }
 
   /** Whether the last packet was handed out and settled. */
   get done(): boolean {
-    return this.#next >= this.capture.length && this.inHand === 0;
+    return this.#next >= this.capture.length && this.inHand === 0 && !this.resumedWaiting;
   }
 
   /** Milliseconds of capture time up to the burst in hand; `header[nowMs]` is this, wrapped to int32. */
@@ -75,8 +74,11 @@ export class PcapPort extends PoolPort {
 
   /** Position in the capture of the packet in hand that was received in this chunk; -1 when there is none. */
   positionIn(chunk: number): number {
-    const slot = this.slotOf(chunk);
-    return slot < 0 ? -1 : this.#positions[slot];
+    return this.slotOf(chunk) < 0 ? -1 : this.#positions[chunk / this.chunkSize];
+  }
+
+  protected override get burstLimit(): number {
+    return this.#limit;
   }
 
   protected override receive(): void {
@@ -89,8 +91,9 @@ export class PcapPort extends PoolPort {
         const slot = this.inHand;
         // No frame free: it waits, as the clock does.
         if (!this.place(packet.data)) break;
-        this.#positions[slot] = this.#next;
-        this.#times[slot] = timeNs;
+        const frame = this.chunkOf(slot) / this.chunkSize;
+        this.#positions[frame] = this.#next;
+        this.#times[frame] = timeNs;
       }
       this.#clockMs = clockMs;
       this.#lastNs = timeNs;
@@ -112,25 +115,45 @@ export class PcapPort extends PoolPort {
     if (writer === undefined) return;
     const verdict = this.burst.verdict[slot];
     const kind = outputOf(fate, verdict);
-    if (!this.#outputs.has(kind)) return;
-    const time = this.#times[slot];
-    const common = {
-      timestampNs: time < 0n ? 0n : time > LAST_NS ? LAST_NS : time,
-      comment: this.#comment(slot, fate, verdict),
-    };
+    if (fate === 'held' || !this.#outputs.has(kind)) return;
+    const frame = this.chunkOf(slot) / this.chunkSize;
+    const comment = this.#comment(slot, fate, verdict);
     if (kind === 'drop') {
-      // As it came in: that is what one wants to see of a packet that went nowhere.
-      const { data, originalLength } = this.capture.packet(this.#positions[slot]);
-      writer.writePacket({ ...common, interfaceId: this.#interfaceId, data, originalLength, direction: 'in' });
+      this.#writeLost(writer, frame, comment);
       return;
     }
     const sibling = out instanceof PcapPort && out.#writer === writer ? out : this;
     writer.writePacket({
-      ...common,
+      timestampNs: this.#timestamp(frame),
+      comment,
       interfaceId: sibling.#interfaceId,
       data: this.pool.bytes(this.burst.offset[slot], this.burst.length[slot]),
       direction: kind === 'pass' ? 'in' : 'out',
     });
+  }
+
+  protected override released(chunk: number): void {
+    if (this.#writer === undefined || !this.#outputs.has('drop')) return;
+    this.#writeLost(this.#writer, chunk / this.chunkSize, `verdict=${VERDICTS[Verdict.Hold]} lost=released`);
+  }
+
+  /** A packet that went nowhere, as it came in: that is what one wants to see of it. */
+  #writeLost(writer: PcapngWriter, frame: number, comment: string): void {
+    const { data, originalLength } = this.capture.packet(this.#positions[frame]);
+    const timestampNs = this.#timestamp(frame);
+    writer.writePacket({
+      timestampNs,
+      comment,
+      interfaceId: this.#interfaceId,
+      data,
+      originalLength,
+      direction: 'in',
+    });
+  }
+
+  #timestamp(frame: number): bigint {
+    const time = this.#times[frame];
+    return time < 0n ? 0n : time > LAST_NS ? LAST_NS : time;
   }
 
   #comment(slot: number, fate: Fate, verdict: number): string {

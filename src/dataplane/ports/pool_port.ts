@@ -30,6 +30,8 @@ export type Fate =
   /** Passed, and nothing was there to take it, or its place was outside its chunk. */
   | 'passLost'
   | 'dropped'
+  /** It stays with the policy. */
+  | 'held'
   /** A place outside the chunk, a length below 14, or a target that is none. */
   | 'refused'
   /** No room to transmit. */
@@ -62,6 +64,10 @@ export abstract class PoolPort implements Port, PoolMember {
   #settledCount = 0;
   /** Chunk of each packet in hand, out of the policy's reach. */
   readonly #chunks: Int32Array;
+  /** By chunk: the packets that the policy holds. */
+  readonly #held = new Map<number, { offset: number; length: number }>();
+  /** Offset and length of each packet that was resumed and waits for the next burst, oldest first. */
+  readonly #resumed: number[] = [];
   /** Chunks sent and not completed. */
   readonly #sending: number[] = [];
   readonly #txSize: number;
@@ -106,6 +112,9 @@ export abstract class PoolPort implements Port, PoolMember {
   /** Called once for each packet in hand, its slot still untouched; `out` is the port that it was or would have been sent by. */
   protected settled(_slot: number, _fate: Fate, _out: PoolMember | undefined): void {}
 
+  /** Called for each held frame that the policy releases, its bytes as they were; the place is what the policy had set. */
+  protected released(_chunk: number, _offset: number, _length: number): void {}
+
   /** Called for each packet that leaves by this port, wherever it came in. */
   protected transmitted(_offset: number, _length: number): void {}
 
@@ -118,9 +127,49 @@ export abstract class PoolPort implements Port, PoolMember {
     while (this.#settledCount < this.inHand) this.#settle(this.#settledCount++);
     this.#settledCount = 0;
     this.inHand = 0;
+    this.#takeResumed();
+    this.burst.header[BurstHeader.resumed] = this.inHand;
     this.receive();
     this.burst.header[BurstHeader.count] = this.inHand;
     return this.inHand;
+  }
+
+  resume(offset: number, length: number): boolean {
+    if (this.#closed) throw new SluiceError('SLUICE_STATE', `port ${this.name} is closed`);
+    const chunk = offset & -this.chunkSize;
+    if (length < 0 || offset + length > chunk + this.chunkSize || !this.#held.delete(chunk)) return false;
+    this.#resumed.push(offset, length);
+    return true;
+  }
+
+  release(offset: number): boolean {
+    if (this.#closed) throw new SluiceError('SLUICE_STATE', `port ${this.name} is closed`);
+    const chunk = offset & -this.chunkSize;
+    const packet = this.#held.get(chunk);
+    if (packet === undefined) return false;
+    this.#held.delete(chunk);
+    this.counters[PortCounter.dropped]++;
+    this.pool.give(chunk);
+    this.released(chunk, packet.offset, packet.length);
+    return true;
+  }
+
+  /** Whether packets wait for the next burst without any more being received. */
+  protected get resumedWaiting(): boolean {
+    return this.#resumed.length > 0;
+  }
+
+  /** Most packets that a burst may have. */
+  protected get burstLimit(): number {
+    return this.#chunks.length;
+  }
+
+  /** Puts resumed packets at the start of the new burst. They were counted when they were received. */
+  #takeResumed(): void {
+    while (this.#resumed.length > 0 && this.inHand < this.burstLimit) {
+      const [offset, length] = this.#resumed.splice(0, 2);
+      this.#append(offset & -this.chunkSize, offset, length);
+    }
   }
 
   counts(): FrameCounts {
@@ -136,6 +185,10 @@ export abstract class PoolPort implements Port, PoolMember {
     if (this.#closed) return;
     this.#closed = true;
     for (let slot = this.#settledCount; slot < this.inHand; slot++) this.pool.give(this.#chunks[slot]);
+    for (const chunk of this.#held.keys()) this.pool.give(chunk);
+    for (let i = 0; i < this.#resumed.length; i += 2) this.pool.give(this.#resumed[i] & -this.chunkSize);
+    this.#held.clear();
+    this.#resumed.length = 0;
     this.#settledCount = 0;
     this.inHand = 0;
     this.burst.header[BurstHeader.count] = 0;
@@ -144,7 +197,8 @@ export abstract class PoolPort implements Port, PoolMember {
   }
 
   hold(counts: FrameCounts): void {
-    counts.rx += this.inHand - this.#settledCount;
+    counts.rx += this.inHand - this.#settledCount + (this.#resumed.length >> 1);
+    counts.held += this.#held.size;
     counts.tx += this.#sending.length;
   }
 
@@ -168,8 +222,7 @@ export abstract class PoolPort implements Port, PoolMember {
 
   /** Appends a packet to the burst. False when it has to wait: the burst is full or no frame is free. */
   protected place(data: Uint8Array): boolean {
-    const slot = this.inHand;
-    if (slot === this.#chunks.length) return false;
+    if (this.inHand === this.#chunks.length) return false;
     const chunk = this.pool.take();
     if (chunk < 0) {
       this.counters[PortCounter.kernelFillEmpty]++;
@@ -177,15 +230,25 @@ export abstract class PoolPort implements Port, PoolMember {
     }
     const offset = chunk + this.headroom;
     this.pool.write(offset, data);
-    this.#chunks[slot] = chunk;
-    this.burst.offset[slot] = offset;
-    this.burst.length[slot] = data.length;
-    this.burst.verdict[slot] = Verdict.Drop;
-    this.burst.target[slot] = 0;
+    this.#append(chunk, offset, data.length);
     this.counters[PortCounter.rxPackets]++;
     this.counters[PortCounter.rxBytes] += data.length;
-    this.inHand = slot + 1;
     return true;
+  }
+
+  #append(chunk: number, offset: number, length: number): void {
+    const slot = this.inHand;
+    this.#chunks[slot] = chunk;
+    this.burst.offset[slot] = offset;
+    this.burst.length[slot] = length;
+    this.burst.verdict[slot] = Verdict.Drop;
+    this.burst.target[slot] = 0;
+    this.inHand = slot + 1;
+  }
+
+  /** Chunk of the packet in hand in a slot. */
+  protected chunkOf(slot: number): number {
+    return this.#chunks[slot];
   }
 
   /** Slot of the packet in hand that was received in this chunk, or -1. */
@@ -213,6 +276,10 @@ export abstract class PoolPort implements Port, PoolMember {
       case Verdict.Pass:
         if (this.#hostPath && this.#sendable(slot)) this.#release(slot, PortCounter.passPackets, 'passed');
         else this.#release(slot, PortCounter.passLost, 'passLost');
+        return;
+      case Verdict.Hold:
+        this.#held.set(this.#chunks[slot], { offset: this.burst.offset[slot], length: this.burst.length[slot] });
+        this.settled(slot, 'held', undefined);
         return;
       default:
         // Drop, Aborted, and every number that is no verdict.
@@ -245,9 +312,10 @@ export abstract class PoolPort implements Port, PoolMember {
 
   /** Whether offset and length, which a policy may have set to anything, lie within the packet's own chunk. */
   protected within(slot: number): boolean {
-    const start = this.burst.offset[slot];
-    const length = this.burst.length[slot];
-    const chunk = this.#chunks[slot];
+    return this.withinChunk(this.#chunks[slot], this.burst.offset[slot], this.burst.length[slot]);
+  }
+
+  protected withinChunk(chunk: number, start: number, length: number): boolean {
     return start >= chunk && length >= 0 && start + length <= chunk + this.chunkSize;
   }
 }

@@ -34,6 +34,14 @@ export class XskPort implements Port {
     return this.socket.exchange();
   }
 
+  resume(offset: number, length: number): boolean {
+    return this.socket.resume(offset, length);
+  }
+
+  release(offset: number): boolean {
+    return this.socket.release(offset);
+  }
+
   /** Where passed packets go; null drops and counts them. */
   setTap(tap: Tap | null): void {
     this.socket.setTap(tap);

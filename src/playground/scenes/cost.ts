@@ -58,7 +58,7 @@ function workerAddsUp(worker: StatusWorker): boolean {
 }
 
 function framesAddUp({ frames }: StatusWorker): boolean {
-  return frames.total > 0 && frames.free + frames.fill + frames.rx + frames.tx === frames.total;
+  return frames.total > 0 && frames.free + frames.fill + frames.rx + frames.tx + frames.held === frames.total;
 }
 
 async function play(stage: Stage, report: Report): Promise<void> {
