@@ -23,7 +23,7 @@ export class BackendBook {
   readonly #now: () => number;
   #standings: ReadonlyMap<string, BackendStanding> = new Map();
   /** Draining backends of services with a limit: when it is reached. */
-  #deadlines: ReadonlyMap<string, Overdue & { atMs: number }> = new Map();
+  #deadlines: readonly { atMs: number; backend: Overdue }[] = [];
 
   /** `now`: Unix time in ms. */
   constructor(now: () => number = Date.now) {
@@ -37,7 +37,7 @@ export class BackendBook {
   /** When the next draining backend is overdue, Unix time in ms; Infinity when none will be. */
   get nextDeadlineMs(): number {
     let next = Infinity;
-    for (const { atMs } of this.#deadlines.values()) next = Math.min(next, atMs);
+    for (const { atMs } of this.#deadlines) next = Math.min(next, atMs);
     return next;
   }
 
@@ -49,7 +49,7 @@ export class BackendBook {
   ): void {
     const nowMs = this.#now();
     const standings = new Map<string, BackendStanding>();
-    const deadlines = new Map<string, Overdue & { atMs: number }>();
+    const deadlines: { atMs: number; backend: Overdue }[] = [];
     for (const { service, backends } of plans) {
       for (const planned of backends) {
         const { id, state } = planned;
@@ -61,7 +61,7 @@ export class BackendBook {
         standings.set(id, standing);
         const limitMs = service.drain.timeout * 1000;
         if (state === 'draining' && limitMs > 0 && drainsByWill(planned, overrides.get(id))) {
-          deadlines.set(id, { ...overdueOf(service, planned), atMs: standing.sinceMs + limitMs });
+          deadlines.push({ atMs: standing.sinceMs + limitMs, backend: overdueOf(service, planned) });
         }
       }
     }
@@ -72,7 +72,7 @@ export class BackendBook {
   /** Backends whose time to drain is over. */
   overdue(): Overdue[] {
     const nowMs = this.#now();
-    return [...this.#deadlines.values()].filter(({ atMs }) => atMs <= nowMs);
+    return this.#deadlines.filter(({ atMs }) => atMs <= nowMs).map(({ backend }) => backend);
   }
 }
 
