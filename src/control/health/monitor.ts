@@ -44,6 +44,8 @@ const CONCURRENCY = 1024;
 const STARTS_A_TURN = 32;
 /** New targets begin this far apart, ms, as far as their interval has room. */
 const FIRST_APART_MS = 1;
+/** A timer that is later than this tells that the process stood still. */
+const PAUSE_MS = 250;
 /** Longest timer of Node. */
 const MAX_TIMER_MS = 0x7fffffff;
 
@@ -181,11 +183,24 @@ export class HealthMonitor extends EventEmitter<HealthEvents> {
       clearTimeout(this.#timer);
     }
     this.#timerDueMs = first.dueMs;
-    const inMs = Math.min(MAX_TIMER_MS, Math.max(0, Math.ceil(first.dueMs - this.#now())));
+    const nowMs = this.#now();
+    const inMs = Math.min(MAX_TIMER_MS, Math.max(0, Math.ceil(first.dueMs - nowMs)));
     this.#timer = setTimeout(() => {
       this.#timer = null;
+      if (this.#now() - nowMs - inMs > PAUSE_MS) this.#spread();
       this.#beginDue();
     }, inMs);
+  }
+
+  /** After a pause of the process everything is due at once: each gets a new phase instead. */
+  #spread(): void {
+    const nowMs = this.#now();
+    for (let first = this.#due.first; first !== undefined && first.dueMs <= nowMs; first = this.#due.first) {
+      this.#due.remove(first);
+      // Above now, or this would not end.
+      this.#schedule(first, nowMs + 1 + this.#random() * first.target.config.intervalMs);
+    }
+    this.#arm();
   }
 
   #beginDue(): void {
