@@ -1,6 +1,7 @@
 import { BackendCounter, BackendFlag, Counter, CounterBlock, ServiceCounter } from '../shared/layout.js';
 import { Egress, FlagsWord, HeaderWord } from './balance/egress.js';
-import { FlowField, FlowState, type FlowTable } from './balance/flow_table.js';
+import { FlowField, FlowState, Lodgers } from './balance/flow_entry.js';
+import type { FlowTable } from './balance/flow_table.js';
 import type { FlowHash } from './balance/hash.js';
 import { LITTLE_ENDIAN } from './packet/encap.js';
 import { IpProtocol } from './packet/wire.js';
@@ -14,9 +15,6 @@ const IPV4_PLAIN = 0x080045;
 /** TCP flags of a packet in the middle of a connection: ACK, perhaps PSH, ECE, CWR; nothing else. */
 const MIDDLE_MASK = 0x37;
 const MIDDLE_FLAGS = 0x10;
-
-/** Slots looked at for a flow: at half load nearly all lie within them. Those further on take the steps. */
-const PROBES = 4;
 
 /**
  * The short way of the packets that nearly all packets are: untagged IPv4 without options, no fragment, TCP in mid-connection or UDP,
@@ -177,7 +175,7 @@ export class PlainPath {
         rest[left++] = i;
         continue;
       }
-      // The flow: at home or close to it, alive, with a backend that still is who it was.
+      // The flow: in its first window, alive, with a backend that still is who it was.
       const head = heading[i];
       const protocol = head >>> 24;
       const isTcp = protocol === IpProtocol.tcp;
@@ -185,22 +183,32 @@ export class PlainPath {
       const src = view.getInt32(data + 26);
       const dst = view.getInt32(data + 30);
       const ports = view.getInt32(data + 34);
-      let probes = PROBES;
+      const start = flow;
+      let lodgers = words[(flow + FlowField.lodgers) | 0] & (Lodgers.HERE - 1);
       while (
         words[flow] !== kind ||
         words[(flow + FlowField.src0) | 0] !== src ||
         words[(flow + FlowField.ports) | 0] !== ports ||
         words[(flow + FlowField.dst0) | 0] !== dst
       ) {
-        if (--probes === 0 || words[flow] === 0) break;
-        flow = (flow + FlowField.STRIDE) & mask;
+        // The next slot of the window with a flow of this home. One in its second window takes the steps.
+        if (lodgers === 0) {
+          flow = -1;
+          break;
+        }
+        flow = (start + ((31 - Math.clz32(lodgers & -lodgers)) << FlowField.STRIDE_SHIFT)) & mask;
+        lodgers &= lodgers - 1;
       }
+      if (flow < 0) {
+        rest[left++] = i;
+        continue;
+      }
+      const state = words[(flow + FlowField.state) | 0];
+      const proven = isTcp ? FlowState.tcpEstablished : FlowState.udp;
       const backend = words[(flow + FlowField.backend) | 0];
       const at = (backend << Egress.SHIFT) | 0;
       if (
-        probes === 0 ||
-        words[flow] === 0 ||
-        words[(flow + FlowField.state) | 0] !== (isTcp ? FlowState.tcpEstablished : FlowState.udp) ||
+        (state !== proven && state !== (isTcp ? FlowState.tcpPickup : FlowState.udpSingle)) ||
         ((nowMs - words[(flow + FlowField.lastSeen) | 0]) | 0) > (isTcp ? tcpMs : udpMs) ||
         at >= egress.length
       ) {
@@ -220,6 +228,7 @@ export class PlainPath {
         continue;
       }
       words[(flow + FlowField.lastSeen) | 0] = nowMs;
+      if (state !== proven) words[(flow + FlowField.state) | 0] = proven;
 
       // The outer header; see storeIpv4 in packet/encap.ts.
       const tos = (head >>> 16) & 0xff;

@@ -1,44 +1,10 @@
 import type { FlowTimeouts } from '../../shared/layout.js';
-import { PacketFlag, type Packet } from '../packet/packet.js';
-import { IpProtocol, TcpFlag } from '../packet/wire.js';
+import type { Packet } from '../packet/packet.js';
+import { IpProtocol } from '../packet/wire.js';
+import { FlowField, FlowState, Lodgers, firstState, isProven, nextTcpState } from './flow_entry.js';
+import { FlowSlots } from './flow_slots.js';
 
-/** Words of an entry: 64 bytes, one cache line, the same for IPv4 and IPv6. */
-export const enum FlowField {
-  STRIDE = 16,
-  STRIDE_SHIFT = 4,
-  /** 1 << 16 | family << 8 | protocol; 0: never used. */
-  kind = 0,
-  src0 = 1,
-  dst0 = 2,
-  ports = 3,
-  backend = 4,
-  /** Incarnation of the backend when the flow was given to it. */
-  incarnation = 5,
-  /** FlowState; 0 marks a slot that was used and is free again, which look-ups walk over. */
-  state = 6,
-  /** Clock in ms, wrapping int32. */
-  lastSeen = 7,
-  src1 = 8,
-  src2 = 9,
-  src3 = 10,
-  dst1 = 11,
-  dst2 = 12,
-  dst3 = 13,
-}
-
-export const enum FlowState {
-  free = 0,
-  other = 1,
-  udp = 2,
-  /** The client's SYN was seen, no ACK of its own yet. */
-  tcpSyn = 3,
-  tcpEstablished = 4,
-  /** The client sent FIN or RST. */
-  tcpClosing = 5,
-}
-
-/** Slots that a key may lie away from its home. */
-const WINDOW = 32;
+export { FlowField, FlowState } from './flow_entry.js';
 
 /** Time in which the sweeper goes once around the table, ms, when it is called often enough. */
 const SWEEP_ROUND_MS = 8192;
@@ -46,21 +12,23 @@ const SWEEP_ROUND_MS = 8192;
 const SWEEP_MOST = 8192;
 
 /**
- * A worker's connection table: five-tuple → backend. Fixed size, open addressing, entries never move, no rehash.
+ * A worker's connection table: five-tuple → backend. Fixed size, no rehash; where flows lie is the business of FlowSlots.
  *
- * A key lies within 32 slots of its home. When all 32 are taken by live flows, a new flow takes the place of the one that
- * has been silent longest: a flood can push out idle flows of its own neighbourhood, never grow the table or lengthen a
- * look-up. Forgotten flows leave "free" slots that look-ups walk over; the sweeper, going from high to low, turns them
- * to "never used" where nothing lies behind them.
+ * When both windows of a new flow are full of live flows of which none can move, one gives way: of the unproven (half-open,
+ * closing, one packet so far) the one that has been silent longest, and of the proven only where there is no unproven. A flood of
+ * first packets, whatever its keys, pushes out itself. docs/flow-table.md has the measurements.
  *
- * `words` must hold `slots * 16` int32; `slots` is a power of two.
+ * `words` must hold `slots * 16` int32, all zero; `slots` is a power of two. A place is a word index into it, and holds until
+ * `changes` changes: flows move, and not only the one that is inserted.
  */
 export class FlowTable {
   readonly words: Int32Array;
   private readonly wordMask: number;
+  private readonly places: FlowSlots;
   /** By FlowState. */
   readonly timeoutMs: Int32Array;
-  private cursor: number;
+  /** Number of the slot that the sweeper looks at next. */
+  private cursor = 0;
   private sweptMs = 0;
   protected prefetched = 0;
   /** Live flows. */
@@ -70,16 +38,16 @@ export class FlowTable {
   /** Out parameters of `insert`: backend of the flow whose slot was taken, or −1; and whether that flow was still alive. */
   evictedBackend = -1;
   evictedAlive = false;
+  // What `survey` found in a window.
+  private timedOut = -1;
+  private unproven = -1;
+  private proven = -1;
 
   constructor(words: Int32Array, timeouts: FlowTimeouts) {
-    const slots = words.length >> FlowField.STRIDE_SHIFT;
-    if (slots < WINDOW || (slots & (slots - 1)) !== 0) {
-      throw new RangeError(`a flow table has a power of two of slots, at least ${WINDOW}, not ${slots}`);
-    }
+    this.places = new FlowSlots(words);
     this.words = words;
     this.wordMask = (words.length - 1) | 0;
-    this.timeoutMs = new Int32Array(8);
-    this.cursor = words.length - FlowField.STRIDE;
+    this.timeoutMs = new Int32Array(FlowState.COUNT);
     this.setTimeouts(timeouts);
   }
 
@@ -91,8 +59,10 @@ export class FlowTable {
   setTimeouts(timeouts: FlowTimeouts): void {
     this.timeoutMs[FlowState.other] = timeouts.other * 1000;
     this.timeoutMs[FlowState.udp] = timeouts.udp * 1000;
+    this.timeoutMs[FlowState.udpSingle] = timeouts.udp * 1000;
     this.timeoutMs[FlowState.tcpSyn] = timeouts.tcpSyn * 1000;
     this.timeoutMs[FlowState.tcpEstablished] = timeouts.tcpEstablished * 1000;
+    this.timeoutMs[FlowState.tcpPickup] = timeouts.tcpEstablished * 1000;
     this.timeoutMs[FlowState.tcpClosing] = timeouts.tcpClosing * 1000;
   }
 
@@ -109,60 +79,57 @@ export class FlowTable {
     this.prefetched = seen;
   }
 
-  /** Word index of the packet's flow, or −1. May return a flow that has timed out: see `expired`. */
+  /** Place of the packet's flow, or −1. May return a flow that has timed out: see `expired`. */
   find(packet: Packet): number {
-    return packet.family === 4 ? this.find4(packet) : this.find6(packet);
-  }
-
-  private find4(packet: Packet): number {
     const words = this.words;
-    const kind = 0x10400 | packet.protocol;
-    const src = packet.src0;
-    const dst = packet.dst0;
-    const ports = packet.ports;
-    let at = (packet.flowHash << FlowField.STRIDE_SHIFT) & this.wordMask;
-    for (let probe = 0; probe < WINDOW; probe++) {
-      const found = words[at + FlowField.kind];
-      if (
-        found === kind &&
-        words[at + FlowField.src0] === src &&
-        words[at + FlowField.ports] === ports &&
-        words[at + FlowField.dst0] === dst &&
-        words[at + FlowField.state] !== FlowState.free
-      ) {
-        return at;
-      }
-      if (found === 0) return -1;
-      at = (at + FlowField.STRIDE) & this.wordMask;
+    const kind = 0x10000 | (packet.family << 8) | packet.protocol;
+    const home = (packet.flowHash << FlowField.STRIDE_SHIFT) & this.wordMask;
+    if (
+      words[home + FlowField.kind] === kind &&
+      words[home + FlowField.src0] === packet.src0 &&
+      words[home + FlowField.ports] === packet.ports &&
+      words[home + FlowField.dst0] === packet.dst0 &&
+      (packet.family === 4 || this.hasRestOf6(home, packet))
+    ) {
+      return home;
     }
-    return -1;
+    const lodgers = words[home + FlowField.lodgers];
+    // What lies in the home slot itself was looked at.
+    const at = this.findIn(home, lodgers & (Lodgers.HERE - 1), kind, packet);
+    if (at >= 0 || lodgers >>> Lodgers.AWAY_SHIFT === 0) return at;
+    const second = this.places.secondHome(packet.flowHash);
+    return this.findIn(second, words[second + FlowField.lodgers] & Lodgers.HERE, kind, packet);
   }
 
-  private find6(packet: Packet): number {
+  /** Looks at the slots of the window that starts at `home` whose bit is set in `bits`. */
+  private findIn(home: number, bits: number, kind: number, packet: Packet): number {
     const words = this.words;
-    const kind = 0x10600 | packet.protocol;
-    let at = (packet.flowHash << FlowField.STRIDE_SHIFT) & this.wordMask;
-    for (let probe = 0; probe < WINDOW; probe++) {
-      const found = words[at + FlowField.kind];
+    const mask = this.wordMask;
+    for (let left = bits; left !== 0; left &= left - 1) {
+      const at = (home + ((31 - Math.clz32(left & -left)) << FlowField.STRIDE_SHIFT)) & mask;
       if (
-        found === kind &&
-        words[at + FlowField.ports] === packet.ports &&
+        words[at + FlowField.kind] === kind &&
         words[at + FlowField.src0] === packet.src0 &&
-        words[at + FlowField.src1] === packet.src1 &&
-        words[at + FlowField.src2] === packet.src2 &&
-        words[at + FlowField.src3] === packet.src3 &&
+        words[at + FlowField.ports] === packet.ports &&
         words[at + FlowField.dst0] === packet.dst0 &&
-        words[at + FlowField.dst1] === packet.dst1 &&
-        words[at + FlowField.dst2] === packet.dst2 &&
-        words[at + FlowField.dst3] === packet.dst3 &&
-        words[at + FlowField.state] !== FlowState.free
+        (packet.family === 4 || this.hasRestOf6(at, packet))
       ) {
         return at;
       }
-      if (found === 0) return -1;
-      at = (at + FlowField.STRIDE) & this.wordMask;
     }
     return -1;
+  }
+
+  private hasRestOf6(at: number, packet: Packet): boolean {
+    const words = this.words;
+    return (
+      words[at + FlowField.src1] === packet.src1 &&
+      words[at + FlowField.src2] === packet.src2 &&
+      words[at + FlowField.src3] === packet.src3 &&
+      words[at + FlowField.dst1] === packet.dst1 &&
+      words[at + FlowField.dst2] === packet.dst2 &&
+      words[at + FlowField.dst3] === packet.dst3
+    );
   }
 
   /** True when the flow at `at` has been idle for longer than its state allows. */
@@ -171,22 +138,17 @@ export class FlowTable {
     return idle > this.timeoutMs[this.words[at + FlowField.state]];
   }
 
-  /** Notes a packet of the flow at `at`: time, and TCP state as far as the client's side shows it. */
+  /** Notes one more packet of the flow at `at`: time and state. */
   touch(at: number, packet: Packet, nowMs: number): void {
-    this.words[at + FlowField.lastSeen] = nowMs;
-    if (packet.protocol === IpProtocol.tcp) this.follow(at, packet.tcpFlags);
-  }
-
-  private follow(at: number, tcpFlags: number): void {
-    if ((tcpFlags & (TcpFlag.fin | TcpFlag.rst)) !== 0) {
-      this.words[at + FlowField.state] = FlowState.tcpClosing;
-    } else if ((tcpFlags & TcpFlag.ack) !== 0 && this.words[at + FlowField.state] === FlowState.tcpSyn) {
-      this.words[at + FlowField.state] = FlowState.tcpEstablished;
-    }
+    const words = this.words;
+    const state = words[at + FlowField.state];
+    words[at + FlowField.lastSeen] = nowMs;
+    if (packet.protocol === IpProtocol.tcp) words[at + FlowField.state] = nextTcpState(state, packet.tcpFlags);
+    else if (state === FlowState.udpSingle) words[at + FlowField.state] = FlowState.udp;
   }
 
   /**
-   * Remembers a flow that `find` did not find, and returns its word index. Always succeeds; when another flow had to give
+   * Remembers a flow that `find` did not find, and returns its place. Always succeeds; when another flow had to give
    * way, `evictedBackend` and `evictedAlive` tell which.
    */
   insert(packet: Packet, backend: number, incarnation: number, nowMs: number): number {
@@ -214,95 +176,127 @@ export class FlowTable {
     const words = this.words;
     words[at + FlowField.backend] = backend;
     words[at + FlowField.incarnation] = incarnation;
-    words[at + FlowField.state] = initialState(packet);
+    words[at + FlowField.state] = firstState(packet);
     words[at + FlowField.lastSeen] = nowMs;
   }
 
-  /** A slot in the key's window: never used, free, timed out, or that of the live flow that was silent longest. */
+  /** A slot for a flow with this hash: an empty one, that of a flow which timed out or moved, or that of one which gives way. */
   private claim(hash: number, nowMs: number): number {
-    const words = this.words;
-    let at = (hash << FlowField.STRIDE_SHIFT) & this.wordMask;
-    let oldest = at;
-    let oldestIdle = -1;
     this.evictedBackend = -1;
     this.evictedAlive = false;
-    for (let probe = 0; probe < WINDOW; probe++) {
-      if (words[at + FlowField.state] === FlowState.free) {
-        this.count++;
-        return at;
-      }
-      if (this.expired(at, nowMs)) {
-        this.evictedBackend = words[at + FlowField.backend];
-        return at;
-      }
+    const empty = this.places.take(hash);
+    if (empty >= 0) {
+      this.count++;
+      return empty;
+    }
+    const home = this.places.home(hash);
+    const fromFirst = this.claimIn(home, hash, nowMs);
+    if (fromFirst >= 0) return fromFirst;
+    const longest = this.proven;
+    const second = this.places.secondHome(hash);
+    const fromSecond = this.claimIn(second, hash, nowMs);
+    if (fromSecond >= 0) return fromSecond;
+    const isOlder = ((nowMs - this.seen(longest)) | 0) >= ((nowMs - this.seen(this.proven)) | 0);
+    return isOlder ? this.evict(longest, home, hash, true) : this.evict(this.proven, second, hash, true);
+  }
+
+  /** A slot in a full window; −1 when that would cost a proven flow. */
+  private claimIn(window: number, hash: number, nowMs: number): number {
+    this.survey(window, nowMs);
+    if (this.timedOut >= 0) return this.evict(this.timedOut, window, hash, false);
+    const room = this.places.makeRoom(window);
+    if (room >= 0) {
+      this.places.takeAt(room, window, hash);
+      this.count++;
+      return room;
+    }
+    return this.unproven >= 0 ? this.evict(this.unproven, window, hash, true) : -1;
+  }
+
+  /** Looks through a full window: a flow that timed out, and the unproven and the proven flow that were silent longest. */
+  private survey(window: number, nowMs: number): void {
+    const words = this.words;
+    let unprovenIdle = -1;
+    let provenIdle = -1;
+    this.timedOut = this.unproven = this.proven = -1;
+    let at = window;
+    for (let i = 0; i < Lodgers.WINDOW; i++) {
       const idle = (nowMs - words[at + FlowField.lastSeen]) | 0;
-      if (idle > oldestIdle) {
-        oldestIdle = idle;
-        oldest = at;
+      const state = words[at + FlowField.state];
+      if (idle > this.timeoutMs[state]) {
+        this.timedOut = at;
+        return;
+      }
+      if (isProven(state)) {
+        if (idle > provenIdle || this.proven < 0) {
+          provenIdle = idle;
+          this.proven = at;
+        }
+      } else if (idle > unprovenIdle || this.unproven < 0) {
+        unprovenIdle = idle;
+        this.unproven = at;
       }
       at = (at + FlowField.STRIDE) & this.wordMask;
     }
-    this.evictedBackend = words[oldest + FlowField.backend];
-    this.evictedAlive = true;
-    return oldest;
+  }
+
+  private seen(at: number): number {
+    return this.words[at + FlowField.lastSeen];
+  }
+
+  /** Gives the slot at `at` to the flow with this hash, one of whose windows starts at `window`. */
+  private evict(at: number, window: number, hash: number, alive: boolean): number {
+    this.evictedBackend = this.words[at + FlowField.backend];
+    this.evictedAlive = alive;
+    this.places.release(at);
+    this.places.takeAt(at, window, hash);
+    return at;
   }
 
   /** Forgets the flow at `at`. */
   remove(at: number): void {
+    this.places.release(at);
+    this.words[at + FlowField.kind] = 0;
     this.words[at + FlowField.state] = FlowState.free;
     this.count--;
     this.changes++;
   }
 
   /**
-   * Looks at the slots whose turn has come since the last call, high to low, and forgets what has timed out; `onExpire` hears
+   * Looks at the slots whose turn has come since the last call and forgets what has timed out; `onExpire` hears
    * the backend of each. Returns the number forgotten. Once around the table takes about eight seconds; a call right after
    * another costs nothing.
    */
   sweep(nowMs: number, onExpire: (backend: number) => void): number {
     const elapsed = (nowMs - this.sweptMs) | 0;
-    if (elapsed === 0 || this.count === 0) {
-      this.sweptMs = nowMs;
-      return 0;
-    }
+    this.sweptMs = nowMs;
+    if (elapsed === 0 || this.count === 0) return 0;
     const due =
       elapsed < 0 || elapsed > SWEEP_ROUND_MS ? this.slots : Math.ceil((this.slots / SWEEP_ROUND_MS) * elapsed);
-    this.sweptMs = nowMs;
     return this.sweepSlots(Math.min(due, SWEEP_MOST), nowMs, onExpire);
   }
 
   private sweepSlots(slots: number, nowMs: number, onExpire: (backend: number) => void): number {
-    const words = this.words;
-    let at = this.cursor;
+    const occupied = this.places.occupied;
+    const slotMask = (this.slots - 1) | 0;
+    let slot = this.cursor;
     let forgotten = 0;
-    for (let budget = slots; budget > 0; budget--) {
-      if (words[at + FlowField.kind] !== 0) {
-        if (words[at + FlowField.state] !== FlowState.free && this.expired(at, nowMs)) {
-          this.remove(at);
-          onExpire(words[at + FlowField.backend]);
-          forgotten++;
-        }
-        if (
-          words[at + FlowField.state] === FlowState.free &&
-          words[((at + FlowField.STRIDE) & this.wordMask) + FlowField.kind] === 0
-        ) {
-          words[at + FlowField.kind] = 0;
-        }
+    for (let budget = slots; budget > 0;) {
+      // The occupied slots from this one to the end of its word of 32.
+      const bits = occupied[slot >>> 5] >>> (slot & 31);
+      const skip = bits === 0 ? 31 - (slot & 31) : 31 - Math.clz32(bits & -bits);
+      slot = (slot + skip) | 0;
+      budget -= skip + 1;
+      const at = slot << FlowField.STRIDE_SHIFT;
+      if (bits !== 0 && this.expired(at, nowMs)) {
+        const backend = this.words[at + FlowField.backend];
+        this.remove(at);
+        onExpire(backend);
+        forgotten++;
       }
-      at = (at - FlowField.STRIDE) & this.wordMask;
+      slot = (slot + 1) & slotMask;
     }
-    this.cursor = at;
+    this.cursor = slot;
     return forgotten;
   }
-}
-
-function initialState(packet: Packet): FlowState {
-  if (packet.protocol === IpProtocol.tcp) {
-    if ((packet.tcpFlags & (TcpFlag.fin | TcpFlag.rst)) !== 0) return FlowState.tcpClosing;
-    return (packet.tcpFlags & (TcpFlag.syn | TcpFlag.ack)) === TcpFlag.syn
-      ? FlowState.tcpSyn
-      : FlowState.tcpEstablished;
-  }
-  if (packet.protocol === IpProtocol.udp) return FlowState.udp;
-  return (packet.flags & PacketFlag.hasPorts) !== 0 ? FlowState.udp : FlowState.other;
 }
