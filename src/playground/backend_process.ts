@@ -6,8 +6,8 @@
  */
 import { createSocket, type Socket } from 'node:dgram';
 import { createServer, type Server } from 'node:http';
+import { Decapsulator, type DecapOptions, type DecapStats } from '../control/agent/decapsulator.js';
 import { childOptions, emit, serve } from './child.js';
-import { Decapsulator, type DecapStats } from './decapsulator.js';
 
 export interface BackendOptions {
   name: string;
@@ -16,7 +16,7 @@ export interface BackendOptions {
   httpPort: number;
   echoPort: number;
   /** null: no decapsulation, for tests of the plain network. */
-  decap: { interface: string; destinations: string[]; sources: string[] } | null;
+  decap: DecapOptions | null;
   /** Goes on when the parent is gone. */
   independent: boolean;
 }

@@ -1,4 +1,5 @@
 /** Backend processes, from the outside: started in their namespaces, asked for their counts. */
+import type { DecapOptions } from '../control/agent/decapsulator.js';
 import type { BackendOptions, BackendStats } from './backend_process.js';
 import { compiledProgram, type ChildProgram } from './process.js';
 import { HOST_INTERFACE, VIP4, VIP6, type Host, type Topology } from './topology.js';
@@ -13,6 +14,8 @@ const START_TIMEOUT_MS = 15_000;
 export interface StartBackendOptions {
   /** Attach the decapsulator; default true. */
   decap?: boolean;
+  /** Settings of the decapsulator other than its addresses; with second hop, `sources` has to have the other backends too. */
+  decapOptions?: Partial<DecapOptions>;
   /** Goes on when this process ends (`Playground.keep`). */
   independent?: boolean;
 }
@@ -33,9 +36,10 @@ export class Backend {
       decap:
         (options.decap ?? true)
           ? {
-              interface: HOST_INTERFACE,
+              interfaces: [HOST_INTERFACE],
               destinations: [host.address4, host.address6],
               sources: [topology.lb.address4, topology.lb.address6],
+              ...options.decapOptions,
             }
           : null,
       independent: options.independent ?? false,

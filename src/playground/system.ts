@@ -3,8 +3,10 @@
  * still lives. All of it synchronous, because the same code must run while the process is exiting.
  */
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { startTime } from '../control/process_identity.js';
 import { SluiceError } from '../errors.js';
+
+export { startTime };
 
 interface ExecFailure extends Error {
   code?: string;
@@ -67,18 +69,6 @@ export function namespacePids(namespace: string): number[] {
     return run('ip', ['netns', 'pids', namespace]).split('\n').filter(Boolean).map(Number);
   } catch {
     return [];
-  }
-}
-
-/** Field 22 of /proc/PID/stat: start time in clock ticks since boot. undefined when the process is gone or a zombie. */
-export function startTime(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    // The command name stands in parentheses and may hold anything, so the fields are counted from its end.
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
-  } catch {
-    return undefined;
   }
 }
 

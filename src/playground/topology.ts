@@ -125,6 +125,9 @@ function addBackend(playground: Playground, fabric: Namespace, index: number): H
   host.namespace.sysctl({
     'net/ipv4/conf/all/arp_ignore': 1,
     'net/ipv4/conf/all/arp_announce': 2,
+    // What the decapsulator's second hop looks routes up by.
+    'net/ipv4/conf/lo/forwarding': 1,
+    'net/ipv6/conf/lo/forwarding': 1,
   });
   host.namespace.ip(`address add ${VIP4}/32 dev lo`, `address add ${VIP6}/128 dev lo nodad`);
   return host;

@@ -100,7 +100,7 @@ export class Wire {
       role: 'receive',
       address: VIP,
       port: UDP_PORT,
-      decap: { interface: 'eth0', destinations: [BACKEND], sources: [NODE_OUT] },
+      decap: { interfaces: ['eth0'], destinations: [BACKEND], sources: [NODE_OUT] },
     });
     await program.message<{ type: string }>((message) => message.type === 'ready', 20_000);
     return new Receiver(program);

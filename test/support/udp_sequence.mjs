@@ -8,7 +8,7 @@
 import { createSocket } from 'node:dgram';
 import { readFileSync } from 'node:fs';
 import { childOptions, emit, serve } from '../../dist/playground/child.js';
-import { Decapsulator } from '../../dist/playground/decapsulator.js';
+import { Decapsulator } from '../../dist/control/agent/decapsulator.js';
 
 /** Handed over before the event loop runs again: fits the 256 frames that a veth queues. */
 const BURST = 32;

@@ -18,6 +18,15 @@ const IDLE_TIMEOUT_MS = 15_000;
 
 const TEXT = 'text/plain; charset=utf-8';
 
+/** What is served: the daemon's `MetricsCollector`, or another program's. */
+export interface Scraped {
+  readonly contentType: string;
+  /** The text of /metrics, UTF-8. */
+  render(): Promise<Buffer>;
+  /** What /readyz complains about, each in one line; [] when ready. */
+  missing(): string[];
+}
+
 interface Reply {
   status: number;
   body: string | Buffer;
@@ -30,7 +39,7 @@ export class MetricsServer {
 
   private constructor(
     private readonly server: Server,
-    private readonly collector: MetricsCollector,
+    private readonly collector: Scraped,
     private readonly log: Log,
     private readonly host: string,
   ) {}
@@ -39,11 +48,12 @@ export class MetricsServer {
    * Listens on a host and port (0: any free one). Throws SLUICE_STATE when the port is taken, SLUICE_PERMISSION when it
    * may not be used, SLUICE_CONFIG when the host is no address of this machine.
    */
-  static async listen(
-    listen: { host: string; port: number },
-    view: () => RuntimeView,
-    log: Log,
-  ): Promise<MetricsServer> {
+  static listen(listen: { host: string; port: number }, view: () => RuntimeView, log: Log): Promise<MetricsServer> {
+    return MetricsServer.serve(listen, new MetricsCollector(view, log), log);
+  }
+
+  /** The same for what is not the daemon. */
+  static async serve(listen: { host: string; port: number }, scraped: Scraped, log: Log): Promise<MetricsServer> {
     const server = createServer({
       headersTimeout: HEADER_TIMEOUT_MS,
       requestTimeout: HEADER_TIMEOUT_MS,
@@ -53,7 +63,7 @@ export class MetricsServer {
     });
     server.maxConnections = MAX_CONNECTIONS;
     server.timeout = IDLE_TIMEOUT_MS;
-    const metrics = new MetricsServer(server, new MetricsCollector(view, log), log, listen.host);
+    const metrics = new MetricsServer(server, scraped, log, listen.host);
     server.on('request', (request, response) => void metrics.answer(request, response));
     await new Promise<void>((resolve, reject) => {
       server.once('error', (error) => reject(listenError(error, listen)));
