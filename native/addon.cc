@@ -2,6 +2,7 @@
 
 #include "bpf_init.h"
 #include "link.h"
+#include "packet_socket.h"
 #include "process.h"
 #include "tap.h"
 #include "umem_js.h"
@@ -26,6 +27,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitUmem(env, exports);
   InitXskSocket(env, exports);
   InitTap(env, exports);
+  InitPacketSocket(env, exports);
   InitLink(env, exports);
   InitProcess(env, exports);
   return InitBpf(env, exports);

@@ -112,8 +112,23 @@ Napi::Value JsTap::Read(const Napi::CallbackInfo& info) {
   return copy;
 }
 
+Napi::Value JsTap::OnReadable(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if (tap_->closed()) {
+    ThrowClosed(env, "tap");
+    return {};
+  }
+  if (!info[0].IsFunction() && !info[0].IsNull()) {
+    FailType(env, "callback must be a function or null, got " + Show(info[0]));
+    return {};
+  }
+  watch_.reset();
+  if (info[0].IsFunction()) watch_ = Readable::Watch(env, tap_->fd(), info[0].As<Napi::Function>());
+  return env.Undefined();
+}
+
 Napi::Value JsTap::Close(const Napi::CallbackInfo& info) {
-  tap_->Close();
+  Shutdown();
   return info.Env().Undefined();
 }
 
@@ -121,7 +136,7 @@ void InitTap(Napi::Env env, Napi::Object exports) {
   using Class = JsClass<JsTap>;
   Class::Define(env, exports,
                 {Class::Function<&JsTap::Write>("write"), Class::Function<&JsTap::Read>("read"),
-                 Class::Function<&JsTap::Close>("close")});
+                 Class::Function<&JsTap::OnReadable>("onReadable"), Class::Function<&JsTap::Close>("close")});
 }
 
 }  // namespace sluice

@@ -10,6 +10,7 @@
 
 #include "addon.h"
 #include "fd.h"
+#include "readable.h"
 #include "sys_error.h"
 
 namespace sluice {
@@ -29,6 +30,7 @@ class Tap {
   ssize_t Read(uint8_t* frame, size_t capacity) const;
   void Close() { fd_.reset(); }
   bool closed() const { return !fd_.valid(); }
+  int fd() const { return fd_.get(); }
 
   const std::string& name() const { return name_; }
   uint32_t ifindex() const { return ifindex_; }
@@ -46,15 +48,21 @@ class JsTap : public NativeObject {
   static std::unique_ptr<JsTap> Create(const Napi::CallbackInfo& info);
 
   const char* kind() const override { return kName; }
-  void Shutdown() override { tap_->Close(); }
+  void Shutdown() override {
+    // The watch goes first: it must not see the descriptor closed, or taken by another file.
+    watch_.reset();
+    tap_->Close();
+  }
   const std::shared_ptr<Tap>& tap() const { return tap_; }
 
   Napi::Value Write(const Napi::CallbackInfo& info);
   Napi::Value Read(const Napi::CallbackInfo& info);
+  Napi::Value OnReadable(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);
 
  private:
   std::shared_ptr<Tap> tap_;
+  std::unique_ptr<Readable> watch_;
 };
 
 void InitTap(Napi::Env env, Napi::Object exports);

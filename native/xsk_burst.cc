@@ -73,6 +73,7 @@ void XskSocket::Settle() {
       Pass(burst.offset[i], burst.length[i], frame);
     } else if (verdict == kHold) {
       pool.Hold(frame, config_.index);
+      if (resumeAtSettle_[i].length >= 0) Resume(resumeAtSettle_[i].offset, resumeAtSettle_[i].length);
     } else {
       ++dropped;
       pool.Free(frame);
@@ -183,16 +184,35 @@ bool XskSocket::DriveTx(int32_t nowMs) {
 
 bool XskSocket::Resume(int32_t offset, int32_t length) {
   const uint32_t frame = static_cast<uint32_t>(offset) >> umem_->chunkShift();
-  if (!InsideChunk(offset, length, frame) || !umem_->pool().Resume(frame, config_.index)) return false;
+  if (!InsideChunk(offset, length, frame)) return false;
+  if (!umem_->pool().Resume(frame, config_.index)) {
+    const uint32_t slot = SlotToHold(frame);
+    if (slot == inHand_ || resumeAtSettle_[slot].length >= 0) return false;
+    resumeAtSettle_[slot] = {offset, length};
+    return true;
+  }
   // A frame stands in the queue at most once, being Rx from now on: as many entries as frames are enough.
   resumed_[(resumedFirst_ + resumedCount_++) % umem_->frameCount()] = {offset, length};
   return true;
 }
 
 bool XskSocket::Release(int32_t offset) {
-  if (!umem_->pool().Release(static_cast<uint32_t>(offset) >> umem_->chunkShift(), config_.index)) return false;
-  burst_->counters[kDropped] += 1;
+  const uint32_t frame = static_cast<uint32_t>(offset) >> umem_->chunkShift();
+  if (umem_->pool().Release(frame, config_.index)) {
+    burst_->counters[kDropped] += 1;
+    return true;
+  }
+  const uint32_t slot = SlotToHold(frame);
+  if (slot == inHand_ || resumeAtSettle_[slot].length >= 0) return false;
+  burst_->verdict[slot] = kDrop;
   return true;
+}
+
+/// Slot of the burst in hand that has this frame and is to be held, `inHand_` when none has.
+uint32_t XskSocket::SlotToHold(uint32_t frame) const {
+  uint32_t slot = 0;
+  while (slot < inHand_ && !(frame_[slot] == frame && burst_->verdict[slot] == kHold)) ++slot;
+  return slot;
 }
 
 /// Puts resumed packets at the start of the new burst, oldest first. They were counted when they were received.
@@ -204,6 +224,7 @@ uint32_t XskSocket::TakeResumed() {
     const Resumed& packet = resumed_[resumedFirst_];
     resumedFirst_ = (resumedFirst_ + 1) % umem_->frameCount();
     frame_[i] = static_cast<uint32_t>(packet.offset) >> umem_->chunkShift();
+    resumeAtSettle_[i].length = -1;
     burst.offset[i] = packet.offset;
     burst.length[i] = packet.length;
     burst.verdict[i] = kDrop;
@@ -241,6 +262,7 @@ uint32_t XskSocket::Receive(uint32_t taken) {
     }
     __builtin_prefetch(umem_->data() + desc.addr);
     frame_[count] = static_cast<uint32_t>(frame);
+    resumeAtSettle_[count].length = -1;
     burst.offset[count] = static_cast<int32_t>(desc.addr);
     burst.length[count] = static_cast<int32_t>(desc.len);
     burst.verdict[count] = kDrop;

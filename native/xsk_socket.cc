@@ -68,7 +68,8 @@ std::unique_ptr<XskSocket> XskSocket::Open(std::shared_ptr<Umem> umem, const Xsk
   socket->frame_.reset(new (std::nothrow) uint32_t[config.burst]);
   // Not initialised: pages of it that are never used cost nothing.
   socket->resumed_.reset(new (std::nothrow) Resumed[socket->umem_->frameCount()]);
-  if (!socket->burst_ || !socket->frame_ || !socket->resumed_) {
+  socket->resumeAtSettle_.reset(new (std::nothrow) Resumed[config.burst]);
+  if (!socket->burst_ || !socket->frame_ || !socket->resumed_ || !socket->resumeAtSettle_) {
     *error = {ENOMEM, "mmap", "the burst of " + socket->Subject(), ""};
     return nullptr;
   }

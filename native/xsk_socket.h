@@ -91,7 +91,8 @@ class XskSocket {
   bool closed() const { return !fd_.valid(); }
 
   /// Takes a frame that is held back into the burst: the next exchange hands it out first, as a packet at `offset` of
-  /// `length` bytes. False, nothing changed, for a frame that this socket does not hold and a place outside its chunk.
+  /// `length` bytes. Held are also packets in hand whose verdict is Hold. False, nothing changed, for a frame that this
+  /// socket does not hold and a place outside its chunk.
   bool Resume(int32_t offset, int32_t length);
   /// Frees the held frame that `offset` lies in, and counts it as dropped. False for a frame that is not held here.
   bool Release(int32_t offset);
@@ -143,6 +144,7 @@ class XskSocket {
   bool InsideChunk(int32_t offset, int32_t length, uint32_t frame) const;
   void Refill(uint32_t target);
   void WakeRx();
+  uint32_t SlotToHold(uint32_t frame) const;
   uint32_t TakeResumed();
   uint32_t Receive(uint32_t taken);
 
@@ -159,6 +161,8 @@ class XskSocket {
     int32_t length;
   };
   std::unique_ptr<Resumed[]> resumed_;
+  /// By slot of the burst in hand: what to resume as soon as it is held, length −1: nothing.
+  std::unique_ptr<Resumed[]> resumeAtSettle_;
   uint32_t resumedFirst_ = 0;
   uint32_t resumedCount_ = 0;
   uint32_t fillTarget_ = 0;

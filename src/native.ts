@@ -126,7 +126,8 @@ export interface XskSocket {
   exchange(): number;
   /**
    * Takes a packet that was held back into hand: it is among the first of the next burst, at `offset`, of `length` bytes, both
-   * of which may differ from what they were within its chunk. False, and nothing changed, when that frame is not held by this socket.
+   * of which may differ from what they were within its chunk. Held are also packets in hand whose verdict is Hold. False, and
+   * nothing changed, when that frame is not held by this socket.
    */
   resume(offset: number, length: number): boolean;
   /** Frees the held frame that `offset` lies in; it counts as dropped. False when that frame is not held by this socket. */
@@ -149,6 +150,18 @@ export interface Tap {
   write(frame: Uint8Array): number;
   /** Reads one frame that the host sent into the TAP, or null when there is none (never blocks). */
   read(): Uint8Array | null;
+  /**
+   * Has `callback` called from the event loop whenever there is something to read, again in each turn until it is read; null
+   * ends that, and so does close(). Does not keep the process alive. One callback a Tap: another one takes its place.
+   */
+  onReadable(callback: (() => void) | null): void;
+  close(): void;
+}
+
+/** An AF_PACKET socket that only sends, out of one interface. Needs CAP_NET_RAW. */
+export interface PacketSocket {
+  /** Sends one Ethernet frame, without waiting: ENOBUFS when the interface's queue is full, ENXIO when it is gone. */
+  send(frame: Uint8Array): void;
   close(): void;
 }
 
@@ -244,6 +257,7 @@ export interface NativeAddon {
   Umem: new (options: UmemOptions) => Umem;
   XskSocket: new (umem: Umem, options: XskOptions) => XskSocket;
   Tap: new (options: { name: string }) => Tap;
+  PacketSocket: new (options: { interface: string }) => PacketSocket;
   BpfObject: new (path: string) => BpfObject;
   /** null when no program is attached. Throws ENODEV for an interface that is not there. */
   queryXdp(ifindex: number): XdpQuery | null;

@@ -51,8 +51,8 @@ export interface Port {
   exchange(): number;
   /**
    * Takes a packet that was settled as Hold back into hand: it is among the first of this port's next burst, in the order of
-   * the calls, at `offset`, of `length` bytes, which may be another place within its chunk. False, and nothing changed, when this port
-   * does not hold that frame.
+   * the calls, at `offset`, of `length` bytes, which may be another place within its chunk. Held are also packets in hand whose
+   * verdict is Hold. False, and nothing changed, when this port does not hold that frame.
    */
   resume(offset: number, length: number): boolean;
   /** Frees the held frame that `offset` lies in; it counts as dropped. False when this port does not hold that frame. */

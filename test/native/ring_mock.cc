@@ -128,7 +128,7 @@ static void TwoThreads() {
 
 static uint32_t Sum(const FramePool& pool) {
   uint32_t sum = pool.free();
-  for (int state = 1; state < 5; ++state) sum += pool.owned(static_cast<FrameState>(state));
+  for (int state = 1; state < static_cast<int>(FramePool::kStates); ++state) sum += pool.owned(static_cast<FrameState>(state));
   return sum;
 }
 
@@ -147,7 +147,7 @@ static void PoolBelievesNobody(unsigned seed) {
     if (random() % 50 == 0) frame = random();       // any 64-bit number
     if (random() % 500 == 0) frame = ~uint64_t{0};  // what the kernel gives back for a bad descriptor
     const uint32_t socket = random() % 16, other = random() % 16;
-    switch (random() % 6) {
+    switch (random() % 9) {
       case 0:
         if (pool.free() > 0) {
           const uint32_t taken = pool.Take(socket);
@@ -179,6 +179,27 @@ static void PoolBelievesNobody(unsigned seed) {
           model[frame] = {FrameState::Free, 0};
         }
         break;
+      case 5: {
+        const auto number = static_cast<uint32_t>(frame);
+        const bool expected = is(number, FrameState::Rx, socket);
+        CHECK(pool.Hold(number, socket) == expected);
+        if (expected) model[number] = {FrameState::Held, socket};
+        break;
+      }
+      case 6: {
+        const auto number = static_cast<uint32_t>(frame);
+        const bool expected = is(number, FrameState::Held, socket);
+        CHECK(pool.Resume(number, socket) == expected);
+        if (expected) model[number] = {FrameState::Rx, socket};
+        break;
+      }
+      case 7: {
+        const auto number = static_cast<uint32_t>(frame);
+        const bool expected = is(number, FrameState::Held, socket);
+        CHECK(pool.Release(number, socket) == expected);
+        if (expected) model[number] = {FrameState::Free, 0};
+        break;
+      }
       default:
         if (frame < kFrames && model[frame].first == FrameState::Fill && random() % 4 == 0) {
           pool.Retire(static_cast<uint32_t>(frame));

@@ -103,6 +103,68 @@ export function holdContract(start: (...arriving: Uint8Array[][]) => Promise<Por
     expectAddsUp(ports);
   });
 
+  it('resumes and releases packets in hand that are to be held', async () => {
+    const arriving = frames(0, 4);
+    const { ports } = await start(arriving, []);
+    const [port] = ports;
+    const { offset, length, verdict } = port.burst;
+    const dropped = port.counters[PortCounter.dropped];
+    const expected: Uint8Array[] = [];
+    const resumed: Uint8Array[] = [];
+    const collect = (): void => {
+      for (let slot = 0; slot < port.burst.header[BurstHeader.resumed]; slot++) resumed.push(bytesOf(port, slot));
+    };
+    let others = 0;
+    for (let seen = 0; seen < 4;) {
+      const slots = await take(port);
+      collect();
+      for (const slot of slots) {
+        const kind = seen++;
+        if (kind === 3) {
+          // It is to be dropped, so nobody holds it.
+          expect(port.resume(offset[slot], length[slot])).toBe(false);
+          expect(port.release(offset[slot])).toBe(false);
+          others++;
+          continue;
+        }
+        verdict[slot] = Verdict.Hold;
+        if (kind === 0) {
+          expect(port.resume(offset[slot] + 4, length[slot] - 4)).toBe(true);
+          expect(port.resume(offset[slot], length[slot])).toBe(false);
+          expect(port.release(offset[slot])).toBe(false);
+          expected.push(arriving[0].subarray(4));
+        } else if (kind === 1) {
+          expect(port.release(offset[slot])).toBe(true);
+          expect(port.resume(offset[slot], length[slot])).toBe(false);
+          others++;
+        }
+      }
+    }
+    for (let i = 0; i < 3; i++) {
+      port.exchange();
+      collect();
+    }
+    expect(resumed).toEqual(expected);
+    expect(port.counts().held).toBe(1);
+    expect(port.counters[PortCounter.dropped] - dropped).toBeGreaterThanOrEqual(others);
+    expectConserved(ports);
+    expectAddsUp(ports);
+  });
+
+  it('does not resume what was judged anew after it was to be resumed', async () => {
+    const { ports } = await start(frames(0, 1), []);
+    const [port] = ports;
+    const [slot] = await take(port);
+    port.burst.verdict[slot] = Verdict.Hold;
+    expect(port.resume(port.burst.offset[slot], port.burst.length[slot])).toBe(true);
+    port.burst.verdict[slot] = Verdict.Drop;
+    port.exchange();
+    expect(port.burst.header[BurstHeader.resumed]).toBe(0);
+    expect(port.counts().held).toBe(0);
+    expectConserved(ports);
+    expectAddsUp(ports);
+  });
+
   it('releases a held frame as dropped', async () => {
     const { ports } = await start(frames(0, 3), []);
     const [port] = ports;
@@ -174,7 +236,6 @@ export function holdContract(start: (...arriving: Uint8Array[][]) => Promise<Por
         for (let i = random(held.length + 1); i > 0; i--) {
           const at = random(held.length);
           const { port: holder, offset, length } = held[at];
-          // What is in hand with verdict Hold is held only from its exchange on.
           if (random(3) === 0 ? holder.release(offset) : holder.resume(offset, length)) held.splice(at, 1);
         }
         expectConserved(ports);

@@ -66,6 +66,8 @@ export abstract class PoolPort implements Port, PoolMember {
   readonly #chunks: Int32Array;
   /** By chunk: the packets that the policy holds. */
   readonly #held = new Map<number, { offset: number; length: number }>();
+  /** By chunk: packets of the burst in hand to resume as soon as they are held. */
+  readonly #resumeAtSettle = new Map<number, { offset: number; length: number }>();
   /** Offset and length of each packet that was resumed and waits for the next burst, oldest first. */
   readonly #resumed: number[] = [];
   /** Chunks sent and not completed. */
@@ -127,6 +129,7 @@ export abstract class PoolPort implements Port, PoolMember {
     while (this.#settledCount < this.inHand) this.#settle(this.#settledCount++);
     this.#settledCount = 0;
     this.inHand = 0;
+    this.#resumeAtSettle.clear();
     this.#takeResumed();
     this.burst.header[BurstHeader.resumed] = this.inHand;
     this.receive();
@@ -137,8 +140,13 @@ export abstract class PoolPort implements Port, PoolMember {
   resume(offset: number, length: number): boolean {
     if (this.#closed) throw new SluiceError('SLUICE_STATE', `port ${this.name} is closed`);
     const chunk = offset & -this.chunkSize;
-    if (length < 0 || offset + length > chunk + this.chunkSize || !this.#held.delete(chunk)) return false;
-    this.#resumed.push(offset, length);
+    if (length < 0 || offset + length > chunk + this.chunkSize) return false;
+    if (this.#held.delete(chunk)) {
+      this.#resumed.push(offset, length);
+      return true;
+    }
+    if (this.#slotToHold(chunk) < 0) return false;
+    this.#resumeAtSettle.set(chunk, { offset, length });
     return true;
   }
 
@@ -146,7 +154,11 @@ export abstract class PoolPort implements Port, PoolMember {
     if (this.#closed) throw new SluiceError('SLUICE_STATE', `port ${this.name} is closed`);
     const chunk = offset & -this.chunkSize;
     const packet = this.#held.get(chunk);
-    if (packet === undefined) return false;
+    if (packet === undefined) {
+      const slot = this.#slotToHold(chunk);
+      if (slot >= 0) this.burst.verdict[slot] = Verdict.Drop;
+      return slot >= 0;
+    }
     this.#held.delete(chunk);
     this.counters[PortCounter.dropped]++;
     this.pool.give(chunk);
@@ -154,9 +166,22 @@ export abstract class PoolPort implements Port, PoolMember {
     return true;
   }
 
+  /** Slot of a packet in hand that is to be held and not to be resumed at once; −1 when this chunk has none. */
+  #slotToHold(chunk: number): number {
+    const slot = this.slotOf(chunk);
+    return slot >= 0 && this.burst.verdict[slot] === Verdict.Hold && !this.#resumeAtSettle.has(chunk) ? slot : -1;
+  }
+
   /** Whether packets wait for the next burst without any more being received. */
   protected get resumedWaiting(): boolean {
     return this.#resumed.length > 0;
+  }
+
+  #resumeSettled(chunk: number): void {
+    const packet = this.#resumeAtSettle.get(chunk);
+    if (packet === undefined) return;
+    this.#resumeAtSettle.delete(chunk);
+    this.resume(packet.offset, packet.length);
   }
 
   /** Most packets that a burst may have. */
@@ -280,6 +305,7 @@ export abstract class PoolPort implements Port, PoolMember {
       case Verdict.Hold:
         this.#held.set(this.#chunks[slot], { offset: this.burst.offset[slot], length: this.burst.length[slot] });
         this.settled(slot, 'held', undefined);
+        this.#resumeSettled(this.#chunks[slot]);
         return;
       default:
         // Drop, Aborted, and every number that is no verdict.
