@@ -21,7 +21,7 @@ export function isKatran(backends: Int32Array, at: number): boolean {
   return (backends[at + BackendField.encapFlags] & EncapFlag.katran) !== 0;
 }
 
-/** Outer UDP source port: of the dynamic range's upper half (RFC 6335 §6), with 15 bits of the flow. */
+/** Outer UDP source port: one of the upper 32768, with 15 bits of the flow. */
 export function sourcePort(backends: Int32Array, at: number, flow: OuterFlow): number {
   return isKatran(backends, at) ? flow.katranPort : 0x8000 | (flow.hash & 0x7fff);
 }
