@@ -15,6 +15,8 @@
         "native/xsk_socket_js.cc",
         "native/xsk_burst.cc",
         "native/tap.cc",
+        "native/readable.cc",
+        "native/packet_socket.cc",
         "native/link.cc",
         "native/process.cc",
         "native/bpf_object.cc",
