@@ -361,12 +361,13 @@ describe('buildRendezvous', () => {
     ];
     for (const [name, weightOf, hops, limitMs] of cases) {
       const backends = pool(100, weightOf, (i) => (i % 10 === 0 ? 'draining' : 'active'));
-      const times = Array.from({ length: 5 }, () => {
-        const start = performance.now();
+      const times = Array.from({ length: 7 }, () => {
+        // Of the processor, not of the clock: other test files run beside this one.
+        const start = process.cpuUsage();
         buildRendezvous(backends, { rows: ROWS, hops });
-        return performance.now() - start;
+        return process.cpuUsage(start).user / 1000;
       });
-      console.log(`rendezvous 65536 x 100, ${name}: best ${Math.min(...times).toFixed(1)} ms of 5`);
+      console.log(`rendezvous 65536 x 100, ${name}: best ${Math.min(...times).toFixed(1)} ms of 7`);
       expect(Math.min(...times)).toBeLessThan(limitMs);
     }
   });
