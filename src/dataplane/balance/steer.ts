@@ -10,7 +10,7 @@ import { IpProtocol, TcpFlag } from '../packet/wire.js';
 import { QuicLbDecoder } from './quic_lb.js';
 
 /** Results of `Steering` that are no position. */
-export const enum Steer {
+export const enum Steered {
   /** The packet names no backend: flow table, then ring. */
   none = -1,
   /** It names one that the service does not have: the same, and counted. */
@@ -74,30 +74,30 @@ export class Steering {
     return way !== null && (way.quic || way.stableUdp || way.tcpServerId);
   }
 
-  /** Position of the backend that the packet names, or a Steer. The service must be one of the tables'. */
+  /** Position of the backend that the packet names, or a Steered. The service must be one of the tables'. */
   steer(packet: Packet, service: number): number {
     this.by = SteeredBy.nothing;
     this.mayStart = false;
     const way = this.ways[service];
-    if (way === null) return Steer.none;
+    if (way === null) return Steered.none;
     if (packet.protocol === IpProtocol.udp) return this.steerUdp(packet, way);
     if (packet.protocol === IpProtocol.tcp && way.tcpServerId) return this.steerTcp(packet, way);
-    return Steer.none;
+    return Steered.none;
   }
 
-  /** Position of the backend that the packet's source prefix belongs to, or Steer.none. */
+  /** Position of the backend that the packet's source prefix belongs to, or Steered.none. */
   route(packet: Packet, service: number): number {
     const way = this.ways[service];
-    if (way === null) return Steer.none;
+    if (way === null) return Steered.none;
     if (packet.family === 4) {
-      return way.routes4 === null ? Steer.none : lookupLpm4(way.routes4, packet.src0);
+      return way.routes4 === null ? Steered.none : lookupLpm4(way.routes4, packet.src0);
     }
-    if (way.routes6 === null || packet.family !== 6) return Steer.none;
+    if (way.routes6 === null || packet.family !== 6) return Steered.none;
     return lookupLpm6(way.routes6, packet.src0, packet.src1, packet.src2, packet.src3);
   }
 
   private steerUdp(packet: Packet, way: Way): number {
-    let result: number = Steer.none;
+    let result: number = Steered.none;
     if (way.quic) {
       result = way.decoder === null ? this.katran(packet, way) : this.quicLb(packet, way, way.decoder);
       if (result >= 0) return result;
@@ -110,32 +110,32 @@ export class Steering {
   }
 
   private steerTcp(packet: Packet, way: Way): number {
-    if ((packet.tcpFlags & TcpFlag.syn) !== 0) return Steer.none;
+    if ((packet.tcpFlags & TcpFlag.syn) !== 0) return Steered.none;
     const id = tcpServerId(packet);
-    return id === 0 ? Steer.none : this.number(way, id, SteeredBy.tcpOption);
+    return id === 0 ? Steered.none : this.number(way, id, SteeredBy.tcpOption);
   }
 
   private katran(packet: Packet, way: Way): number {
-    if (!this.header.read(packet)) return Steer.none;
+    if (!this.header.read(packet)) return Steered.none;
     const id = katranServerId(packet.view, this.header);
-    return id === 0 ? Steer.none : this.number(way, id, SteeredBy.quicCid);
+    return id === 0 ? Steered.none : this.number(way, id, SteeredBy.quicCid);
   }
 
   private number(way: Way, id: number, by: number): number {
     const position = findServerId(way.ids, 0, id, 0, 0, 0);
-    if (position < 0) return Steer.unknownId;
+    if (position < 0) return Steered.unknownId;
     this.by = by;
     return position;
   }
 
   private quicLb(packet: Packet, way: Way, decoder: QuicLbDecoder): number {
     const header = this.header;
-    if (!header.read(packet) || !decoder.decode(packet.view, header.cid, header.cidBytes)) return Steer.none;
+    if (!header.read(packet) || !decoder.decode(packet.view, header.cid, header.cidBytes)) return Steered.none;
     const { id0, id1, id2, id3, idLength } = decoder;
     const position = findServerId(way.ids, idLength, id0, id1, id2, id3);
     if (position < 0) {
       // A client's own id is no server's but by chance, and no sign of something wrong.
-      return header.mayStartConnection ? Steer.none : Steer.unknownId;
+      return header.mayStartConnection ? Steered.none : Steered.unknownId;
     }
     this.by = SteeredBy.quicCid;
     this.mayStart = header.mayStartConnection;
