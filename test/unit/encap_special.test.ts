@@ -12,7 +12,7 @@ import { readEncapsulated } from '../support/outer_reader.js';
 import { PacketBuilder } from '../support/packet_builder.js';
 import { bytesOf, CHUNK, parsed, place, random } from '../support/packets.js';
 
-const NO_HOPS = new Int32Array(16);
+const NO_HOPS = new Int32Array(0);
 const outer4 = { address: '10.0.0.11', source: '10.0.0.2' };
 const outer6 = { address: 'fd00::11', source: 'fd00::2' };
 
@@ -29,7 +29,7 @@ function hopWords(...hops: string[]): Int32Array {
   );
 }
 
-function encapsulate(packet: Packet, record: Int32Array, hash = 0x1234567, hops = NO_HOPS.subarray(0, 0)): DropReason {
+function encapsulate(packet: Packet, record: Int32Array, hash = 0x1234567, hops: Int32Array = NO_HOPS): DropReason {
   const family = (record[BackendField.flags] & BackendFlag.ipv6) === 0 ? 4 : 6;
   return encapsulateSpecial(packet, record, 0, flowOf(hash), hops, hops.length, family);
 }
