@@ -13,10 +13,12 @@ type MakeCommand = (env: Env) => Command;
 const COMMANDS: Record<string, () => Promise<MakeCommand>> = {
   run: async () => (await import('./commands/run.js')).runCommand,
   check: async () => (await import('./commands/check.js')).checkCommand,
+  convert: async () => (await import('./commands/convert.js')).convertCommand,
   demo: async () => (await import('./commands/demo.js')).demoCommand,
   doctor: async () => (await import('./commands/doctor.js')).doctorCommand,
   status: async () => (await import('./commands/status.js')).statusCommand,
   reload: async () => (await import('./commands/reload.js')).reloadCommand,
+  'backend-agent': async () => (await import('./commands/backend_agent.js')).backendAgentCommand,
   backend: async () => (await import('./commands/backend.js')).backendCommand,
   replay: async () => (await import('./commands/replay.js')).replayCommand,
 };
@@ -42,6 +44,7 @@ Examples:
   sluice demo                        a small internet in network namespaces, with real traffic
   sluice doctor eth0                 what this machine and its interface can do
   sluice check sluice.yaml           is this configuration right?
+  ipvsadm -Sn | sluice convert       a configuration from that of IPVS, Katran or GLB Director
   sluice run --config sluice.yaml    serve
   sluice status --watch              what it does now`,
     );
