@@ -4,7 +4,7 @@
  * only what changed. Tables handed out are never written again.
  */
 import { SluiceError } from '../errors.js';
-import type { BackendConfig, Config, FilterConfig } from '../shared/config.js';
+import type { BackendConfig, BackendState, Config, FilterConfig, ServiceConfig } from '../shared/config.js';
 import {
   BackendField,
   BackendFlag,
@@ -243,7 +243,7 @@ function backendRecords(plans: readonly ServicePlan[], numbers: Numbers, state: 
           : problemOf(address.text, nextHop, port, source !== null);
       if (problem) warnings.add(problem);
       writeBackendRecord(backends, mine.number, {
-        flags: flagsOf(backendState, ring.weight),
+        flags: flagsOf(backendState, ring.weight) | serviceFlagsOf(service, backendState),
         incarnation: mine.incarnation,
         service: number,
         port,
@@ -271,6 +271,17 @@ function problemOnLink(address: string, nextHop: NextHop | null, port: number): 
     return `backend ${address} is behind the router ${nextHop.gateway}: encapsulation l2 reaches only hosts on the link`;
   }
   return problemOf(address, nextHop, port, true);
+}
+
+/** What a backend's record says for its service: how packets to it are treated on the way. */
+function serviceFlagsOf(service: ServiceConfig, state: BackendState): number {
+  let flags = 0;
+  if (service.quic !== null || service.tcpServerId || service.stableUdp) {
+    flags |= BackendFlag.steered | BackendFlag.special;
+  }
+  if (service.mssClamp !== 'off') flags |= BackendFlag.clamps;
+  if (state === 'draining' && service.drain.udp === 'move') flags |= BackendFlag.special;
+  return flags;
 }
 
 function problemOf(address: string, nextHop: NextHop | null, port: number, hasSource: boolean): string | null {

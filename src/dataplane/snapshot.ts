@@ -10,6 +10,7 @@ import { buildEgress } from './balance/egress.js';
 import { GlbField, GlbHash } from './balance/glb_hash.js';
 import { FlowHash } from './balance/hash.js';
 import { ServiceTable } from './balance/service_table.js';
+import { Steering } from './balance/steer.js';
 
 /**
  * A worker's read-only views on one published set of tables. Made when a generation is adopted, then immutable; policy
@@ -27,6 +28,8 @@ export class Snapshot {
   readonly rules: Int32Array;
   readonly settings: DataPlaneSettings;
   readonly ringHash: FlowHash;
+  /** What packets say of their backend. */
+  readonly steering: Steering;
   /** By ServiceField.glbKey. */
   readonly glbHashes: readonly GlbHash[];
 
@@ -44,6 +47,7 @@ export class Snapshot {
     this.rules = new Int32Array(tables.rules);
     this.settings = tables.settings;
     this.ringHash = new FlowHash(tables.settings.hashKey);
+    this.steering = new Steering(tables);
     this.glbHashes = glbHashes(tables.glbKeys, this.services);
   }
 }

@@ -14,6 +14,7 @@ import {
   type ServiceConfig,
   type SourceRoute,
 } from '../../shared/config.js';
+import { addressBits } from '../../shared/addr.js';
 import { readSourceRoutes } from '../source_routes.js';
 import { moduleName, modulePath } from './check_policy.js';
 import type { RawConfig, RawFilter, RawRule, RawService } from './schema.js';
@@ -93,6 +94,13 @@ const DEFAULT_FIELDS: Readonly<Record<HashName, readonly HashFieldName[]>> = {
   glb: ['src'],
 };
 
+/** Katran leaves the destination port out for services of any port, and for those of a prefix, also when they have one port. */
+function defaultFields({ hash, port, vip }: RawService): readonly HashFieldName[] {
+  const whole = vip.length === addressBits(vip.family) && !(port ?? ['any']).includes('any');
+  if ((hash === 'katran' || hash === 'katran-v2') && !whole) return ['src', 'sport'];
+  return DEFAULT_FIELDS[hash];
+}
+
 function serviceOf(raw: RawService, encapsulation: EncapsulationConfig, directory: string): ServiceConfig {
   const ports = raw.port ?? [];
   return {
@@ -105,7 +113,7 @@ function serviceOf(raw: RawService, encapsulation: EncapsulationConfig, director
     backends: raw.backends.map(({ server_ids, ...backend }) => ({ ...backend, serverIds: server_ids })),
     encapsulation: encapsulationOf(raw.encapsulation, encapsulation),
     hash: raw.hash,
-    hashFields: [...new Set(raw.hash_fields ?? DEFAULT_FIELDS[raw.hash])],
+    hashFields: [...new Set(raw.hash_fields ?? defaultFields(raw))],
     hops: raw.hops,
     glb: raw.glb === undefined ? null : { hashKey: raw.glb.hash_key, seed: raw.glb.seed },
     flood: { maxNewPerSecond: raw.flood.max_new_per_second, above: raw.flood.above },

@@ -5,6 +5,7 @@ import {
   Counter,
   CounterBlock,
   LATER_FRAGMENT,
+  NO_HOP,
   ServiceCounter,
   ServiceField,
   ServiceFlag,
@@ -18,6 +19,10 @@ import { FlowHash } from './hash.js';
 import { NO_PORT } from './service_table.js';
 import { Egress, FlagsWord } from './egress.js';
 import { FlowField, FlowState, type FlowTable } from './flow_table.js';
+import { NewFlows } from './new_flows.js';
+import { hashOf, slotHash } from './slot.js';
+import { Steered, SteeredBy } from './steer.js';
+import { Wrapper } from './wrapper.js';
 
 /**
  * Picks a packet's backend and wraps the packet for it: flow table first, then service, then Maglev ring.
@@ -30,8 +35,8 @@ export class Balancer {
   /** Places flows in the table; keyed with this worker's own secret. */
   readonly flowHash: FlowHash;
   private lookedUpAt = -1;
-  private newFlowsThisSecond = 0;
-  private secondStartMs = 0;
+  private readonly newFlows = new NewFlows();
+  private readonly wrapper: Wrapper;
   /** Out parameter of `balance`: why it dropped. */
   reason: DropReason = DropReason.none;
 
@@ -44,10 +49,12 @@ export class Balancer {
   ) {
     this.flowHash = new FlowHash(secret);
     this.snapshot = snapshot;
+    this.wrapper = new Wrapper(snapshot);
   }
 
   adopt(snapshot: Snapshot): void {
     this.snapshot = snapshot;
+    this.wrapper.adopt(snapshot);
     this.flows.setTimeouts(snapshot.settings.timeouts);
   }
 
@@ -91,7 +98,7 @@ export class Balancer {
       backend = this.pick(service, packet, nowMs);
       if (backend < 0) return Verdict.Drop;
     }
-    return this.send(packet, backend);
+    return this.send(packet, packet, backend);
   }
 
   /** The backend of a remembered flow, or −1 when the flow has to be balanced anew. */
@@ -119,6 +126,18 @@ export class Balancer {
       this.forget(flow, backend);
       return -1;
     }
+    if ((flags & BackendFlag.draining) !== 0 && this.leavesAtOnce(packet, flags)) {
+      this.forget(flow, backend);
+      this.counters[Counter.flowMoved]++;
+      return -1;
+    }
+    if ((flags & BackendFlag.steered) !== 0) {
+      const named = this.named(flags >>> FlagsWord.SERVICE_SHIFT, packet);
+      if (named >= 0 && named !== backend) {
+        if (this.snapshot.steering.by !== SteeredBy.stableUdp) this.give(flow, packet, backend, named, nowMs);
+        return named;
+      }
+    }
     this.counters[Counter.flowHit]++;
     this.flows.touch(flow, packet, nowMs);
     return backend;
@@ -135,9 +154,23 @@ export class Balancer {
     return state === FlowState.tcpEstablished && (backendFlags & BackendFlag.draining) !== 0;
   }
 
+  /** UDP flows of a draining backend, where their service says so. `flags`: of the backend. */
+  private leavesAtOnce(packet: Packet, flags: number): boolean {
+    if (packet.protocol !== IpProtocol.udp) return false;
+    const record = Math.imul(flags >>> FlagsWord.SERVICE_SHIFT, ServiceField.STRIDE);
+    return (this.snapshot.services[record + ServiceField.flags] & ServiceFlag.udpMoves) !== 0;
+  }
+
+  /** Gives a remembered flow to another backend: its packets name that one now. */
+  private give(flow: number, packet: Packet, from: number, to: number, nowMs: number): void {
+    this.lose(from);
+    this.gain(to);
+    this.flows.assign(flow, packet, to, this.snapshot.egress[(to << Egress.SHIFT) + Egress.incarnation], nowMs);
+  }
+
   private forget(flow: number, backend: number): void {
     this.flows.remove(flow);
-    this.counters[CounterBlock.backends + Math.imul(backend, BackendCounter.SIZE) + BackendCounter.flows]--;
+    this.lose(backend);
   }
 
   private serviceOf(packet: Packet): number {
@@ -148,23 +181,70 @@ export class Balancer {
       : table.find6(packet.dst0, packet.dst1, packet.dst2, packet.dst3, packet.protocol, port);
   }
 
-  /** A backend from the service's ring, remembered where the service wants it; −1 with `reason` set when there is none. */
+  /** A backend for a flow that is not in the flow table, remembered where the service wants it; −1 with `reason` set when there is none. */
   private pick(service: number, packet: Packet, nowMs: number): number {
     const snapshot = this.snapshot;
     const record = Math.imul(service, ServiceField.STRIDE);
-    if ((packet.flags & PacketFlag.fragment) !== 0) return this.refuse(DropReason.fragment);
-    const ringNumber = snapshot.services[record + ServiceField.ring];
-    if (ringNumber < 0) return this.refuse(DropReason.noBackend);
-    const ring = snapshot.rings[ringNumber];
-    // The same on every node with the same key, unlike the flow table's.
-    const hash = hashOf(this.snapshot.ringHash, packet);
-    const position = ring[(hash >>> 0) % ring.length];
-    const backend = snapshot.backendList[snapshot.services[record + ServiceField.listStart] + position];
+    const named = this.named(service, packet);
+    const backend = named >= 0 ? named : this.choose(service, record, packet);
+    if (backend < 0) return this.refuse(DropReason.noBackend);
     this.counters[Counter.flowMiss]++;
+    // With stable UDP every packet has the id.
+    if (named >= 0 && snapshot.steering.by === SteeredBy.stableUdp) return backend;
     if ((snapshot.services[record + ServiceField.flags] & ServiceFlag.flowTable) !== 0) {
-      this.remember(packet, backend, nowMs);
+      if (!this.remember(packet, service, backend, nowMs)) return this.refuse(DropReason.flood);
     }
     return backend;
+  }
+
+  /** By where the packet comes from, else by the ring; −1: nobody is there. */
+  private choose(service: number, record: number, packet: Packet): number {
+    const { steering, services, backendList } = this.snapshot;
+    const position = steering.route(packet, service);
+    if (position >= 0) {
+      const backend = backendList[services[record + ServiceField.listStart] + position];
+      if ((this.flagsOf(backend) & BackendFlag.active) !== 0) {
+        this.counters[Counter.sourceRouted]++;
+        return backend;
+      }
+    }
+    return this.bySlot(record, packet);
+  }
+
+  /** The backend that has the flow's slot; −1 when the service has no ring. */
+  private bySlot(record: number, packet: Packet): number {
+    const { services, rings, backendList } = this.snapshot;
+    const ringNumber = services[record + ServiceField.ring];
+    if (ringNumber < 0) return -1;
+    const ring = rings[ringNumber];
+    const hops = services[record + ServiceField.hops];
+    const slots = (ring.length / hops) | 0;
+    const position = ring[Math.imul((slotHash(this.snapshot, packet, record) >>> 0) % slots, hops)];
+    return position === NO_HOP ? -1 : backendList[services[record + ServiceField.listStart] + position];
+  }
+
+  /** The backend that the packet names, −1 when it names none that is there. */
+  private named(service: number, packet: Packet): number {
+    const { steering, services, backendList } = this.snapshot;
+    const position = steering.steer(packet, service);
+    if (position === Steered.none) return -1;
+    if (position >= 0) {
+      const record = Math.imul(service, ServiceField.STRIDE);
+      const backend = backendList[services[record + ServiceField.listStart] + position];
+      const flags = this.flagsOf(backend);
+      // An id that a new client made up must not bring it to a backend that takes no new flows.
+      const needed = steering.mayStart ? BackendFlag.active : BackendFlag.active | BackendFlag.draining;
+      if ((flags & needed) !== 0) {
+        this.counters[Counter.idRouted]++;
+        return backend;
+      }
+    }
+    this.counters[Counter.idUnknown]++;
+    return -1;
+  }
+
+  private flagsOf(backend: number): number {
+    return this.snapshot.egress[(backend << Egress.SHIFT) + Egress.flags];
   }
 
   private refuse(reason: DropReason): number {
@@ -172,40 +252,41 @@ export class Balancer {
     return -1;
   }
 
-  private remember(packet: Packet, backend: number, nowMs: number): void {
+  /** False when the flow is above its service's rate, and such flows are dropped. */
+  private remember(packet: Packet, service: number, backend: number, nowMs: number): boolean {
     // An RST ends what we do not know; ICMP and the like have no flow.
-    if ((packet.flags & PacketFlag.hasPorts) === 0 || (packet.tcpFlags & TcpFlag.rst) !== 0) return;
-    const limit = this.snapshot.settings.maxNewFlowsPerSecond;
-    if (limit > 0 && this.aboveRate(limit, nowMs)) {
+    if ((packet.flags & PacketFlag.hasPorts) === 0 || (packet.tcpFlags & TcpFlag.rst) !== 0) return true;
+    const { services, settings } = this.snapshot;
+    const record = Math.imul(service, ServiceField.STRIDE);
+    const limit = services[record + ServiceField.maxNewFlows];
+    if (!this.newFlows.admit(service, settings.maxNewFlowsPerSecond, limit, nowMs)) {
       this.counters[Counter.flowBypass]++;
-      return;
+      return (services[record + ServiceField.flags] & ServiceFlag.floodDrop) === 0;
     }
     const incarnation = this.snapshot.egress[(backend << Egress.SHIFT) + Egress.incarnation];
     this.flows.insert(packet, backend, incarnation, nowMs);
     this.counters[Counter.flowInsert]++;
+    this.gain(backend);
+    const evicted = this.flows.evictedBackend;
+    if (evicted >= 0) {
+      this.lose(evicted);
+      this.counters[this.flows.evictedAlive ? Counter.flowEvict : Counter.flowExpire]++;
+    }
+    return true;
+  }
+
+  private gain(backend: number): void {
     const gauge = CounterBlock.backends + Math.imul(backend, BackendCounter.SIZE);
     this.counters[gauge + BackendCounter.flows]++;
     this.counters[gauge + BackendCounter.newFlows]++;
-    const evicted = this.flows.evictedBackend;
-    if (evicted >= 0) {
-      this.counters[CounterBlock.backends + Math.imul(evicted, BackendCounter.SIZE) + BackendCounter.flows]--;
-      this.counters[this.flows.evictedAlive ? Counter.flowEvict : Counter.flowExpire]++;
-    }
   }
 
-  /** Counts one new flow; true when this second's share is used up. */
-  private aboveRate(limit: number, nowMs: number): boolean {
-    const elapsed = (nowMs - this.secondStartMs) | 0;
-    if (elapsed >= 1000 || elapsed < 0) {
-      this.secondStartMs = nowMs;
-      this.newFlowsThisSecond = 0;
-    }
-    if (this.newFlowsThisSecond >= limit) return true;
-    this.newFlowsThisSecond++;
-    return false;
+  private lose(backend: number): void {
+    this.counters[CounterBlock.backends + Math.imul(backend, BackendCounter.SIZE) + BackendCounter.flows]--;
   }
 
-  private send(packet: Packet, backend: number): Verdict {
+  /** Sends the packet to a backend. `tuple`: the packet whose flow it belongs to, itself or the one that an ICMP error is about. */
+  private send(packet: Packet, tuple: Packet, backend: number): Verdict {
     const egress = this.snapshot.egress;
     const at = (backend << Egress.SHIFT) | 0;
     const flags = egress[at + Egress.flags];
@@ -216,7 +297,10 @@ export class Balancer {
     const bytes = packet.l3Length;
     const port = (flags >>> FlagsWord.PORT_SHIFT) & FlagsWord.PORT_MASK;
     const service = flags >>> FlagsWord.SERVICE_SHIFT;
-    const failure = encapsulate(packet, egress, at, this.snapshot.backends, backend * BackendField.STRIDE);
+    const failure =
+      (flags & BackendFlag.special) === 0
+        ? encapsulate(packet, egress, at, this.snapshot.backends, Math.imul(backend, BackendField.STRIDE))
+        : this.wrapper.wrap(packet, tuple, backend, service);
     if (failure !== DropReason.none) {
       this.reason = failure;
       return Verdict.Drop;
@@ -240,26 +324,7 @@ export class Balancer {
     this.counters[Counter.flows] = this.flows.count;
   }
 
-  private readonly onExpire = (backend: number): void => {
-    this.counters[CounterBlock.backends + Math.imul(backend, BackendCounter.SIZE) + BackendCounter.flows]--;
-  };
-}
-
-/** Of an IP packet's five-tuple. */
-function hashOf(hash: FlowHash, packet: Packet): number {
-  if (packet.family === 4) return hash.ipv4(packet.src0, packet.dst0, packet.ports, packet.protocol);
-  return hash.ipv6(
-    packet.src0,
-    packet.src1,
-    packet.src2,
-    packet.src3,
-    packet.dst0,
-    packet.dst1,
-    packet.dst2,
-    packet.dst3,
-    packet.ports,
-    packet.protocol,
-  );
+  private readonly onExpire = (backend: number): void => this.lose(backend);
 }
 
 /** What the packet is looked up under. */
