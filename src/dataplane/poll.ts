@@ -3,6 +3,7 @@ import type { Balancer } from './balance/forward.js';
 import { FilterVerdict } from './filter/contract.js';
 import type { FilterChain } from './filter/chain.js';
 import { repairChecksum } from './packet/checksum.js';
+import { decapsulate } from './packet/decap.js';
 import { Packet } from './packet/packet.js';
 import { parse } from './packet/parse.js';
 import { BurstHeader, type Burst, type Port } from './port.js';
@@ -138,13 +139,28 @@ export class Path {
   /** Finds the headers, and each flow's place in the table. */
   private parse(packets: readonly Packet[], { offset, length }: Burst, count: number): void {
     const balancer = this.balancer;
+    const decap = balancer.snapshot.decap;
     const rest = this.plain.rest;
     for (let i = 0; i < count; i++) {
       const packet = packets[i];
       const slot = rest[i];
       packet.place(offset[slot], length[slot]);
-      if (parse(packet) === DropReason.none) balancer.hash(packet);
+      if (parse(packet) !== DropReason.none) continue;
+      if (decap.active && decap.isOurs(packet)) this.open(packet);
+      if (packet.malformed === DropReason.none) balancer.hash(packet);
     }
+  }
+
+  /** Takes the outer headers off a packet that is ours, and reads the one inside. Marks what cannot be opened as malformed. */
+  private open(packet: Packet): void {
+    const admitted = this.balancer.snapshot.decap.admits(packet);
+    const reason = admitted ? decapsulate(packet) : DropReason.decapSource;
+    if (reason !== DropReason.none) {
+      packet.malformed = reason;
+      return;
+    }
+    this.counters[Counter.decapsulated]++;
+    parse(packet);
   }
 
   /** Completes checksums that the sender left to a device which is not there. */

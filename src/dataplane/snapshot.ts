@@ -11,6 +11,7 @@ import { GlbField, GlbHash } from './balance/glb_hash.js';
 import { FlowHash } from './balance/hash.js';
 import { ServiceTable } from './balance/service_table.js';
 import { Steering } from './balance/steer.js';
+import { DecapRules } from './packet/decap_rules.js';
 
 /**
  * A worker's read-only views on one published set of tables. Made when a generation is adopted, then immutable; policy
@@ -28,6 +29,8 @@ export class Snapshot {
   readonly rules: Int32Array;
   readonly settings: DataPlaneSettings;
   readonly ringHash: FlowHash;
+  /** Encapsulated packets that are opened before they are balanced. */
+  readonly decap: DecapRules;
   /** What packets say of their backend. */
   readonly steering: Steering;
   /** By ServiceField.glbKey. */
@@ -47,6 +50,7 @@ export class Snapshot {
     this.rules = new Int32Array(tables.rules);
     this.settings = tables.settings;
     this.ringHash = new FlowHash(tables.settings.hashKey);
+    this.decap = new DecapRules(tables.settings.decapsulate);
     this.steering = new Steering(tables);
     this.glbHashes = glbHashes(tables.glbKeys, this.services);
   }
