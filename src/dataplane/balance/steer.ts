@@ -68,12 +68,6 @@ export class Steering {
     });
   }
 
-  /** Whether packets of the service may name a backend at all; without, `steer` has nothing to find. */
-  names(service: number): boolean {
-    const way = this.ways[service];
-    return way !== null && (way.quic || way.stableUdp || way.tcpServerId);
-  }
-
   /** Position of the backend that the packet names, or a Steered. The service must be one of the tables'. */
   steer(packet: Packet, service: number): number {
     this.by = SteeredBy.nothing;
