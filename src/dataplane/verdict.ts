@@ -81,7 +81,9 @@ export const enum DropReason {
   /** TTL or hop limit used up where one has to be taken off. */
   ttlExpired = 40,
   sanityIpv4Options = 41,
-  SIZE = 42,
+  /** An echo request above the rate of ICMP messages. */
+  icmpLimited = 42,
+  SIZE = 43,
 }
 
 /** Names for logs and metrics, by DropReason. */
@@ -128,6 +130,7 @@ export const DROP_REASONS: readonly string[] = [
   'decap_malformed',
   'ttl_expired',
   'sanity_ipv4_options',
+  'icmp_limited',
 ];
 
 export const VERDICTS: readonly string[] = ['aborted', 'drop', 'pass', 'tx', 'redirect', 'hold'];

@@ -1,28 +1,20 @@
-import {
-  BackendCounter,
-  BackendField,
-  BackendFlag,
-  Counter,
-  CounterBlock,
-  LATER_FRAGMENT,
-  NO_HOP,
-  ServiceCounter,
-  ServiceField,
-  ServiceFlag,
-} from '../../shared/layout.js';
-import { encapsulate } from '../packet/encap.js';
-import { PacketFlag, type Packet } from '../packet/packet.js';
+import { BackendCounter, BackendFlag, Counter, CounterBlock, ServiceField, ServiceFlag } from '../../shared/layout.js';
+import { answerEcho } from '../packet/echo.js';
+import { isEchoRequest, isIcmpError } from '../packet/icmp.js';
+import { readInner } from '../packet/icmp_quote.js';
+import { Packet, PacketFlag } from '../packet/packet.js';
 import { IpProtocol, TcpFlag } from '../packet/wire.js';
 import type { Snapshot } from '../snapshot.js';
-import { DropReason, Decision, Verdict } from '../verdict.js';
-import { FlowHash } from './hash.js';
-import { NO_PORT } from './service_table.js';
+import { Decision, DropReason, Verdict } from '../verdict.js';
+import { Chooser } from './choose.js';
 import { Egress, FlagsWord } from './egress.js';
 import { FlowField, FlowState, type FlowTable } from './flow_table.js';
+import { FlowHash } from './hash.js';
+import { IcmpBudget } from './icmp_budget.js';
 import { NewFlows } from './new_flows.js';
-import { hashOf, slotHash } from './slot.js';
-import { Steered, SteeredBy } from './steer.js';
-import { Wrapper } from './wrapper.js';
+import { Sender } from './send.js';
+import { hashOf } from './slot.js';
+import { SteeredBy } from './steer.js';
 
 /**
  * Picks a packet's backend and wraps the packet for it: flow table first, then service, then Maglev ring.
@@ -36,7 +28,11 @@ export class Balancer {
   readonly flowHash: FlowHash;
   private lookedUpAt = -1;
   private readonly newFlows = new NewFlows();
-  private readonly wrapper: Wrapper;
+  private readonly chooser: Chooser;
+  private readonly budget: IcmpBudget;
+  private readonly sender: Sender;
+  /** The packet that an ICMP error is about. */
+  private readonly inner: Packet;
   /** Out parameter of `balance`: why it dropped. */
   reason: DropReason = DropReason.none;
 
@@ -49,12 +45,17 @@ export class Balancer {
   ) {
     this.flowHash = new FlowHash(secret);
     this.snapshot = snapshot;
-    this.wrapper = new Wrapper(snapshot);
+    this.chooser = new Chooser(snapshot, counters);
+    this.budget = new IcmpBudget(snapshot.settings.icmp.maxPerSecond, counters);
+    this.sender = new Sender(snapshot, counters, this.budget);
+    this.inner = new Packet(new DataView(new ArrayBuffer(0)), 1);
   }
 
   adopt(snapshot: Snapshot): void {
     this.snapshot = snapshot;
-    this.wrapper.adopt(snapshot);
+    this.chooser.adopt(snapshot);
+    this.sender.adopt(snapshot);
+    this.budget.setRate(snapshot.settings.icmp.maxPerSecond);
     this.flows.setTimeouts(snapshot.settings.timeouts);
   }
 
@@ -87,18 +88,27 @@ export class Balancer {
       // An earlier packet of this burst came or went in the table.
       flow = (packet.flags & PacketFlag.hasPorts) === 0 ? -1 : this.flows.find(packet);
     }
-    let backend = flow >= 0 ? this.known(flow, packet, nowMs) : -1;
-    if (backend < 0) {
-      if (packet.family === 0) return Verdict.Pass;
-      const service = this.serviceOf(packet);
-      if (service < 0) {
-        this.counters[Counter.noService]++;
-        return Verdict.Pass;
-      }
-      backend = this.pick(service, packet, nowMs);
-      if (backend < 0) return Verdict.Drop;
-    }
-    return this.send(packet, packet, backend);
+    const backend = flow >= 0 ? this.known(flow, packet, nowMs) : -1;
+    if (backend >= 0) return this.send(packet, packet, backend, nowMs);
+    if (packet.family === 0) return Verdict.Pass;
+    if (packet.protocol === IpProtocol.icmp || packet.protocol === IpProtocol.icmpv6) return this.icmp(packet, nowMs);
+    const service = this.chooser.serviceOf(packet);
+    return service < 0 ? this.pass() : this.toService(service, packet, nowMs);
+  }
+
+  private toService(service: number, packet: Packet, nowMs: number): Verdict {
+    const backend = this.pick(service, packet, nowMs);
+    return backend < 0 ? Verdict.Drop : this.send(packet, packet, backend, nowMs);
+  }
+
+  private pass(): Verdict {
+    this.counters[Counter.noService]++;
+    return Verdict.Pass;
+  }
+
+  private drop(reason: DropReason): Verdict {
+    this.reason = reason;
+    return Verdict.Drop;
   }
 
   /** The backend of a remembered flow, or −1 when the flow has to be balanced anew. */
@@ -132,7 +142,7 @@ export class Balancer {
       return -1;
     }
     if ((flags & BackendFlag.steered) !== 0) {
-      const named = this.named(flags >>> FlagsWord.SERVICE_SHIFT, packet);
+      const named = this.chooser.named(flags >>> FlagsWord.SERVICE_SHIFT, packet);
       if (named >= 0 && named !== backend) {
         if (this.snapshot.steering.by !== SteeredBy.stableUdp) this.give(flow, packet, backend, named, nowMs);
         return named;
@@ -173,78 +183,17 @@ export class Balancer {
     this.lose(backend);
   }
 
-  private serviceOf(packet: Packet): number {
-    const table = this.snapshot.serviceTable;
-    const port = portOf(packet);
-    return packet.family === 4
-      ? table.find4(packet.dst0, packet.protocol, port)
-      : table.find6(packet.dst0, packet.dst1, packet.dst2, packet.dst3, packet.protocol, port);
-  }
-
   /** A backend for a flow that is not in the flow table, remembered where the service wants it; −1 with `reason` set when there is none. */
   private pick(service: number, packet: Packet, nowMs: number): number {
-    const snapshot = this.snapshot;
-    const record = Math.imul(service, ServiceField.STRIDE);
-    const named = this.named(service, packet);
-    const backend = named >= 0 ? named : this.choose(service, record, packet);
+    const named = this.chooser.named(service, packet);
+    const backend = named >= 0 ? named : this.chooser.choose(service, packet);
     if (backend < 0) return this.refuse(DropReason.noBackend);
     this.counters[Counter.flowMiss]++;
     // With stable UDP every packet has the id.
-    if (named >= 0 && snapshot.steering.by === SteeredBy.stableUdp) return backend;
-    if ((snapshot.services[record + ServiceField.flags] & ServiceFlag.flowTable) !== 0) {
-      if (!this.remember(packet, service, backend, nowMs)) return this.refuse(DropReason.flood);
-    }
-    return backend;
-  }
-
-  /** By where the packet comes from, else by the ring; −1: nobody is there. */
-  private choose(service: number, record: number, packet: Packet): number {
-    const { steering, services, backendList } = this.snapshot;
-    const position = steering.route(packet, service);
-    if (position >= 0) {
-      const backend = backendList[services[record + ServiceField.listStart] + position];
-      if ((this.flagsOf(backend) & BackendFlag.active) !== 0) {
-        this.counters[Counter.sourceRouted]++;
-        return backend;
-      }
-    }
-    return this.bySlot(record, packet);
-  }
-
-  /** The backend that has the flow's slot; −1 when the service has no ring. */
-  private bySlot(record: number, packet: Packet): number {
-    const { services, rings, backendList } = this.snapshot;
-    const ringNumber = services[record + ServiceField.ring];
-    if (ringNumber < 0) return -1;
-    const ring = rings[ringNumber];
-    const hops = services[record + ServiceField.hops];
-    const slots = (ring.length / hops) | 0;
-    const position = ring[Math.imul((slotHash(this.snapshot, packet, record) >>> 0) % slots, hops)];
-    return position === NO_HOP ? -1 : backendList[services[record + ServiceField.listStart] + position];
-  }
-
-  /** The backend that the packet names, −1 when it names none that is there. */
-  private named(service: number, packet: Packet): number {
-    const { steering, services, backendList } = this.snapshot;
-    const position = steering.steer(packet, service);
-    if (position === Steered.none) return -1;
-    if (position >= 0) {
-      const record = Math.imul(service, ServiceField.STRIDE);
-      const backend = backendList[services[record + ServiceField.listStart] + position];
-      const flags = this.flagsOf(backend);
-      // An id that a new client made up must not bring it to a backend that takes no new flows.
-      const needed = steering.mayStart ? BackendFlag.active : BackendFlag.active | BackendFlag.draining;
-      if ((flags & needed) !== 0) {
-        this.counters[Counter.idRouted]++;
-        return backend;
-      }
-    }
-    this.counters[Counter.idUnknown]++;
-    return -1;
-  }
-
-  private flagsOf(backend: number): number {
-    return this.snapshot.egress[(backend << Egress.SHIFT) + Egress.flags];
+    if (named >= 0 && this.snapshot.steering.by === SteeredBy.stableUdp) return backend;
+    const flags = this.snapshot.services[Math.imul(service, ServiceField.STRIDE) + ServiceField.flags];
+    if ((flags & ServiceFlag.flowTable) === 0 || this.remember(packet, service, backend, nowMs)) return backend;
+    return this.refuse(DropReason.flood);
   }
 
   private refuse(reason: DropReason): number {
@@ -285,36 +234,56 @@ export class Balancer {
     this.counters[CounterBlock.backends + Math.imul(backend, BackendCounter.SIZE) + BackendCounter.flows]--;
   }
 
-  /** Sends the packet to a backend. `tuple`: the packet whose flow it belongs to, itself or the one that an ICMP error is about. */
-  private send(packet: Packet, tuple: Packet, backend: number): Verdict {
-    const egress = this.snapshot.egress;
+  private send(packet: Packet, tuple: Packet, backend: number, nowMs: number): Verdict {
+    const verdict = this.sender.send(packet, tuple, backend, nowMs);
+    if (verdict === Verdict.Drop) this.reason = this.sender.reason;
+    return verdict;
+  }
+
+  /** ICMP errors follow the flow that they are about; echo requests are answered, or what the configuration says; all else passes. */
+  private icmp(packet: Packet, nowMs: number): Verdict {
+    if (isIcmpError(packet)) return this.icmpError(packet, nowMs);
+    const service = this.chooser.serviceOf(packet);
+    if (service >= 0) return this.toService(service, packet, nowMs);
+    const some = isEchoRequest(packet) ? this.chooser.serviceOfAddress(packet) : -1;
+    const echo = this.snapshot.settings.icmp.echo;
+    if (some < 0 || echo === 'pass') return this.pass();
+    if (echo === 'forward') return this.toService(some, packet, nowMs);
+    if (!this.budget.take(nowMs)) return this.drop(DropReason.icmpLimited);
+    if (!answerEcho(packet)) return this.pass();
+    this.counters[Counter.echoAnswered]++;
+    return Verdict.Tx;
+  }
+
+  private icmpError(packet: Packet, nowMs: number): Verdict {
+    const inner = this.inner;
+    const reason = readInner(packet, inner);
+    if (reason !== DropReason.none) {
+      return this.chooser.serviceOfAddress(packet) < 0 ? this.pass() : this.drop(reason);
+    }
+    let backend = this.rememberedFor(inner, nowMs);
+    if (backend < 0) {
+      const service = this.chooser.serviceOf(inner);
+      if (service < 0) return this.pass();
+      backend = this.chooser.choose(service, inner);
+      if (backend < 0) return this.drop(DropReason.noBackend);
+    }
+    this.counters[Counter.icmpErrors]++;
+    return this.send(packet, inner, backend, nowMs);
+  }
+
+  /** The backend that the flow of an ICMP error is remembered to have, −1 for none. The error does not keep the flow alive. */
+  private rememberedFor(inner: Packet, nowMs: number): number {
+    if ((inner.flags & PacketFlag.hasPorts) === 0) return -1;
+    this.hash(inner);
+    const flow = this.flows.find(inner);
+    if (flow < 0 || this.flows.expired(flow, nowMs)) return -1;
+    const words = this.flows.words;
+    const backend = words[flow + FlowField.backend];
     const at = (backend << Egress.SHIFT) | 0;
-    const flags = egress[at + Egress.flags];
-    if ((flags & BackendFlag.resolved) === 0) {
-      this.reason = DropReason.noNextHop;
-      return Verdict.Drop;
-    }
-    const bytes = packet.l3Length;
-    const port = (flags >>> FlagsWord.PORT_SHIFT) & FlagsWord.PORT_MASK;
-    const service = flags >>> FlagsWord.SERVICE_SHIFT;
-    const failure =
-      (flags & BackendFlag.special) === 0
-        ? encapsulate(packet, egress, at, this.snapshot.backends, Math.imul(backend, BackendField.STRIDE))
-        : this.wrapper.wrap(packet, tuple, backend, service);
-    if (failure !== DropReason.none) {
-      this.reason = failure;
-      return Verdict.Drop;
-    }
-    const counters = this.counters;
-    const byBackend = (CounterBlock.backends + (backend << 2)) | 0;
-    counters[byBackend + BackendCounter.packets]++;
-    counters[byBackend + BackendCounter.bytes] += bytes;
-    const byService = (CounterBlock.services + (service << 1)) | 0;
-    counters[byService + ServiceCounter.packets]++;
-    counters[byService + ServiceCounter.bytes] += bytes;
-    if (port === packet.port) return Verdict.Tx;
-    packet.target = port;
-    return Verdict.Redirect;
+    const egress = this.snapshot.egress;
+    if (at >= egress.length || egress[at + Egress.incarnation] !== words[flow + FlowField.incarnation]) return -1;
+    return (egress[at + Egress.flags] & (BackendFlag.active | BackendFlag.draining)) === 0 ? -1 : backend;
   }
 
   /** Forgets flows that timed out, a bounded number a call. */
@@ -325,10 +294,4 @@ export class Balancer {
   }
 
   private readonly onExpire = (backend: number): void => this.lose(backend);
-}
-
-/** What the packet is looked up under. */
-function portOf(packet: Packet): number {
-  if ((packet.flags & PacketFlag.hasPorts) !== 0) return packet.ports & 0xffff;
-  return (packet.flags & PacketFlag.laterFragment) !== 0 ? LATER_FRAGMENT : NO_PORT;
 }
