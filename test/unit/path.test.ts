@@ -144,7 +144,7 @@ describe('the path', () => {
   });
 
   it('passes what is for no service byte for byte, and what is not IP at all', () => {
-    start();
+    start({}, `${WEB}icmp: { echo: pass }\n`);
     const arp = new PacketBuilder().ethernet({ type: 0x0806 }).payload(28).build();
     const icmp = new PacketBuilder().ethernet().ipv4({ src: '192.0.2.1', dst: '198.51.100.10' }).icmp({}).build();
     const frames = [
@@ -159,7 +159,7 @@ describe('the path', () => {
   });
 
   it('names why it dropped: too big, no next hop, no backend, fragment, malformed, insane', () => {
-    start({ mtu: 600, unresolved: ['10.0.0.21'] });
+    start({ mtu: 600, unresolved: ['10.0.0.21'] }, `${WEB}icmp: { too_big: drop }\nfragments: { policy: drop }\n`);
     lab.run([tcp(1, TCP.ACK, 600 - 20 - 40), tcp(1, TCP.ACK, 600 - 20 - 40 + 1)]);
     expect(lab.drops()).toEqual({ too_big: 1 });
     lab.run([udp(1, 53)]);
@@ -199,7 +199,7 @@ describe('the path', () => {
   });
 
   it('drops every fragment of a datagram to a service, those without ports too, and passes other fragments', () => {
-    start();
+    start({}, `${WEB}fragments: { policy: drop }\n`);
     const ip = (dst: string, offset: number, more: boolean) =>
       new PacketBuilder()
         .ethernet()
