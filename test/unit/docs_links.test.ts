@@ -7,6 +7,7 @@ import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import { describe, expect, it } from 'vitest';
+import { backendAgentCommand } from '../../src/cli/commands/backend_agent.js';
 import { backendCommand } from '../../src/cli/commands/backend.js';
 import { checkCommand } from '../../src/cli/commands/check.js';
 import { demoCommand } from '../../src/cli/commands/demo.js';
@@ -87,6 +88,7 @@ const commands = new Map<string, Command>(
     doctorCommand,
     statusCommand,
     reloadCommand,
+    backendAgentCommand,
     backendCommand,
     replayCommand,
   ].map((make) => {

@@ -9,7 +9,7 @@ import { formatPrefix } from '../../shared/addr.js';
 import { checkHost, destinations, sysctlNeeds } from './checks.js';
 import { Decapsulator, type DecapStats, type HopCounts } from './decapsulator.js';
 import { Host, sysctl } from './host.js';
-import { HopKeeper } from './hops.js';
+import { DatagramAsker, HopKeeper } from './hops.js';
 import { Journal } from './journal.js';
 import type { AgentSettings } from './settings.js';
 
@@ -26,7 +26,8 @@ const BUSY_RETRY_MS = 1000;
 export type Say = (text: string, level: 'info' | 'warning') => void;
 
 export class BackendAgent {
-  private readonly keeper = new HopKeeper();
+  private readonly asker = new DatagramAsker();
+  private readonly keeper = new HopKeeper(this.asker);
   private readonly timers: NodeJS.Timeout[] = [];
   private readonly absent = new Set<string>();
   private looking = false;
@@ -99,7 +100,7 @@ export class BackendAgent {
   /** Takes everything back. */
   async close(): Promise<void> {
     for (const timer of this.timers) clearInterval(timer);
-    this.keeper.close();
+    this.asker.close();
     // First: from now on nothing comes in for VIPs that are about to go.
     this.decapsulator.close();
     for (const line of await this.host.undo()) this.say(line, 'info');

@@ -3,6 +3,7 @@
  * keep an entry fresh: so the kernel is made to ask, by an empty datagram to the discard port (RFC 863).
  */
 import { createSocket, type Socket } from 'node:dgram';
+import type { Address } from '../../shared/config.js';
 import type { HopCounts } from './decapsulator.js';
 
 const DISCARD_PORT = 9;
@@ -15,9 +16,15 @@ interface Known {
   askedMs: number;
 }
 
+/** Has the kernel find out a hardware address. */
+export interface Asker {
+  ask(address: Address): void;
+}
+
 export class HopKeeper {
   private readonly known = new Map<string, Known>();
-  private readonly sockets = new Map<4 | 6, Socket>();
+
+  constructor(private readonly asker: Asker) {}
 
   /**
    * Looks at the counts and asks for hops that packets wait for, or that are in use and were not asked for lately. Cheap
@@ -29,7 +36,7 @@ export class HopKeeper {
       const wanted = unresolved > before.unresolved;
       const inUse = forwarded > before.forwarded && nowMs - before.askedMs >= REFRESH_MS;
       if (wanted || inUse) {
-        this.ask(address.family, address.text);
+        this.asker.ask(address);
         this.known.set(address.text, { forwarded, unresolved, askedMs: nowMs });
       }
     }
@@ -39,13 +46,13 @@ export class HopKeeper {
       for (const text of this.known.keys()) if (!present.has(text)) this.known.delete(text);
     }
   }
+}
 
-  close(): void {
-    for (const socket of this.sockets.values()) socket.close();
-    this.sockets.clear();
-  }
+/** Asks by a datagram that nobody reads. */
+export class DatagramAsker implements Asker {
+  private readonly sockets = new Map<4 | 6, Socket>();
 
-  private ask(family: 4 | 6, address: string): void {
+  ask({ family, text }: Address): void {
     let socket = this.sockets.get(family);
     if (!socket) {
       socket = createSocket(family === 4 ? 'udp4' : 'udp6');
@@ -55,6 +62,11 @@ export class HopKeeper {
       this.sockets.set(family, socket);
     }
     // No route: the program counts that itself.
-    socket.send(new Uint8Array(0), DISCARD_PORT, address, () => undefined);
+    socket.send(new Uint8Array(0), DISCARD_PORT, text, () => undefined);
+  }
+
+  close(): void {
+    for (const socket of this.sockets.values()) socket.close();
+    this.sockets.clear();
   }
 }
