@@ -14,8 +14,8 @@ export function place(frame: Uint8Array, headroom = HEADROOM): Packet {
 }
 
 /** The same, parsed. */
-export function parsed(frame: Uint8Array): Packet {
-  const packet = place(frame);
+export function parsed(frame: Uint8Array, headroom = HEADROOM): Packet {
+  const packet = place(frame, headroom);
   parse(packet);
   return packet;
 }

@@ -4,7 +4,7 @@ import { PacketFlag, type Packet } from './packet.js';
 import { EtherType, IpProtocol, Wire } from './wire.js';
 
 /** Longest chain of IPv6 extension headers that is followed. Linux's own hosts send at most four. */
-const MAX_EXTENSION_HEADERS = 8;
+export const MAX_EXTENSION_HEADERS = 8;
 
 /**
  * Reads Ethernet, up to two VLAN tags, IPv4 or IPv6 and the transport header into the packet's fields. Never reads
@@ -223,7 +223,7 @@ function parseExtensions(packet: Packet, first: number, start: number, end: numb
   return parseTransport(packet, at, end);
 }
 
-function isExtension(protocol: number): boolean {
+export function isExtension(protocol: number): boolean {
   switch (protocol) {
     case IpProtocol.hopByHop:
     case IpProtocol.routing:

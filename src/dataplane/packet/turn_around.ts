@@ -29,7 +29,8 @@ export function turnAround(packet: Packet): boolean {
   return true;
 }
 
-function isToGroup(packet: Packet): boolean {
+/** Whether the packet went to a group: a multicast or broadcast address of either layer. */
+export function isToGroup(packet: Packet): boolean {
   if ((packet.view.getUint8(packet.data) & 1) !== 0) return true;
   const first = packet.dst0 >>> 24;
   return packet.family === 4 ? first >= 224 : first === 0xff;
