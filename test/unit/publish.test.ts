@@ -158,9 +158,24 @@ describe('publisher', () => {
         ...[valid | active | resolved, 1, publisher.numbers.services.get('web')!.number, 3],
         ...[address, 0, 0, 0, source, 0, 0, 0],
         ...[0x00112233, 0x44fff2a1, 0x33445566],
-        ...[1480, outerHeaderSum(source, address, 4), 0, 0, 0, 0, 0, 0, 0],
+        ...[1480, outerHeaderSum(source, address, 4)],
+        ...new Array<number>(BackendField.STRIDE - BackendField.encap).fill(0),
       ]);
       expect(tables.settings.repairChecksums).toEqual([false, false, false, true]);
+    });
+
+    it('want a backend without outer header on the link, and nothing of its source', () => {
+      const l2 = { encapsulation: { ...IPIP, kind: 'l2' as const } };
+      const nextHops = hops(
+        makeNextHop('10.0.0.7', { gateway: '10.255.0.254' }),
+        makeNextHop('10.0.0.8', { source: null }),
+      );
+      const tables = build([{ backends: ['10.0.0.7', '10.0.0.8'], more: l2 }], { nextHops });
+      expect(flagsOf(tables, 'web', '10.0.0.7') & resolved).toBe(0);
+      expect(flagsOf(tables, 'web', '10.0.0.8') & resolved).toBe(resolved);
+      expect(publisher.warnings).toEqual([
+        'backend 10.0.0.7 is behind the router 10.255.0.254: encapsulation l2 reaches only hosts on the link',
+      ]);
     });
 
     it('have the sum of the outer IPv4 header that a checksum of the whole header confirms', () => {
@@ -361,7 +376,9 @@ describe('publisher', () => {
     it('clears the record of a service that is gone', () => {
       build([{ name: 'a' }, { name: 'b', vip: '192.0.2.2' }]);
       const tables = build([{ name: 'b', vip: '192.0.2.2' }]);
-      expect([...new Int32Array(tables.services).subarray(0, ServiceField.STRIDE)]).toEqual([0, 0, 0, 0, 0, 0, 0, 0]);
+      expect(new Int32Array(tables.services).slice(0, ServiceField.STRIDE)).toEqual(
+        new Int32Array(ServiceField.STRIDE),
+      );
       expect(serviceOf(tables, 'b')[ServiceField.flags] & ServiceFlag.valid).toBe(ServiceFlag.valid);
       expect(new ServiceTable(tables).find4(parseAddress('192.0.2.1').words[0], TCP, 80)).toBe(-1);
     });
@@ -510,6 +527,9 @@ describe('publisher', () => {
       maxNewFlowsPerSecond: 0,
       timeouts: { tcpSyn: 5, tcpEstablished: 300, tcpClosing: 10, udp: 30, other: 30 },
       repairChecksums: [false],
+      icmp: { echo: 'answer', tooBig: 'reply', maxPerSecond: 1000 },
+      fragments: { policy: 'follow', outOfOrder: 'hold', slots: 4096, timeout: 2, held: 256 },
+      decapsulate: { addresses: [], sources: [], guePorts: [6080] },
     });
   });
 
