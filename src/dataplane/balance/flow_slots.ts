@@ -87,8 +87,8 @@ export class FlowSlots {
     const hash = words[from + FlowField.hash];
     const home = this.home(hash);
     const isAway = !this.isHere(from, home);
-    const to = isAway ? this.emptyIn(home) : this.mayGoAway(home) ? this.emptyIn(this.secondHome(hash)) : -1;
-    if (to < 0) return false;
+    const to = this.emptyIn(isAway ? home : this.secondHome(hash));
+    if (to < 0 || (!isAway && !this.mayGoAway(home))) return false;
     this.release(from);
     // All but the last two words, which `takeAt` and `release` keep.
     words.copyWithin(to, from, from + FlowField.lodgers);
@@ -124,7 +124,9 @@ export class FlowSlots {
 
   /** True when the flow at `at` belongs to the window of its home. A slot's bit is set in one window at most. */
   private isHere(at: number, home: number): boolean {
-    return (this.words[home + FlowField.lodgers] & this.bitOf(at, home)) !== 0;
+    // Most that are away are also far away, and then the home's cache line need not be read.
+    const bit = this.bitOf(at, home);
+    return bit !== 0 && (this.words[home + FlowField.lodgers] & bit) !== 0;
   }
 
   private mayGoAway(home: number): boolean {

@@ -24,7 +24,10 @@ const SWEEP_MOST = 8192;
 export class FlowTable {
   readonly words: Int32Array;
   private readonly wordMask: number;
-  private readonly places: FlowSlots;
+  /** Where its flows lie. */
+  readonly places: FlowSlots;
+  /** From this number of flows on none is moved: with one slot in 128 empty, the search for room costs more than it finds. */
+  private readonly crowded: number;
   /** By FlowState. */
   readonly timeoutMs: Int32Array;
   /** Number of the slot that the sweeper looks at next. */
@@ -47,6 +50,7 @@ export class FlowTable {
     this.places = new FlowSlots(words);
     this.words = words;
     this.wordMask = (words.length - 1) | 0;
+    this.crowded = this.slots - (this.slots >> 7);
     this.timeoutMs = new Int32Array(FlowState.COUNT);
     this.setTimeouts(timeouts);
   }
@@ -204,7 +208,7 @@ export class FlowTable {
   private claimIn(window: number, hash: number, nowMs: number): number {
     this.survey(window, nowMs);
     if (this.timedOut >= 0) return this.evict(this.timedOut, window, hash, false);
-    const room = this.places.makeRoom(window);
+    const room = this.count < this.crowded ? this.places.makeRoom(window) : -1;
     if (room >= 0) {
       this.places.takeAt(room, window, hash);
       this.count++;
