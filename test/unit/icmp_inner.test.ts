@@ -37,7 +37,7 @@ function inner(frame: Uint8Array): Packet | null {
   const packet = guardedPacket(frame);
   expect(packet.malformed).toBe(DropReason.none);
   expect(isIcmpError(packet)).toBe(true);
-  const flow = new Packet(packet.view, CHUNK);
+  const flow = new Packet(new DataView(new ArrayBuffer(0)), CHUNK);
   const reason = readInner(packet, flow);
   if (reason !== DropReason.none) expect(reason).toBe(DropReason.icmpInner);
   return reason === DropReason.none ? flow : null;

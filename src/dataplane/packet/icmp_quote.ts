@@ -9,7 +9,7 @@ import { IpProtocol, Wire } from './wire.js';
  * *from client to service*. With direct return it is the backend that sent the quoted packet, from the service's address to the client, so what
  * is the quoted packet's source is the flow's destination, and the other way round.
  *
- * `inner` is a packet object for nothing else. Set are the fields that hashes, flow table and service table read: `family`, addresses,
+ * `inner` is a packet object for nothing else, over any memory. Set are the fields that hashes, flow table and service table read: `family`, addresses,
  * `ports`, `protocol`, `flags` (hasPorts), and `l3`. Its `l4` is 0: of a transport header no more than 8 bytes need be there (RFC 792).
  *
  * `icmpInner` when it does not hold enough: a quote cut before the ports, of another IP version, of a fragment behind the first (no
@@ -63,13 +63,12 @@ export function readQuote(carrier: Packet, quoted: Packet, at: number, end: numb
   quoted.headerSum = 0;
   quoted.malformed = DropReason.none;
   quoted.flow = -1;
-  const l4 = family === 4 ? readIpv4(quoted, at, end) : readIpv6(quoted, at, end);
+  const l4 = family === 4 ? readIpv4(carrier.view, quoted, at, end) : readIpv6(carrier.view, quoted, at, end);
   if (l4 === 0) return 0;
-  return readPorts(quoted, l4, end) ? l4 : 0;
+  return readPorts(carrier.view, quoted, l4, end) ? l4 : 0;
 }
 
-function readIpv4(quoted: Packet, at: number, end: number): number {
-  const view = quoted.view;
+function readIpv4(view: DataView, quoted: Packet, at: number, end: number): number {
   if (end - at < Wire.ipv4Bytes) return 0;
   const version = view.getUint8(at);
   const headerBytes = (version & 15) << 2;
@@ -85,8 +84,7 @@ function readIpv4(quoted: Packet, at: number, end: number): number {
   return (at + headerBytes) | 0;
 }
 
-function readIpv6(quoted: Packet, at: number, end: number): number {
-  const view = quoted.view;
+function readIpv6(view: DataView, quoted: Packet, at: number, end: number): number {
   if (end - at < Wire.ipv6Bytes || view.getUint8(at) >>> 4 !== 6) return 0;
   quoted.src0 = view.getInt32(at + 8);
   quoted.src1 = view.getInt32(at + 12);
@@ -116,7 +114,7 @@ function readIpv6(quoted: Packet, at: number, end: number): number {
 }
 
 /** False for a transport that has ports, of which they are not there. */
-function readPorts(quoted: Packet, l4: number, end: number): boolean {
+function readPorts(view: DataView, quoted: Packet, l4: number, end: number): boolean {
   switch (quoted.protocol) {
     case IpProtocol.tcp:
     case IpProtocol.udp:
@@ -124,7 +122,7 @@ function readPorts(quoted: Packet, l4: number, end: number): boolean {
     case IpProtocol.dccp:
     case IpProtocol.udpLite:
       if (end - l4 < 4) return false;
-      quoted.ports = quoted.view.getInt32(l4);
+      quoted.ports = view.getInt32(l4);
       quoted.flags |= PacketFlag.hasPorts;
       return true;
     default:
