@@ -1,6 +1,7 @@
 /** Packets that the policy holds: counted once, filtered once, conserved. */
 import { describe, expect, it } from 'vitest';
-import type { Packet } from '../../src/dataplane/packet/packet.js';
+import { FragmentFate, FragmentTable } from '../../src/dataplane/balance/fragments.js';
+import { PacketFlag, type Packet } from '../../src/dataplane/packet/packet.js';
 import { Verdict } from '../../src/dataplane/verdict.js';
 import { Counter } from '../../src/shared/layout.js';
 import { Lab } from '../support/lab.js';
@@ -64,6 +65,70 @@ describe('the path with held packets', () => {
     expect(lab.total(Counter.tx)).toBe(4);
     expect(lab.total(Counter.rxBytes)).toBe(bytes + frame(3000).length);
     expect(lab.rule('seen').packets).toBe(4);
+    expect(lab.violations()).toEqual([]);
+  });
+});
+
+/** The path with a fragment table in front of the balancer: first fragments are sent back, the others follow them. */
+function following(lab: Lab): FragmentTable {
+  const settings = { policy: 'follow', outOfOrder: 'hold', slots: 64, timeout: 2, held: 16 } as const;
+  const table = new FragmentTable(settings, lab.balancer.flowHash, lab.counters);
+  for (const port of lab.ports) table.attach(port);
+  lab.balancer.balance = (packet: Packet, nowMs: number) => {
+    if ((packet.flags & PacketFlag.laterFragment) === 0) {
+      table.decide(packet, 5, 1, nowMs);
+      return Verdict.Tx;
+    }
+    const fate = table.follow(packet, nowMs);
+    return fate === FragmentFate.hold ? Verdict.Hold : fate === 5 ? Verdict.Tx : Verdict.Drop;
+  };
+  return table;
+}
+
+function pieces(id: number, count: number): Uint8Array[] {
+  return Array.from({ length: count }, (_, i) => {
+    const ip = { src: '198.51.100.1', dst: '192.0.2.1', id, protocol: 17, moreFragments: i < count - 1 };
+    const builder = new PacketBuilder().ethernet().ipv4({ ...ip, fragmentOffset: i * 8 });
+    return (i === 0 ? builder.udp({ length: count * 64 }).payload(56) : builder.payload(64)).build();
+  });
+}
+
+describe('the path with fragments', () => {
+  it('lets those of one burst that come before their first go behind it, in the order in which they came', () => {
+    const lab = new Lab(CONFIG);
+    following(lab);
+    const [a, b, c, d] = pieces(9, 4);
+    const { sent } = lab.run([c, b, a, d]);
+    expect(sent[0]).toEqual([a, d, c, b]);
+    expect([lab.total(Counter.framesHeld), lab.total(Counter.fragmentsHeld), lab.total(Counter.rx)]).toEqual([0, 2, 4]);
+    expect(lab.violations()).toEqual([]);
+  });
+
+  it('lets them wait over bursts, and on another port than the first comes by', () => {
+    const lab = new Lab(CONFIG);
+    following(lab);
+    const [a, b, c] = pieces(9, 3);
+    expect(lab.run([c, b]).sent.flat()).toEqual([]);
+    expect(lab.total(Counter.framesHeld)).toBe(2);
+    expect(lab.violations()).toEqual([]);
+    expect(lab.run([a], 1).sent).toEqual([[], [a]]);
+    // They come out of the port that has them, with its next burst.
+    expect(lab.run([], 0).sent).toEqual([[c, b], []]);
+    expect(lab.violations()).toEqual([]);
+  });
+
+  it('drops what waits too long, or is one too many, also of the burst in hand', () => {
+    const lab = new Lab(CONFIG);
+    const table = following(lab);
+    const orphans = Array.from({ length: 40 }, (_, i) => pieces(i, 2)[1]);
+    lab.run(orphans);
+    expect(table.heldFrames).toBe(16);
+    expect([lab.total(Counter.framesHeld), lab.ports[0].counts().held]).toEqual([16, 16]);
+    expect(lab.drops()).toEqual({ fragment_timeout: 24 });
+    expect(lab.violations()).toEqual([]);
+    table.sweep(lab.nowMs + 2001);
+    expect(lab.drops()).toEqual({ fragment_timeout: 40 });
+    expect(lab.ports[0].counts()).toMatchObject({ held: 0, free: 512 });
     expect(lab.violations()).toEqual([]);
   });
 });
