@@ -137,6 +137,7 @@ export class Engine {
     const position = this.ports.findIndex((port) => port.index === index);
     if (position < 0) return undefined;
     const [port] = this.ports.splice(position, 1);
+    this.path.forget(port);
     port.refreshCounters();
     this.publishPort(port);
     port.close();
@@ -245,6 +246,7 @@ export class Engine {
 
   /** Closes everything and says whether each frame was accounted for. */
   close(): void {
+    this.balancer.fragments.dropHeld();
     for (const port of [...this.ports]) {
       port.refreshCounters();
       this.publishPort(port);

@@ -128,12 +128,13 @@ export class Path {
       packet.port = port.index;
     }
     this.packets.set(port, packets);
+    this.balancer.fragments.attach(port);
     return packets;
   }
 
   /** Forgets a port that is closed. */
   forget(port: Port): void {
-    this.packets.delete(port);
+    if (this.packets.delete(port)) this.balancer.fragments.detach(port.index);
   }
 
   /** Finds the headers, and each flow's place in the table. */

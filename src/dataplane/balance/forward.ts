@@ -9,6 +9,7 @@ import { Decision, DropReason, Verdict } from '../verdict.js';
 import { Chooser } from './choose.js';
 import { Egress, FlagsWord } from './egress.js';
 import { FlowField, FlowState, type FlowTable } from './flow_table.js';
+import { FragmentFate, FragmentTable } from './fragments.js';
 import { FlowHash } from './hash.js';
 import { IcmpBudget } from './icmp_budget.js';
 import { NewFlows } from './new_flows.js';
@@ -31,6 +32,7 @@ export class Balancer {
   private readonly chooser: Chooser;
   private readonly budget: IcmpBudget;
   private readonly sender: Sender;
+  readonly fragments: FragmentTable;
   /** The packet that an ICMP error is about. */
   private readonly inner: Packet;
   /** Out parameter of `balance`: why it dropped. */
@@ -48,6 +50,7 @@ export class Balancer {
     this.chooser = new Chooser(snapshot, counters);
     this.budget = new IcmpBudget(snapshot.settings.icmp.maxPerSecond, counters);
     this.sender = new Sender(snapshot, counters, this.budget);
+    this.fragments = new FragmentTable(snapshot.settings.fragments, this.flowHash, counters);
     this.inner = new Packet(new DataView(new ArrayBuffer(0)), 1);
   }
 
@@ -56,6 +59,7 @@ export class Balancer {
     this.chooser.adopt(snapshot);
     this.sender.adopt(snapshot);
     this.budget.setRate(snapshot.settings.icmp.maxPerSecond);
+    this.fragments.configure(snapshot.settings.fragments);
     this.flows.setTimeouts(snapshot.settings.timeouts);
   }
 
@@ -83,17 +87,67 @@ export class Balancer {
    * The packet's flow must have been looked up.
    */
   balance(packet: Packet, nowMs: number): Verdict {
-    let flow = packet.flow;
-    if (this.flows.changes !== this.lookedUpAt) {
-      // An earlier packet of this burst came or went in the table.
-      flow = (packet.flags & PacketFlag.hasPorts) === 0 ? -1 : this.flows.find(packet);
-    }
-    const backend = flow >= 0 ? this.known(flow, packet, nowMs) : -1;
+    if ((packet.flags & PacketFlag.fragment) !== 0) return this.fragment(packet, nowMs);
+    return this.whole(packet, nowMs);
+  }
+
+  /** A packet that says all of itself: no fragment, or the first one. */
+  private whole(packet: Packet, nowMs: number): Verdict {
+    const backend = this.remembered(packet, nowMs);
     if (backend >= 0) return this.send(packet, packet, backend, nowMs);
     if (packet.family === 0) return Verdict.Pass;
     if (packet.protocol === IpProtocol.icmp || packet.protocol === IpProtocol.icmpv6) return this.icmp(packet, nowMs);
     const service = this.chooser.serviceOf(packet);
     return service < 0 ? this.pass() : this.toService(service, packet, nowMs);
+  }
+
+  /** The backend that the packet's flow has, −1 for none that it may keep. */
+  private remembered(packet: Packet, nowMs: number): number {
+    let flow = packet.flow;
+    if (this.flows.changes !== this.lookedUpAt) {
+      // An earlier packet of this burst came or went in the table.
+      flow = (packet.flags & PacketFlag.hasPorts) === 0 ? -1 : this.flows.find(packet);
+    }
+    return flow >= 0 ? this.known(flow, packet, nowMs) : -1;
+  }
+
+  /**
+   * The first fragment of a datagram goes as a whole packet would, and what becomes of it is noted; the others, which have no
+   * ports, follow it. Fragments to addresses of no service are none of our business.
+   */
+  private fragment(packet: Packet, nowMs: number): Verdict {
+    if (this.chooser.serviceOfAddress(packet) < 0) return this.pass();
+    if (this.snapshot.settings.fragments.policy === 'drop') {
+      return this.chooser.serviceOf(packet) < 0 ? this.pass() : this.drop(DropReason.fragment);
+    }
+    if ((packet.flags & PacketFlag.laterFragment) !== 0) return this.laterFragment(packet, nowMs);
+    this.sender.backend = -1;
+    const verdict = this.whole(packet, nowMs);
+    const backend = this.sender.backend;
+    if (backend >= 0) {
+      const incarnation = this.snapshot.egress[(backend << Egress.SHIFT) + Egress.incarnation];
+      this.fragments.decide(packet, backend, incarnation, nowMs);
+    } else {
+      this.fragments.decide(packet, verdict === Verdict.Pass ? FragmentFate.pass : FragmentFate.drop, 0, nowMs);
+    }
+    return verdict;
+  }
+
+  private laterFragment(packet: Packet, nowMs: number): Verdict {
+    const fate = this.fragments.follow(packet, nowMs);
+    if (fate === FragmentFate.pass) return this.pass();
+    if (fate === FragmentFate.drop) return this.drop(DropReason.fragment);
+    if (fate === FragmentFate.hold) return Verdict.Hold;
+    if (fate < 0 || !this.mayKeep(fate, this.fragments.incarnation)) return this.drop(DropReason.fragmentUnknown);
+    return this.send(packet, packet, fate, nowMs);
+  }
+
+  /** Whether what went to a backend may go on doing so. There may be fewer backends than then; and its number may be another's. */
+  private mayKeep(backend: number, incarnation: number): boolean {
+    const egress = this.snapshot.egress;
+    const at = (backend << Egress.SHIFT) | 0;
+    if (at >= egress.length || egress[at + Egress.incarnation] !== incarnation) return false;
+    return (egress[at + Egress.flags] & (BackendFlag.active | BackendFlag.draining)) !== 0;
   }
 
   private toService(service: number, packet: Packet, nowMs: number): Verdict {
@@ -280,14 +334,12 @@ export class Balancer {
     if (flow < 0 || this.flows.expired(flow, nowMs)) return -1;
     const words = this.flows.words;
     const backend = words[flow + FlowField.backend];
-    const at = (backend << Egress.SHIFT) | 0;
-    const egress = this.snapshot.egress;
-    if (at >= egress.length || egress[at + Egress.incarnation] !== words[flow + FlowField.incarnation]) return -1;
-    return (egress[at + Egress.flags] & (BackendFlag.active | BackendFlag.draining)) === 0 ? -1 : backend;
+    return this.mayKeep(backend, words[flow + FlowField.incarnation]) ? backend : -1;
   }
 
   /** Forgets flows that timed out, a bounded number a call. */
   sweep(nowMs: number): void {
+    this.fragments.sweep(nowMs);
     const forgotten = this.flows.sweep(nowMs, this.onExpire);
     if (forgotten > 0) this.counters[Counter.flowExpire] += forgotten;
     this.counters[Counter.flows] = this.flows.count;

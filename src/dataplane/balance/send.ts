@@ -21,6 +21,8 @@ import { Wrapper } from './wrapper.js';
 export class Sender {
   /** Out parameter of `send`: why it dropped. */
   reason: DropReason = DropReason.none;
+  /** Backend of the last packet that was to be sent, also when it could not be. */
+  backend = -1;
   private readonly wrapper: Wrapper;
 
   constructor(
@@ -41,6 +43,7 @@ export class Sender {
    * `reason` set. `tuple`: the packet whose flow it belongs to, itself or the one that an ICMP error is about.
    */
   send(packet: Packet, tuple: Packet, backend: number, nowMs: number): Verdict {
+    this.backend = backend;
     const egress = this.snapshot.egress;
     const at = (backend << Egress.SHIFT) | 0;
     const flags = egress[at + Egress.flags];
