@@ -48,6 +48,8 @@ describe('a new configuration', () => {
     ['rules:', 'metrics: {listen: "[::1]:1"}\nrules:', 'metrics.listen: 127.0.0.1:9477 → [::1]:1'],
     ['rules:', 'control: {socket: /run/x.sock}\nrules:', 'control.socket: /run/sluice/control.sock → /run/x.sock'],
     ['rules:', 'log: {format: json}\nrules:', 'log.format: auto → json'],
+    ['rules:', 'fragments: {slots: 1024}\nrules:', 'fragments.slots: 4096 → 1024'],
+    ['rules:', 'fragments: {held: 64}\nrules:', 'fragments.held: 256 → 64'],
   ])('with %s → %s needs a restart', (from, to, line) => {
     expect(change(from, to)).toEqual({ restart: [line], live: [] });
   });
@@ -70,12 +72,95 @@ describe('a new configuration', () => {
       '[10.0.0.4]',
       ['services[dns].backends[10.0.0.4]: added', 'services[dns].backends[10.0.0.3]: removed'],
     ],
-    ['port: 80', 'port: 81', ['services[web]: settings changed']],
+    ['port: 80', 'port: 81', ['services[web].port: [80] → [81]']],
+    ['port: 80', 'port: any', ['services[web].port: [80] → any']],
+    ['protocol: udp, backends', 'protocol: [udp, tcp], backends', ['services[dns].protocol: [17] → [17, 6]']],
+    ['vip: 198.51.100.10', 'vip: 198.51.100.0/28', ['services[web].vip: 198.51.100.10 → 198.51.100.0/28']],
+    ['port: 80', 'port: 80, ring_size: 251', ['services[web].ring_size: 65537 → 251']],
+    ['port: 80', 'port: 80, flow_table: false', ['services[web].flow_table: true → false']],
+    [
+      'port: 80',
+      'port: 80, hash_fields: [src]',
+      ['services[web].hash_fields: [src, sport, dst, dport, protocol] → [src]'],
+    ],
+    [
+      'port: 80',
+      'port: 80, hops: 2, encapsulation: {kind: gue, gue: {variant: 0, checksum: computed}}',
+      [
+        'services[web].hops: 1 → 2',
+        'services[web].encapsulation.kind: ipip → gue',
+        'services[web].encapsulation.gue.variant: 1 → 0',
+        'services[web].encapsulation.gue.checksum: zero → computed',
+      ],
+    ],
+    ['port: 80', 'port: 80, flood: {max_new_per_second: 5}', ['services[web].flood.max_new_per_second: 0 → 5']],
+    ['port: 80', 'port: 80, drain: {timeout: 10m}', ['services[web].drain.timeout: 0 → 600']],
+    ['port: 80', 'port: 80, health: tcp', ['services[web].health: added']],
+    ['port: 80', 'port: 80, mss_clamp: auto', ['services[web].mss_clamp: off → auto']],
+    ['port: 80', 'port: 80, tcp_server_id: true', ['services[web].tcp_server_id: false → true']],
+    [
+      'protocol: udp, backends',
+      'protocol: udp, stable_udp: true, backends',
+      ['services[dns].stable_udp: false → true'],
+    ],
+    ['protocol: udp, backends', 'protocol: udp, quic: katran, backends', ['services[dns].quic: none → katran']],
+    [
+      'weight: 2',
+      'weight: 2, server_ids: [7, "hex:0a0b"]',
+      ['services[web].backends[10.0.0.2].server_ids: [] → [7, hex:0a0b]'],
+    ],
+    [
+      'port: 80',
+      'port: 80, source_routes: [{prefix: 192.0.2.0/24, backend: 10.0.0.1}]',
+      ['services[web].source_routes: 0 routes → 1 routes'],
+    ],
+    ['rules:', 'encapsulation: gue\nrules:', ['encapsulation.kind: ipip → gue']],
+    [
+      'rules:',
+      'encapsulation: {source: [10.0.0.9, "fd00::/64"]}\nrules:',
+      ['encapsulation.source: by route → 10.0.0.9, fd00::/64'],
+    ],
+    [
+      'rules:',
+      'icmp: {echo: pass, too_big: drop, max_per_second: 5}\nrules:',
+      ['icmp.echo: answer → pass', 'icmp.too_big: reply → drop', 'icmp.max_per_second: 1000 → 5'],
+    ],
+    [
+      'rules:',
+      'fragments: {policy: drop, out_of_order: drop, timeout: 1s}\nrules:',
+      ['fragments.policy: follow → drop', 'fragments.out_of_order: hold → drop', 'fragments.timeout: 2 → 1'],
+    ],
+    [
+      'rules:',
+      'decapsulate: {addresses: 10.0.0.1, from: 10.0.0.0/8, gue_ports: [6080, 9886]}\nrules:',
+      [
+        'decapsulate.addresses: [] → [10.0.0.1]',
+        'decapsulate.from: [] → [10.0.0.0/8]',
+        'decapsulate.gue_ports: [6080] → [6080, 9886]',
+      ],
+    ],
     ['name: web', 'name: www', ['services[www]: added', 'services[web]: removed']],
     ['protocol: tcp}, action: count', 'protocol: tcp}, action: drop', ['rules[b]: changed']],
     ['  - {name: b, match: {protocol: tcp}, action: count}\n', '', ['rules[b]: removed']],
   ])('with %s → %s is applied live', (from, to, lines) => {
     expect(change(from, to)).toEqual({ restart: [], live: lines });
+  });
+
+  it('keeps keys out of what it says', () => {
+    const glb = (key: string): string => `hash: glb, glb: {hash_key: "${key.repeat(16)}", seed: "${key.repeat(16)}"}`;
+    const web = (keys: string) => parseConfig(BASE.replace('port: 80', `port: 80, ${keys}`));
+    expect(diffConfig(web(glb('ab')), web(glb('cd'))).live).toEqual(['services[web].glb: keys changed']);
+    const quic = (key: string) =>
+      parseConfig(
+        BASE.replace(
+          'protocol: udp,',
+          `protocol: udp, quic: {quic_lb: [{server_id_length: 2, nonce_length: 6${key}}]},`,
+        ),
+      );
+    const [plain, one, two] = ['', `, key: "${'ab'.repeat(16)}"`, `, key: "${'cd'.repeat(16)}"`].map(quic);
+    expect(diffConfig(one, two).live).toEqual(['services[dns].quic: keys changed']);
+    const shown = (key: string): string => `[{rotation: 0, server_id_length: 2, nonce_length: 6, key: ${key}}]`;
+    expect(diffConfig(plain, one).live).toEqual([`services[dns].quic: ${shown('none')} → ${shown('given')}`]);
   });
 
   it('with rules in another order says so, since the first match decides', () => {

@@ -34,19 +34,48 @@ filters: [{sanity: {}}, {module: ./base.ts}, {rules: {}}]
 rules: [{name: base, match: {}, action: count}]
 `;
 
+/** What a key needs beside it: set before the key itself. A key with a dot is below another. */
+const COMPANIONS: readonly [path: RegExp, values: Record<string, unknown>][] = [
+  [/\.(quic|stable_udp|server_ids|udp)\b/, { 'services[].protocol': ['tcp', 'udp'] }],
+  [/\.quic_lb\[\]/, { 'services[].quic': { quic_lb: [{ server_id_length: 4, nonce_length: 6 }] } }],
+  [/^services\[\]\.glb\b/, { 'services[].hash': 'glb' }],
+  [/^services\[\]\.glb\./, { 'services[].glb': { hash_key: '0'.repeat(32), seed: '0'.repeat(32) } }],
+  [/\.hops$/, { encapsulation: { kind: 'gue', gue: { variant: 0 } } }],
+  [
+    /\.source_routes\[\]\.(prefix|backend)$/,
+    { 'services[].source_routes': [{ prefix: '192.0.2.0/25', backend: '10.9.9.9' }] },
+  ],
+  [/\.source_routes\[\]\.file$/, { 'services[].source_routes': [{}] }],
+  [/^decapsulate\./, { decapsulate: { addresses: ['10.0.0.1'], from: ['10.1.0.0/16'] } }],
+  [/\.health\./, { 'services[].health': {} }],
+  [/\.health\.(path|method|host|status|body)$/, { 'services[].health': { type: 'http' } }],
+  [/\.health\.tls\b/, { 'services[].health': { type: 'https', host: 'example.com', tls: {} } }],
+  [/\.health\.(request|expect)$/, { 'services[].health': { type: 'udp' } }],
+  [/\.health\.(name|record|rcode|answer)$/, { 'services[].health': { type: 'dns' } }],
+];
+
+function stepsOf(path: string): (string | number)[] {
+  return path.split('.').flatMap((step) => (step.endsWith('[]') ? [step.slice(0, -2), 0] : [step]));
+}
+
 describe('docs/configuration.md', () => {
   let directory = '';
   beforeAll(() => {
     directory = mkdtempSync(join(tmpdir(), 'sluice-docs-'));
     for (const name of ['base.ts', 'my-filter.ts']) writeFileSync(join(directory, name), 'export default {};\n');
+    writeFileSync(join(directory, 'routes.txt'), '192.0.2.0/24 10.9.9.9\n');
   });
   afterAll(() => rmSync(directory, { recursive: true }));
 
   /** BASE with the key at `path` set to `text`, or as it is. */
   function withKey(path: string, text: string | null): Config {
     const document = parseDocument(BASE);
+    for (const [needs, values] of COMPANIONS) {
+      if (!needs.test(path)) continue;
+      for (const [key, value] of Object.entries(values)) document.setIn(stepsOf(key), document.createNode(value));
+    }
     if (text !== null) {
-      const steps = path.split('.').flatMap((step) => (step.endsWith('[]') ? [step.slice(0, -2), 0] : [step]));
+      const steps = stepsOf(path);
       // The second entry of the filters is the module, the third is "rules".
       if (/^filters\[\]\.(module|name|options)/.test(path)) steps[1] = 1;
       if (path === 'filters[].rules') steps[1] = 2;
@@ -121,7 +150,7 @@ describe('the examples', () => {
     expect(minimal.services[0].backends).toHaveLength(2);
     const full = loadConfig(join(root, 'examples/sluice.yaml'));
     expect(full.warnings).toEqual([]);
-    expect(full.services).toHaveLength(5);
+    expect(full.services).toHaveLength(7);
     expect(full.services[1].backends).toEqual(full.services[0].backends);
   });
 

@@ -1,10 +1,10 @@
-/** What must fit together among interfaces, frames, flows, addresses and endpoints. */
+/** What must fit together among interfaces, frames, fragments and endpoints. */
 import { isAbsolute, resolve } from 'node:path';
 import { isLoopback, parseAddress } from '../../shared/addr.js';
 import { MAX_PORTS } from '../../shared/layout.js';
 import type { Findings } from './findings.js';
 import { checkNames } from './names.js';
-import type { Recovered } from './schema.js';
+import { DEFAULT_HELD, HELD_SHARE, type Recovered } from './schema.js';
 
 /** Offsets into packet memory are int32, so a worker's frames end below 2 GiB. */
 const UMEM_LIMIT = 2 ** 31;
@@ -14,7 +14,7 @@ const MAX_SOCKET_PATH = 107;
 export function checkMachine(config: Recovered, directory: string, findings: Findings): void {
   checkInterfaces(config, findings);
   checkFrames(config, findings);
-  checkSource(config, findings);
+  checkFragments(config, findings);
   checkEndpoints(config, directory, findings);
 }
 
@@ -80,24 +80,17 @@ function checkFrames(config: Recovered, findings: Findings): void {
   }
 }
 
-function checkSource(config: Recovered, findings: Findings): void {
-  const source = config.encapsulation?.source;
-  if (source === undefined) return;
-  if (source.length === 0)
-    findings.error(
-      ['encapsulation', 'source'],
-      'is an empty list',
-      'Leave the key out to take the address that the route prefers.',
-    );
-  for (const family of [4, 6] as const) {
-    const at = source.map((address, i) => (address?.family === family ? i : -1)).filter((i) => i >= 0);
-    if (at.length > 1)
-      findings.error(
-        ['encapsulation', 'source', at[1]],
-        `is a second IPv${family} address`,
-        'Write one of each family.',
-      );
-  }
+/** A held frame is one that no packet can come in on. */
+function checkFragments({ fragments, frames }: Recovered, findings: Findings): void {
+  const held = fragments?.held;
+  if (held === undefined || frames?.count === undefined || held === DEFAULT_HELD) return;
+  const most = Math.floor(frames.count * HELD_SHARE);
+  if (held <= most) return;
+  findings.error(
+    ['fragments', 'held'],
+    `${held} frames that wait for a first fragment are more than a quarter of frames.count, ${frames.count}`,
+    `Write at most ${most}, or more frames.`,
+  );
 }
 
 function checkEndpoints(config: Recovered, directory: string, findings: Findings): void {

@@ -2,10 +2,14 @@
 import { formatPrefix, prefixContains, sameAddress } from '../../shared/addr.js';
 import type { PortRange } from '../../shared/config.js';
 import { MAX_BACKENDS, MAX_SERVICES } from '../../shared/layout.js';
+import { checkHash } from './check_hash.js';
+import { checkHealth } from './check_health.js';
+import { checkSteering } from './check_steering.js';
 import type { Findings } from './findings.js';
 import { checkNames } from './names.js';
 import { hasPorts, protocolName } from './protocols.js';
-import type { RecoveredService } from './schema.js';
+import type { RouteFiles } from './route_files.js';
+import type { Recovered, RecoveredService } from './schema.js';
 
 /** Ring slots hold 16-bit positions in the service's list of backends (Tables.rings). */
 const MAX_BACKENDS_PER_SERVICE = 65535;
@@ -14,7 +18,13 @@ const SLOTS_PER_BACKEND = 100;
 
 type Services = readonly (RecoveredService | undefined)[];
 
-export function checkServices(services: Services, findings: Findings): void {
+/** `directory` is what paths in the configuration are relative to. */
+export function checkServices(
+  { services = [], flows }: Recovered,
+  directory: string,
+  files: RouteFiles,
+  findings: Findings,
+): void {
   if (services.length > MAX_SERVICES) {
     findings.error(['services'], `there are ${services.length} services, at most ${MAX_SERVICES} fit`);
   }
@@ -26,6 +36,10 @@ export function checkServices(services: Services, findings: Findings): void {
     if (service === undefined) return;
     checkPorts(service, i, findings);
     checkBackends(service, i, findings);
+    checkFlood(service, flows, i, findings);
+    checkHash(service, ['services', i], findings);
+    checkSteering(service, ['services', i], directory, files, findings);
+    checkHealth(service.health, service, ['services', i, 'health'], findings);
   });
   checkOverlaps(services, findings);
 }
@@ -124,6 +138,22 @@ function checkBackends(service: RecoveredService, index: number, findings: Findi
   );
   if (!takesFlows)
     findings.warn(['services', index], 'has no backend that takes new flows: its packets are dropped (no_backend)');
+}
+
+function checkFlood(service: RecoveredService, flows: Recovered['flows'], index: number, findings: Findings): void {
+  const { flood, flow_table: flowTable } = service;
+  const at = ['services', index, 'flood'];
+  if (flood?.max_new_per_second === undefined || flood.above === undefined) return;
+  const limited = flood.max_new_per_second > 0 || flows?.max_new_per_second !== 0;
+  if (flowTable === false && (flood.max_new_per_second > 0 || flood.above === 'drop')) {
+    findings.warn(at, 'means nothing: flow_table is false, and no flow is new where none is remembered');
+  } else if (flood.above === 'drop' && !limited) {
+    findings.warn(
+      [...at, 'above'],
+      'drops nothing: there is no limit to be above',
+      'Write max_new_per_second, here or in flows.',
+    );
+  }
 }
 
 interface Claim extends PortRange {

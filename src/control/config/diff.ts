@@ -2,6 +2,8 @@
 import { isDeepStrictEqual } from 'node:util';
 import { SluiceError } from '../../errors.js';
 import type { Config, FilterConfig } from '../../shared/config.js';
+import { diffFields } from './diff_fields.js';
+import { encapsulationChanges, serviceChanges } from './diff_service.js';
 
 export interface ConfigDiff {
   /** Changes that need sockets, frames or flow tables made anew. A reload that has any is refused whole. */
@@ -21,17 +23,20 @@ export function diffConfig(old: Config, next: Config): ConfigDiff {
   diffFields('flows', old.flows, next.flows, { slots: 'slots' }, diff.restart);
   diffFields('flows', old.flows, next.flows, { maxNewPerSecond: 'max_new_per_second' }, diff.live);
   diffFields('flows.timeouts', old.flows.timeouts, next.flows.timeouts, TIMEOUT_KEYS, diff.live);
-  if (!isDeepStrictEqual(old.encapsulation, next.encapsulation)) {
-    const text = (config: Config): string =>
-      [config.encapsulation.source4, config.encapsulation.source6]
-        .flatMap((address) => address?.text ?? [])
-        .join(', ') || 'by route';
-    diff.live.push(`encapsulation.source: ${text(old)} → ${text(next)}`);
-  }
+  diff.live.push(...encapsulationChanges('encapsulation', old.encapsulation, next.encapsulation));
+  diffFields('icmp', old.icmp, next.icmp, ICMP_KEYS, diff.live);
+  diffFields('fragments', old.fragments, next.fragments, { slots: 'slots', held: 'held' }, diff.restart);
+  diffFields('fragments', old.fragments, next.fragments, FRAGMENT_KEYS, diff.live);
+  diffFields('decapsulate', old.decapsulate, next.decapsulate, DECAPSULATE_KEYS, diff.live);
   // The key itself stays out of logs: whoever knows it can aim flows at a backend.
   if (!isDeepStrictEqual(old.hashKey, next.hashKey))
     diff.live.push('hash_key: changed; flows that are not in a flow table move');
-  diffServices(old, next, diff);
+  diffNamed('services', old.services, next.services, diff.live, (before, after, path) => {
+    const inherits =
+      isDeepStrictEqual(before.encapsulation, old.encapsulation) &&
+      isDeepStrictEqual(after.encapsulation, next.encapsulation);
+    return serviceChanges(before, after, path, inherits);
+  });
   if (!isDeepStrictEqual(old.filters, next.filters)) {
     const text = (config: Config): string => config.filters.map(filterName).join(', ') || 'none';
     const same = text(old) === text(next) ? 'settings changed' : `${text(old)} → ${text(next)}`;
@@ -68,6 +73,10 @@ const TIMEOUT_KEYS = {
   udp: 'udp',
   other: 'other',
 } as const;
+const ICMP_KEYS = { echo: 'echo', tooBig: 'too_big', maxPerSecond: 'max_per_second' } as const;
+/** Table and held frames are laid out when a worker starts; the rest is looked at for each packet. */
+const FRAGMENT_KEYS = { policy: 'policy', outOfOrder: 'out_of_order', timeout: 'timeout' } as const;
+const DECAPSULATE_KEYS = { addresses: 'addresses', sources: 'from', guePorts: 'gue_ports' } as const;
 const INTERFACE_KEYS = {
   queues: 'queues',
   mode: 'mode',
@@ -91,45 +100,13 @@ function diffInterfaces(old: Config, next: Config, diff: ConfigDiff): void {
   });
 }
 
-/** Compares the fields that `keys` names; its values are what they are called in the file. */
-function diffFields<T extends object>(
-  path: string,
-  old: T,
-  next: T,
-  keys: Partial<Record<keyof T & string, string>>,
-  out: string[],
-): void {
-  for (const [field, key] of Object.entries(keys) as [keyof T & string, string][]) {
-    if (isDeepStrictEqual(old[field], next[field])) continue;
-    out.push(`${path}.${key}: ${valueText(old[field])} → ${valueText(next[field])}`);
-  }
-}
-
-function diffServices(old: Config, next: Config, diff: ConfigDiff): void {
-  diffNamed('services', old.services, next.services, diff.live, (before, after, path) => {
-    const backends = new Map(before.backends.map((backend) => [backend.address.text, backend]));
-    const lines: string[] = [];
-    for (const backend of after.backends) {
-      const was = backends.get(backend.address.text);
-      backends.delete(backend.address.text);
-      const at = `${path}.backends[${backend.address.text}]`;
-      if (was === undefined) lines.push(`${at}: added`);
-      else diffFields(at, was, backend, { weight: 'weight', state: 'state' }, lines);
-    }
-    for (const address of backends.keys()) lines.push(`${path}.backends[${address}]: removed`);
-    const rest = { ...before, backends: after.backends };
-    if (!isDeepStrictEqual(rest, after)) lines.push(`${path}: settings changed`);
-    return lines;
-  });
-}
-
 /** Compares two lists whose entries have unique names, by name. */
 function diffNamed<T extends { name: string }>(
   path: string,
   old: readonly T[],
   next: readonly T[],
   out: string[],
-  inside: (before: T, after: T, path: string) => string[] = () => [],
+  inside: (before: T, after: T, path: string) => string[] = (_before, _after, path) => [`${path}: changed`],
 ): void {
   const before = new Map(old.map((entry) => [entry.name, entry]));
   for (const entry of next) {
@@ -137,10 +114,7 @@ function diffNamed<T extends { name: string }>(
     before.delete(entry.name);
     const at = `${path}[${entry.name}]`;
     if (was === undefined) out.push(`${at}: added`);
-    else if (!isDeepStrictEqual(was, entry)) {
-      const lines = inside(was, entry, at);
-      out.push(...(lines.length === 0 ? [`${at}: changed`] : lines));
-    }
+    else if (!isDeepStrictEqual(was, entry)) out.push(...inside(was, entry, at));
   }
   for (const name of before.keys()) out.push(`${path}[${name}]: removed`);
 }
@@ -153,8 +127,4 @@ function listenText(config: Config): string {
   const listen = config.metrics.listen;
   if (listen === null) return 'off';
   return listen.host.includes(':') ? `[${listen.host}]:${listen.port}` : `${listen.host}:${listen.port}`;
-}
-
-function valueText(value: unknown): string {
-  return Array.isArray(value) ? `[${value.join(', ')}]` : String(value);
 }

@@ -6,6 +6,7 @@ import { isUtf8 } from 'node:buffer';
 import { closeSync, openSync, readSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { Config } from '../../shared/config.js';
+import { checkEncapsulation } from './check_encapsulation.js';
 import { checkMachine } from './check_machine.js';
 import { checkPolicy } from './check_policy.js';
 import { checkServices } from './check_services.js';
@@ -13,6 +14,7 @@ import { Findings } from './findings.js';
 import { normalise } from './normalise.js';
 import { ConfigError } from './problem.js';
 import { recover } from './recover.js';
+import { RouteFiles } from './route_files.js';
 import { type RawConfig, type Recovered, configSchema } from './schema.js';
 import { MAX_BYTES, type Source, readSource } from './source.js';
 
@@ -57,13 +59,15 @@ function parse(text: string, file: string, path: string, directory: string): Con
   if (source.value !== undefined) {
     const recovered = read(source, findings);
     if (recovered !== undefined) {
+      const files = new RouteFiles();
       checkMachine(recovered, directory, findings);
-      checkServices(recovered.services ?? [], findings);
+      checkServices(recovered, directory, files, findings);
+      checkEncapsulation(recovered, findings);
       checkPolicy(recovered, directory, findings);
       findings.sort();
       if (findings.errors.length === 0) {
         // Nothing was refused, so nothing is missing.
-        return { ...normalise(recovered as RawConfig, path, directory), warnings: findings.warnings };
+        return { ...normalise(recovered as RawConfig, path, directory, files), warnings: findings.warnings };
       }
     }
   }

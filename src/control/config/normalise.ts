@@ -15,16 +15,16 @@ import {
   type SourceRoute,
 } from '../../shared/config.js';
 import { addressBits } from '../../shared/addr.js';
-import { readSourceRoutes } from '../source_routes.js';
 import { moduleName, modulePath } from './check_policy.js';
-import type { RawConfig, RawFilter, RawRule, RawService } from './schema.js';
+import type { RouteFiles } from './route_files.js';
+import { HELD_SHARE, type RawConfig, type RawFilter, type RawRule, type RawService } from './schema.js';
 import type { RawEncapsulation } from './schema_encap.js';
 import { normaliseHealth } from './schema_health.js';
 
 const TCP = 6;
 
 /** `path` and `directory` are absolute; `directory` is what relative paths in the configuration are relative to. */
-export function normalise(raw: RawConfig, path: string, directory: string): Config {
+export function normalise(raw: RawConfig, path: string, directory: string, files: RouteFiles): Config {
   const timeouts = raw.flows.timeouts;
   const socket = raw.control.socket;
   const encapsulation = encapsulationOf(raw.encapsulation, DEFAULT_ENCAPSULATION);
@@ -46,14 +46,18 @@ export function normalise(raw: RawConfig, path: string, directory: string): Conf
     },
     encapsulation,
     icmp: { echo: raw.icmp.echo, tooBig: raw.icmp.too_big, maxPerSecond: raw.icmp.max_per_second },
-    fragments: { ...rest, outOfOrder: out_of_order },
+    fragments: {
+      ...rest,
+      held: Math.min(rest.held, Math.floor(raw.frames.count * HELD_SHARE)),
+      outOfOrder: out_of_order,
+    },
     decapsulate: {
       addresses: raw.decapsulate.addresses,
       sources: raw.decapsulate.from,
       guePorts: raw.decapsulate.gue_ports,
     },
     hashKey: raw.hash_key,
-    services: raw.services.map((service) => serviceOf(service, encapsulation, directory)),
+    services: raw.services.map((service) => serviceOf(service, encapsulation, directory, files)),
     filters: raw.filters.map((filter) => filterOf(filter, directory)),
     rules: raw.rules.map(ruleOf),
     metrics: { listen: raw.metrics.listen },
@@ -101,7 +105,12 @@ function defaultFields({ hash, port, vip }: RawService): readonly HashFieldName[
   return DEFAULT_FIELDS[hash];
 }
 
-function serviceOf(raw: RawService, encapsulation: EncapsulationConfig, directory: string): ServiceConfig {
+function serviceOf(
+  raw: RawService,
+  encapsulation: EncapsulationConfig,
+  directory: string,
+  files: RouteFiles,
+): ServiceConfig {
   const ports = raw.port ?? [];
   return {
     name: raw.name,
@@ -122,7 +131,7 @@ function serviceOf(raw: RawService, encapsulation: EncapsulationConfig, director
     quic: quicOf(raw.quic),
     tcpServerId: raw.tcp_server_id,
     stableUdp: raw.stable_udp,
-    sourceRoutes: sourceRoutesOf(raw.source_routes, directory),
+    sourceRoutes: sourceRoutesOf(raw.source_routes, directory, files),
     mssClamp: raw.mss_clamp,
   };
 }
@@ -139,10 +148,12 @@ function quicOf(raw: RawService['quic']): QuicConfig | null {
   return { scheme: 'quic-lb', configs };
 }
 
-/** The checks have seen to it that an entry is a file, or a prefix with its backend. */
-function sourceRoutesOf(raw: RawService['source_routes'], directory: string): SourceRoute[] {
+/** The checks have seen to it that an entry is a file that can be read, or a prefix with its backend. */
+function sourceRoutesOf(raw: RawService['source_routes'], directory: string, files: RouteFiles): SourceRoute[] {
   return (raw ?? []).flatMap(({ file, prefix, backend }) =>
-    file === undefined ? [{ prefix: prefix!, backend: backend! }] : readSourceRoutes(resolve(directory, file)),
+    file === undefined
+      ? [{ prefix: prefix!, backend: backend! }]
+      : (files.read(resolve(directory, file)) as SourceRoute[]),
   );
 }
 

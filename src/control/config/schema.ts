@@ -8,7 +8,7 @@ import { z } from 'zod';
 import { SANITY_CHECKS, SANITY_DEFAULT } from '../../shared/config.js';
 import { DEFAULT_HASH_KEY_TEXT } from './hash_key.js';
 import * as s from './scalars.js';
-import { encapsulationSchema } from './schema_encap.js';
+import { encapsulationSchema, type RawEncapsulation } from './schema_encap.js';
 import { listOf, required, short } from './schema_parts.js';
 import { serviceSchema, type RawBackend, type RawService } from './schema_service.js';
 
@@ -101,12 +101,16 @@ const icmpSchema = z.strictObject({
   max_per_second: s.integer(0, 1_000_000).default(1000),
 });
 
+/** Frames that a worker may hold for fragments, unless the configuration says more: at most this share of its frames. */
+export const DEFAULT_HELD = 256;
+export const HELD_SHARE = 1 / 4;
+
 const fragmentsSchema = z.strictObject({
   policy: z.enum(['follow', 'drop']).default('follow'),
   out_of_order: z.enum(['hold', 'drop']).default('hold'),
   slots: s.powerOfTwo(64, 1_048_576).default(4096),
   timeout: s.duration.default(2),
-  held: s.integer(1, 65536).default(256),
+  held: s.integer(1, 65536).default(DEFAULT_HELD),
 });
 
 const decapsulateSchema = z.strictObject({
@@ -151,19 +155,40 @@ export type RawRule = z.output<typeof ruleSchema>;
  * those of the file. The checks work on this, so that one mistake does not hide another.
  */
 export interface Recovered extends Partial<
-  Omit<RawConfig, 'interfaces' | 'frames' | 'services' | 'filters' | 'rules'>
+  Omit<
+    RawConfig,
+    'interfaces' | 'frames' | 'encapsulation' | 'fragments' | 'decapsulate' | 'services' | 'filters' | 'rules'
+  >
 > {
   interfaces?: (Partial<RawConfig['interfaces'][number]> | undefined)[];
   frames?: Partial<RawConfig['frames']>;
+  encapsulation?: RecoveredEncapsulation;
+  fragments?: Partial<RawConfig['fragments']>;
+  decapsulate?: { [K in keyof RawConfig['decapsulate']]?: (RawConfig['decapsulate'][K][number] | undefined)[] };
   services?: (RecoveredService | undefined)[];
   filters?: (RecoveredFilter | undefined)[];
   rules?: (RecoveredRule | undefined)[];
 }
 
-export interface RecoveredService extends Partial<Omit<RawService, 'port' | 'protocol' | 'backends'>> {
+/** Keys of a service that are more than one value. */
+type Compound =
+  'port' | 'protocol' | 'backends' | 'encapsulation' | 'drain' | 'flood' | 'health' | 'quic' | 'source_routes';
+type RawQuic = NonNullable<RawService['quic']>;
+
+export interface RecoveredService extends Partial<Omit<RawService, Compound>> {
   port?: (RawService['port'] & object)[number][];
   protocol?: (RawService['protocol'][number] | undefined)[];
   backends?: (Partial<RawBackend> | undefined)[];
+  encapsulation?: RecoveredEncapsulation;
+  drain?: Partial<RawService['drain']>;
+  flood?: Partial<RawService['flood']>;
+  health?: Partial<NonNullable<RawService['health']>>;
+  quic?: { katran?: true; quic_lb?: (Partial<NonNullable<RawQuic['quic_lb']>[number]> | undefined)[] };
+  source_routes?: (NonNullable<RawService['source_routes']>[number] | undefined)[];
+}
+
+export interface RecoveredEncapsulation extends Partial<Omit<RawEncapsulation, 'source'>> {
+  source?: (NonNullable<RawEncapsulation['source']>[number] | undefined)[];
 }
 
 export interface RecoveredFilter extends Partial<Omit<RawFilter, 'sanity'>> {
