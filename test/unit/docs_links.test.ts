@@ -10,6 +10,7 @@ import { describe, expect, it } from 'vitest';
 import { backendAgentCommand } from '../../src/cli/commands/backend_agent.js';
 import { backendCommand } from '../../src/cli/commands/backend.js';
 import { checkCommand } from '../../src/cli/commands/check.js';
+import { convertCommand } from '../../src/cli/commands/convert.js';
 import { demoCommand } from '../../src/cli/commands/demo.js';
 import { doctorCommand } from '../../src/cli/commands/doctor.js';
 import { reloadCommand } from '../../src/cli/commands/reload.js';
@@ -84,6 +85,7 @@ const commands = new Map<string, Command>(
   [
     runCommand,
     checkCommand,
+    convertCommand,
     demoCommand,
     doctorCommand,
     statusCommand,

@@ -96,15 +96,15 @@ const WITHOUT: readonly [flag: VipFlag, message: string, remedy: string][] = [
 
 /**
  * null: what `hash: katran` has by default. For a VIP of any port or of a prefix, Katran clears the destination port before
- * it hashes, unless a flag says otherwise (balancer.bpf.c, process_packet).
+ * it hashes, unless a flag says otherwise (balancer.bpf.c, process_packet), and so does the default.
  */
 function hashFieldsOf({ flags, port, address }: KatranVip): string[] | null {
   if (flags.has('dport')) return ['dport'];
-  const whole = address.length === (address.family === 4 ? 32 : 128);
+  const named = port !== 0 && address.length === (address.family === 4 ? 32 : 128);
   const fields = ['src'];
   if (!flags.has('no-sport')) fields.push('sport');
-  if ((port !== 0 && whole) || flags.has('src-dst-port')) fields.push('dport');
-  return fields.length === 3 ? null : fields;
+  if (named || flags.has('src-dst-port')) fields.push('dport');
+  return !flags.has('no-sport') && named === fields.includes('dport') ? null : fields;
 }
 
 function usable(vip: KatranVip, notes: Notes): KatranReal[] {
