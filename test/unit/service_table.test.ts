@@ -263,11 +263,11 @@ describe('service table', () => {
     const { words } = buildServiceKeys(services, Number);
     const [mask, maxProbe, count] = words;
     console.log(`10,000 keys: ${mask + 1} slots, longest probe ${maxProbe}`);
-    // Each service has a key for its port and one for later fragments.
-    expect(count).toBe(20_000);
+    // Each service has a key for its port, one for later fragments and one for "some service of this address".
+    expect(count).toBe(30_000);
     expect(mask + 1).toBe(65536);
-    // A random function gives about 12 at this load.
-    expect(maxProbe).toBeLessThan(24);
+    // A random function gives 25 to 30 at this load.
+    expect(maxProbe).toBeLessThan(40);
     const table = tableOf(services);
     const wrong = services.filter((_, i) => table.find4((10 << 24) | i, TCP, 80) !== i);
     expect(wrong).toEqual([]);

@@ -44,7 +44,9 @@ export function lookupService(
   port: number,
 ): number {
   const kinds = keys[KINDS] === 0 ? ALL_KINDS : keys[KINDS] | 0;
-  if (port >= 0 && (kinds & PORT_SPECIFIC) !== 0) {
+  // Twice over the lengths: for the port, where that can find something, and for any port.
+  let wanted = (kinds & PORT_SPECIFIC) === 0 ? NO_PORT : port;
+  for (;;) {
     for (let i = 0; i < lengths.length; i++) {
       const length = lengths[i] | 0;
       const m0 = a0 & maskWord(length);
@@ -52,23 +54,15 @@ export function lookupService(
       const m2 = a2 & maskWord((length - 64) | 0);
       const m3 = a3 & maskWord((length - 96) | 0);
       const scope = (family << 24) | (length << 16);
-      const service = findPort(keys, kinds, m0, m1, m2, m3, scope, protocol, port);
+      const service =
+        wanted === NO_PORT
+          ? findAnyPort(keys, kinds, m0, m1, m2, m3, scope, protocol)
+          : findPort(keys, kinds, m0, m1, m2, m3, scope, protocol, wanted);
       if (service >= 0) return service;
     }
+    if (wanted === NO_PORT || (kinds & ANY_PORTS) === 0) return -1;
+    wanted = NO_PORT;
   }
-  if ((kinds & ANY_PORTS) !== 0) {
-    for (let i = 0; i < lengths.length; i++) {
-      const length = lengths[i] | 0;
-      const m0 = a0 & maskWord(length);
-      const m1 = a1 & maskWord((length - 32) | 0);
-      const m2 = a2 & maskWord((length - 64) | 0);
-      const m3 = a3 & maskWord((length - 96) | 0);
-      const scope = (family << 24) | (length << 16);
-      const service = findAnyPort(keys, kinds, m0, m1, m2, m3, scope, protocol);
-      if (service >= 0) return service;
-    }
-  }
-  return -1;
 }
 
 /** The high `bits` bits of a word; none when `bits` is 0 or less, all from 32 on. */
