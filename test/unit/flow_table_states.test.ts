@@ -1,10 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { FlowField, FlowState, firstState, isProven, startsAnew } from '../../src/dataplane/balance/flow_entry.js';
-import { PacketFlag } from '../../src/dataplane/packet/packet.js';
+import { FlowField, FlowState, isProven, startsAnew } from '../../src/dataplane/balance/flow_entry.js';
 import { ACK, FIN, RST, SYN, flow, table, tcp } from '../support/flow_packets.js';
 
 const PSH = 8;
-const { tcpSyn, tcpEstablished, tcpClosing, tcpPickup, udpSingle, udp, other } = {
+const { tcpSyn, tcpEstablished, tcpClosing, tcpPickup, udpSingle, udp, other, otherSingle } = {
   tcpSyn: FlowState.tcpSyn,
   tcpEstablished: FlowState.tcpEstablished,
   tcpClosing: FlowState.tcpClosing,
@@ -12,6 +11,7 @@ const { tcpSyn, tcpEstablished, tcpClosing, tcpPickup, udpSingle, udp, other } =
   udpSingle: FlowState.udpSingle,
   udp: FlowState.udp,
   other: FlowState.other,
+  otherSingle: FlowState.otherSingle,
 };
 
 /** States of a flow after each of the client's packets. */
@@ -44,20 +44,23 @@ describe('state of a flow, from the client’s packets alone', () => {
     expect(statesOf(...packets)).toEqual(states);
   });
 
-  it('knows UDP by whether it sent more than once, and protocols without ports not at all', () => {
+  it.each([
+    ['UDP', 17, udpSingle, udp],
+    ['SCTP', 132, otherSingle, other],
+    ['UDP-Lite', 136, otherSingle, other],
+  ])('knows %s by whether it sent more than once', (_, protocol, first, then) => {
     const flows = table(32);
-    const at = flows.insert(flow(1), 0, 1, 0);
-    expect(flows.words[at + FlowField.state]).toBe(udpSingle);
-    flows.touch(at, flow(1), 0);
-    flows.touch(at, flow(1), 0);
-    expect(flows.words[at + FlowField.state]).toBe(udp);
-    expect(firstState(flow(1, { protocol: 132, flags: PacketFlag.hasPorts }))).toBe(udpSingle);
-    expect(firstState(flow(1, { protocol: 47 }))).toBe(other);
+    const at = flows.insert(flow(1, { protocol }), 0, 1, 0);
+    expect(flows.words[at + FlowField.state]).toBe(first);
+    for (let packet = 0; packet < 2; packet++) {
+      flows.touch(at, flow(1, { protocol }), 0);
+      expect(flows.words[at + FlowField.state]).toBe(then);
+    }
   });
 
   it('counts as proven what is open and sent twice', () => {
-    const states = [other, udp, tcpSyn, tcpEstablished, tcpClosing, udpSingle, tcpPickup];
-    expect(states.filter(isProven)).toEqual([udp, tcpEstablished]);
+    const states = [other, otherSingle, udp, udpSingle, tcpSyn, tcpEstablished, tcpClosing, tcpPickup];
+    expect(states.filter(isProven)).toEqual([other, udp, tcpEstablished]);
   });
 
   it.each([

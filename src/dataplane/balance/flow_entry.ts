@@ -1,4 +1,4 @@
-import { PacketFlag, type Packet } from '../packet/packet.js';
+import type { Packet } from '../packet/packet.js';
 import { IpProtocol, TcpFlag } from '../packet/wire.js';
 
 /** Words of a slot: 64 bytes, one cache line, the same for IPv4 and IPv6. */
@@ -46,9 +46,9 @@ export const enum Lodgers {
  */
 export const enum FlowState {
   free = 0,
-  /** A protocol without ports. */
+  /** Neither TCP nor UDP; two packets and more. */
   other = 1,
-  /** UDP, or another protocol with ports; two packets and more. */
+  /** UDP; two packets and more. */
   udp = 2,
   /** The client's SYN was seen, no ACK of its own yet. */
   tcpSyn = 3,
@@ -59,32 +59,38 @@ export const enum FlowState {
   udpSingle = 6,
   /** A connection that was first seen in its middle, one packet: another node had it, or nobody. */
   tcpPickup = 7,
+  /** Neither TCP nor UDP, one packet. */
+  otherSingle = 8,
   /** Number of states. */
-  COUNT = 8,
+  COUNT = 9,
 }
 
 /** True for a flow that sent more than the one packet that made it, and did not end. */
 export function isProven(state: FlowState): boolean {
-  return state === FlowState.tcpEstablished || state === FlowState.udp;
+  return state === FlowState.tcpEstablished || state === FlowState.udp || state === FlowState.other;
 }
 
 /** State of a flow that this packet is the first of. */
 export function firstState(packet: Packet): FlowState {
-  if (packet.protocol !== IpProtocol.tcp) {
-    return (packet.flags & PacketFlag.hasPorts) !== 0 || packet.protocol === IpProtocol.udp
-      ? FlowState.udpSingle
-      : FlowState.other;
-  }
+  if (packet.protocol === IpProtocol.udp) return FlowState.udpSingle;
+  if (packet.protocol !== IpProtocol.tcp) return FlowState.otherSingle;
   const flags = packet.tcpFlags;
   if ((flags & (TcpFlag.fin | TcpFlag.rst)) !== 0) return FlowState.tcpClosing;
   return (flags & (TcpFlag.syn | TcpFlag.ack)) === TcpFlag.syn ? FlowState.tcpSyn : FlowState.tcpPickup;
+}
+
+/** State after one more packet of the client. */
+export function nextState(state: FlowState, packet: Packet): FlowState {
+  if (packet.protocol === IpProtocol.tcp) return nextTcpState(state, packet.tcpFlags);
+  if (state === FlowState.udpSingle) return FlowState.udp;
+  return state === FlowState.otherSingle ? FlowState.other : state;
 }
 
 /**
  * State after one more TCP packet of the client. FIN and RST close from any state, and nothing re-opens: the ACKs that follow a FIN
  * leave the flow on its short timeout. (A new connection on the same ports is a new flow: see `startsAnew`.)
  */
-export function nextTcpState(state: FlowState, tcpFlags: number): FlowState {
+function nextTcpState(state: FlowState, tcpFlags: number): FlowState {
   if ((tcpFlags & (TcpFlag.fin | TcpFlag.rst)) !== 0) return FlowState.tcpClosing;
   if (state !== FlowState.tcpSyn && state !== FlowState.tcpPickup) return state;
   // A SYN alone is one sent again, or the client that was picked up begins anew.

@@ -1,7 +1,6 @@
 import type { FlowTimeouts } from '../../shared/layout.js';
 import type { Packet } from '../packet/packet.js';
-import { IpProtocol } from '../packet/wire.js';
-import { FlowField, FlowState, Lodgers, firstState, isProven, nextTcpState } from './flow_entry.js';
+import { FlowField, FlowState, Lodgers, firstState, isProven, nextState } from './flow_entry.js';
 import { FlowSlots } from './flow_slots.js';
 
 export { FlowField, FlowState } from './flow_entry.js';
@@ -62,6 +61,7 @@ export class FlowTable {
   /** Seconds by state; takes effect for all flows at once. */
   setTimeouts(timeouts: FlowTimeouts): void {
     this.timeoutMs[FlowState.other] = timeouts.other * 1000;
+    this.timeoutMs[FlowState.otherSingle] = timeouts.other * 1000;
     this.timeoutMs[FlowState.udp] = timeouts.udp * 1000;
     this.timeoutMs[FlowState.udpSingle] = timeouts.udp * 1000;
     this.timeoutMs[FlowState.tcpSyn] = timeouts.tcpSyn * 1000;
@@ -145,10 +145,8 @@ export class FlowTable {
   /** Notes one more packet of the flow at `at`: time and state. */
   touch(at: number, packet: Packet, nowMs: number): void {
     const words = this.words;
-    const state = words[at + FlowField.state];
     words[at + FlowField.lastSeen] = nowMs;
-    if (packet.protocol === IpProtocol.tcp) words[at + FlowField.state] = nextTcpState(state, packet.tcpFlags);
-    else if (state === FlowState.udpSingle) words[at + FlowField.state] = FlowState.udp;
+    words[at + FlowField.state] = nextState(words[at + FlowField.state], packet);
   }
 
   /**
