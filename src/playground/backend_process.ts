@@ -1,22 +1,29 @@
 /**
- * A backend host in one process: the XDP decapsulator on its interface, an HTTP server and a UDP echo, both behind the VIP.
+ * A backend host in one process: the XDP decapsulator on its interface, an HTTP server and an echo over UDP and TCP, all behind
+ * the VIP.
  *
  * HTTP answers say who answered and whom: `{"backend":"b1","client":"10.77.0.1:40112","received":0}`. The echo answers
- * "b1 " and what it got, from the VIP, because its socket is bound to the VIP.
+ * "b1 " and what it got (over TCP: each line), from the VIP, because its sockets are bound to the VIP or to none.
  */
 import { createSocket, type Socket } from 'node:dgram';
 import { createServer, type Server } from 'node:http';
+import { createServer as createTcpServer, type Server as TcpServer } from 'node:net';
+import { BackendAgent } from '../control/agent/agent.js';
 import { Decapsulator, type DecapOptions, type DecapStats } from '../control/agent/decapsulator.js';
+import { resolveSettings, type RawSettings } from '../control/agent/settings.js';
 import { childOptions, emit, serve } from './child.js';
+import { splitLines } from './process.js';
 
 export interface BackendOptions {
   name: string;
-  /** Local addresses that the UDP echo binds to: the VIPs. */
+  /** Local addresses that the UDP echo binds to: the VIPs. The TCP echo listens on all. */
   vips: string[];
   httpPort: number;
   echoPort: number;
   /** null: no decapsulation, for tests of the plain network. */
   decap: DecapOptions | null;
+  /** In place of `decap`: a whole agent, as `sluice backend-agent` is. */
+  agent?: RawSettings;
   /** Goes on when the parent is gone. */
   independent: boolean;
 }
@@ -25,7 +32,10 @@ export interface BackendStats {
   type: 'stats';
   requests: number;
   connections: number;
+  /** Datagrams and lines. */
   echoed: number;
+  /** Connections that are open now, over HTTP and to the echo. */
+  open: number;
   decap: DecapStats | null;
 }
 
@@ -42,6 +52,15 @@ const options = childOptions<BackendOptions>();
 let requests = 0;
 let connections = 0;
 let echoed = 0;
+let open = 0;
+
+function track(server: Server | TcpServer): void {
+  server.on('connection', (socket) => {
+    connections++;
+    open++;
+    socket.once('close', () => open--);
+  });
+}
 
 function httpServer(): Server {
   const server = createServer((request, response) => {
@@ -59,7 +78,7 @@ function httpServer(): Server {
       response.end(JSON.stringify(answer) + '\n');
     });
   });
-  server.on('connection', () => connections++);
+  track(server);
   // A connection that ends in a test must have been broken by the network, never by this server's impatience.
   server.keepAliveTimeout = 600_000;
   server.requestTimeout = 0;
@@ -84,12 +103,35 @@ function echo(vip: string): Promise<Socket> {
   });
 }
 
+function lineEcho(): TcpServer {
+  const server = createTcpServer((socket) => {
+    // Its end is told by the client, who counts it.
+    socket.on('error', () => undefined);
+    socket.setNoDelay(true);
+    splitLines(socket, (line) => {
+      echoed++;
+      socket.write(`${options.name} ${line}\n`);
+    });
+  });
+  track(server);
+  return server;
+}
+
+function listen(server: Server | TcpServer, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, '::', 1024, resolve);
+  });
+}
+
+const agent = options.agent
+  ? await BackendAgent.start(resolveSettings(options.agent), (text, level) => {
+      if (level === 'warning') process.stderr.write(`${text}\n`);
+    })
+  : null;
 const decapsulator = options.decap ? new Decapsulator(options.decap) : null;
-const server = httpServer();
-await new Promise<void>((resolve, reject) => {
-  server.once('error', reject);
-  server.listen(options.httpPort, '::', 1024, resolve);
-});
+await listen(httpServer(), options.httpPort);
+await listen(lineEcho(), options.echoPort);
 await Promise.all(options.vips.map(echo));
 
 serve(
@@ -100,10 +142,12 @@ serve(
       requests,
       connections,
       echoed,
-      decap: decapsulator ? decapsulator.stats() : null,
+      open,
+      decap: (agent ?? decapsulator)?.stats() ?? null,
     };
     emit(stats);
   },
   options.independent ? () => undefined : undefined,
+  async () => agent?.close(),
 );
 emit({ type: 'ready' });

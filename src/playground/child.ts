@@ -26,11 +26,19 @@ export function emit(message: object): void {
   process.stdout.write(JSON.stringify(message) + '\n');
 }
 
-/** Calls `onRequest` for each request, `onParentGone` (default: exit) when the parent is gone. */
-export function serve(onRequest: (request: Request) => void, onParentGone: () => void = () => process.exit(0)): void {
+/**
+ * Calls `onRequest` for each request, `onParentGone` (default: exit) when the parent is gone. `beforeExit`: what has to be done
+ * first when it is asked to end.
+ */
+export function serve(
+  onRequest: (request: Request) => void,
+  onParentGone?: () => void,
+  beforeExit: () => Promise<void> = () => Promise.resolve(),
+): void {
+  const exit = (): void => void beforeExit().finally(() => process.exit(0));
   // The parent may stop reading at any time; what is unread then is of no use to anybody.
   process.stdout.on('error', () => undefined);
   splitLines(process.stdin, (line) => onRequest(JSON.parse(line) as Request));
-  process.stdin.on('end', onParentGone);
-  process.once('SIGTERM', () => process.exit(0));
+  process.stdin.on('end', onParentGone ?? exit);
+  process.once('SIGTERM', exit);
 }

@@ -1,129 +1,22 @@
-/** The sluice under show: started in lb's namespace as a user would, asked over its control socket, ended as scenes demand. */
-import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
-import { callControl } from '../control/api/client.js';
-import type { BackendChange, Status } from '../control/api/contract.js';
-import { SluiceError } from '../errors.js';
+/** The sluice under show, on lb of the little internet. */
 import { configText, type PlaygroundConfig } from './daemon_config.js';
-import { compiledProgram, describeExit, type ChildProgram, type ProcessExit } from './process.js';
-import { HOST_INTERFACE, type Topology } from './topology.js';
+import { SluiceProcess, type SluiceProcessOptions } from './sluice_process.js';
+import type { Topology } from './topology.js';
 
 const METRICS_PORT = 9477;
-const ASK_TIMEOUT_MS = 5000;
 
-/** Lines of its log that go into an error message. */
-const QUOTED_LINES = 12;
-
-export interface DaemonOptions {
-  /** Goes on when this process ends (`Playground.keep`). */
-  independent?: boolean;
-}
-
-/** XDP program of an interface as `ip` shows it. */
-interface LinkWithXdp {
-  xdp?: { mode: number; prog?: { id: number; name?: string } };
-}
-
-export class Daemon {
-  readonly configPath: string;
-  readonly controlSocket: string;
-  readonly logPath: string;
-  private program: ChildProgram | undefined;
-
+export class Daemon extends SluiceProcess {
   constructor(
     private readonly topology: Topology,
-    private readonly options: DaemonOptions = {},
+    options: SluiceProcessOptions = {},
   ) {
-    const { playground } = topology;
-    this.configPath = playground.path('sluice.yaml');
-    this.controlSocket = playground.path('control.sock');
-    this.logPath = playground.path('sluice.log');
+    const files = { config: 'sluice.yaml', control: 'control.sock', log: 'sluice.log' };
+    super(topology.playground, topology.lb, files, options);
   }
 
-  /** Writes the configuration file; takes effect with `start` or `reload`. */
+  /** Writes the configuration file; takes effect with `spawn` or `reload`. */
   configure(backends: PlaygroundConfig['backends']): void {
     const config = { backends, metricsPort: METRICS_PORT, controlSocket: this.controlSocket };
-    writeFileSync(this.configPath, configText(this.topology, config));
+    this.writeConfig(configText(this.topology, config));
   }
-
-  /** Starts the process; does not wait until it serves. Its log is appended to `logPath`. */
-  spawn(): void {
-    if (this.program?.running) throw new SluiceError('SLUICE_STATE', 'the playground’s sluice runs already');
-    const log = openSync(this.logPath, 'a', 0o600);
-    this.program = this.topology.playground.start(
-      this.topology.lb.namespace,
-      process.execPath,
-      [compiledProgram('cli/main'), 'run', '--config', this.configPath],
-      { label: 'sluice run', stderr: log, independent: this.options.independent },
-    );
-    closeSync(log);
-  }
-
-  /** Resolves when it is ready. Throws SLUICE_STATE with the end of its log when it ends or is not within `timeoutMs`. */
-  async ready(timeoutMs = 15_000): Promise<Status> {
-    const deadline = performance.now() + timeoutMs;
-    let missing = 'its control socket does not answer';
-    while (performance.now() < deadline) {
-      if (!this.program?.running) throw this.failure('sluice ended');
-      try {
-        const status = await this.status();
-        if (status.ready && served(status)) return status;
-        missing = status.missing.join('; ') || 'backends without a next hop';
-      } catch (error) {
-        if (!(error instanceof SluiceError)) throw error;
-      }
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
-    throw this.failure(`sluice was not ready within ${timeoutMs} ms (${missing})`);
-  }
-
-  status(): Promise<Status> {
-    return callControl(this.controlSocket, 'status', {}, ASK_TIMEOUT_MS);
-  }
-
-  /** Applies the configuration file. Throws SLUICE_STATE with the problems when it is refused. */
-  async reload(): Promise<string[]> {
-    const result = await callControl(this.controlSocket, 'reload', {}, ASK_TIMEOUT_MS);
-    if (result.applied) return result.changes;
-    const problems = result.problems.map((problem) => `${problem.path}: ${problem.message}`);
-    throw new SluiceError('SLUICE_STATE', `the reload was refused: ${problems.join('; ')}`);
-  }
-
-  async setBackend(service: string, backend: string, change: BackendChange): Promise<void> {
-    await callControl(this.controlSocket, 'backend.set', { service, backend, ...change }, ASK_TIMEOUT_MS);
-  }
-
-  /** `kill -9`: no chance to clean up anything. Resolves when the process is gone. */
-  async killHard(): Promise<ProcessExit | undefined> {
-    this.program?.kill('SIGKILL');
-    return this.program?.ended;
-  }
-
-  /** SIGTERM, and the time to drain. */
-  async stop(): Promise<ProcessExit | undefined> {
-    return this.program?.stop(5000);
-  }
-
-  /** Id of the XDP program on lb's interface, from the kernel; null when there is none. */
-  attachedProgram(): number | null {
-    const [link] = this.topology.lb.namespace.query<LinkWithXdp[]>('link', 'show', HOST_INTERFACE);
-    return link?.xdp?.prog?.id ?? null;
-  }
-
-  private failure(what: string): SluiceError {
-    let log: string;
-    try {
-      log = readFileSync(this.logPath, 'utf8').trimEnd().split('\n').slice(-QUOTED_LINES).join('\n');
-    } catch {
-      log = '(it left no log)';
-    }
-    const exit = this.program?.running ? '' : ` (${describeExit(this.program?.lastExit)})`;
-    return new SluiceError('SLUICE_STATE', `${what}${exit}; the end of its log:\n${log}`);
-  }
-}
-
-/** Every backend that takes new flows has a next hop: until then packets to it are dropped. */
-function served(status: Status): boolean {
-  return status.services.every((service) =>
-    service.backends.every((backend) => backend.state !== 'active' || backend.nextHop !== null),
-  );
 }

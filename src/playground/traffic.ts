@@ -1,4 +1,6 @@
 /** Traffic from the client and the attacker, from the outside: helper programs started in their namespaces. */
+import type { ConnectionLoadOptions } from './connection_load.js';
+import type { ConnectionProgress, ConnectionResult } from './connection_tally.js';
 import type { HttpLoadOptions } from './http_load.js';
 import type { HttpLoadProgress, HttpLoadResult } from './http_tally.js';
 import type { Playground } from './netns.js';
@@ -62,6 +64,57 @@ export class HttpLoad {
 
   /** Lets requests under way finish and returns the counts. */
   stop(): Promise<HttpLoadResult> {
+    this.program.send({ op: 'stop' });
+    return this.result;
+  }
+}
+
+const CONNECTION_DEFAULTS = {
+  held: 40,
+  lifeMs: [1000, 3000],
+  intervalMs: 75,
+  shortPerSecond: 100,
+  messageBytes: 32,
+  timeoutMs: 3000,
+  durationMs: 120_000,
+} as const satisfies Partial<Record<keyof ConnectionLoadOptions, unknown>>;
+
+/** Running connections to the TCP echo, held ones and short ones. Ends by itself at its time limit, or by `stop()`. */
+export class ConnectionLoad {
+  /** The last progress that it reported. */
+  progress: ConnectionProgress = { type: 'progress', opened: 0, broken: 0, answered: 0 };
+  /** Rejects with SLUICE_STATE when the program fails. */
+  readonly result: Promise<ConnectionResult>;
+  private readonly program: ChildProgram;
+
+  constructor(
+    playground: Playground,
+    host: Host,
+    options: Partial<ConnectionLoadOptions> & Pick<ConnectionLoadOptions, 'host' | 'port'>,
+  ) {
+    const all = { ...CONNECTION_DEFAULTS, ...options };
+    this.program = startHelper(playground, host, 'connection_load', all);
+    this.result = this.program.message<ConnectionResult>(
+      (message) => message.type === 'result',
+      all.durationMs + STUCK_MS,
+    );
+    // Who awaits it gets the error; who does not yet must not bring the process down.
+    this.result.catch(() => undefined);
+    this.program.on('line', (line) => {
+      const message = parseLine(line) as ConnectionProgress | undefined;
+      if (message?.type === 'progress') this.progress = message;
+    });
+  }
+
+  /** What it counted so far. */
+  snapshot(): Promise<ConnectionResult> {
+    const answer = this.program.message<ConnectionResult>((message) => message.type === 'snapshot', 5000);
+    this.program.send({ op: 'snapshot' });
+    return answer;
+  }
+
+  /** Lets every connection end as it should, and returns the counts. */
+  stop(): Promise<ConnectionResult> {
     this.program.send({ op: 'stop' });
     return this.result;
   }
