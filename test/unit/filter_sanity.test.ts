@@ -129,6 +129,20 @@ describe('the sanity check', () => {
     expect(reasonOf(ALL, null, frame)).toBe('none');
   });
 
+  it('ipv4-options drops what has options, though it is legal, and leaves extension headers of IPv6 alone', () => {
+    const withOptions = v4({ options: [1, 1, 1, 0] })
+      .udp({ sport: 1, dport: 2 })
+      .build();
+    const extended = v6().extension(0).udp({ sport: 1, dport: 2 }).build();
+    expect(reasonOf(['ipv4-options'], null, withOptions)).toBe('sanity_ipv4_options');
+    expect(reasonOf(ALL, null, withOptions)).toBe('none');
+    expect(reasonOf(['ipv4-options'], null, extended)).toBe('none');
+    for (const [name, frame] of Object.entries(sane)) {
+      if (name.startsWith('options')) continue;
+      expect(reasonOf(['ipv4-options'], null, frame), name).toBe('none');
+    }
+  });
+
   it('names exactly the one that is wrong when only one is', () => {
     for (const [check, , frames] of insane) {
       for (const [name, frame] of Object.entries(frames)) {

@@ -11,6 +11,7 @@ const enum Check {
   source = 16,
   portZero = 32,
   tinyFragment = 64,
+  ipv4Options = 128,
 }
 
 /** By the names that the config uses. */
@@ -22,6 +23,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
   source: Check.source,
   'port-zero': Check.portZero,
   'tiny-fragment': Check.tinyFragment,
+  'ipv4-options': Check.ipv4Options,
 };
 
 /**
@@ -35,6 +37,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
  * - `source`: a source that cannot send: multicast, 0.0.0.0/8, 127.0.0.0/8, 240.0.0.0/4; ::, ::1, ff00::/8 (RFC 6890).
  * - `port-zero`: TCP or UDP with port 0 on either side.
  * - `tiny-fragment`: an IPv4 fragment at offset 8, which could overwrite TCP flags (RFC 3128).
+ * - `ipv4-options`: an IPv4 header with options: legal, but of use to nobody honest on the open internet (RFC 7126).
  *
  * `protocols` is an allow-list of IP protocol numbers; null allows all.
  */
@@ -66,6 +69,9 @@ export class SanityFilter {
     const checks = this.checks;
     if ((checks & Check.ipv4Checksum) !== 0 && packet.family === 4 && !headerValid(packet)) {
       return DropReason.sanityIpv4Checksum;
+    }
+    if ((checks & Check.ipv4Options) !== 0 && packet.family === 4 && (packet.flags & PacketFlag.options) !== 0) {
+      return DropReason.sanityIpv4Options;
     }
     if ((checks & Check.source) !== 0 && !canSend(packet)) return DropReason.sanitySource;
     if ((checks & Check.land) !== 0 && packet.src0 === packet.dst0 && sameHighWords(packet))
