@@ -101,7 +101,7 @@ export class Publisher {
   /**
    * Builds the next generation. All or nothing: when it throws, the last one stands.
    *
-   * A backend is in its service's ring when it is active with a weight. Draining, and weight 0, keep the flows they have;
+   * A backend is in its service's ring when it is active with a weight. Draining ones, and those of weight 0, keep the flows they have;
    * inactive ones lose them. One without a next hop stays in the ring: its share of flows is dropped and counted as no_next_hop, and
    * everybody else's flows stay where they are.
    *
@@ -231,7 +231,7 @@ function backendRecords(plans: readonly ServicePlan[], numbers: Numbers, state: 
     const number = numbers.services.get(service.name)!.number;
     const { encapsulation } = service;
     const katran = service.hash === 'katran' || service.hash === 'katran-v2';
-    for (const { id, backend, state: backendState, ring } of planned) {
+    for (const { id, backend, state: backendState } of planned) {
       const { address } = backend;
       const mine = numbers.backends.get(id)!;
       const nextHop = state.nextHops.get(address.text) ?? null;
@@ -243,7 +243,7 @@ function backendRecords(plans: readonly ServicePlan[], numbers: Numbers, state: 
           : problemOf(address.text, nextHop, port, source !== null);
       if (problem) warnings.add(problem);
       writeBackendRecord(backends, mine.number, {
-        flags: flagsOf(backendState, ring.weight) | serviceFlagsOf(service, backendState),
+        flags: flagsOf(backendState) | serviceFlagsOf(service, backendState),
         incarnation: mine.incarnation,
         service: number,
         port,
@@ -259,10 +259,10 @@ function backendRecords(plans: readonly ServicePlan[], numbers: Numbers, state: 
   return { backends, warnings: [...warnings] };
 }
 
-function flagsOf(state: BackendConfig['state'], weight: number): number {
+/** Weight is the ring's affair: a backend of weight 0 takes what names it, and what source prefixes send to it. */
+function flagsOf(state: BackendConfig['state']): number {
   if (state === 'inactive') return BackendFlag.valid;
-  const takesNewFlows = state === 'active' && weight > 0;
-  return BackendFlag.valid | (takesNewFlows ? BackendFlag.active : BackendFlag.draining);
+  return BackendFlag.valid | (state === 'active' ? BackendFlag.active : BackendFlag.draining);
 }
 
 /** As problemOf, of a backend that gets packets without an outer header. */

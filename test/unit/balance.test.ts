@@ -183,10 +183,10 @@ services:
       range(50).map((i) => tcp({ src: `198.18.0.${i + 1}` })),
     );
     expect([new Set(near), new Set(far)]).toEqual([new Set(['10.0.0.11']), new Set(['10.0.0.12'])]);
-    // Weight 0 takes no new flows: the ring decides.
-    expect([...new Set(zero)].sort()).toEqual(['10.0.0.11', '10.0.0.12']);
+    // Weight 0 keeps the ring away, not routes.
+    expect(new Set(zero)).toEqual(new Set(['10.0.0.13']));
     expect([...new Set(other)].sort()).toEqual(['10.0.0.11', '10.0.0.12']);
-    expect(lab.total(Counter.sourceRouted)).toBe(100);
+    expect(lab.total(Counter.sourceRouted)).toBe(150);
     lab.setBackend('web', '10.0.0.11', { state: 'draining' });
     // Known flows stay, new ones go where somebody takes them.
     expect(new Set(backends(lab, [tcp({ src: '192.0.2.1' })]))).toEqual(new Set(['10.0.0.11']));

@@ -250,7 +250,7 @@ describe('publisher', () => {
       ['10.0.0.1', valid | active | resolved, true],
       ['10.0.0.1 draining', valid | draining | resolved, false],
       ['10.0.0.1 inactive', valid | resolved, false],
-      ['10.0.0.1*0', valid | draining | resolved, false],
+      ['10.0.0.1*0', valid | active | resolved, false],
     ])('%s', (text, flags, inRing) => {
       const tables = build([{ backends: [text, '10.0.0.2'] }]);
       expect(flagsOf(tables, 'web', '10.0.0.1')).toBe(flags);
