@@ -175,6 +175,7 @@ class Run {
       if (words) text = words.next();
       if (count > 0) balancer.sweep(input.burst.header[BurstHeader.nowMs]);
     }
+    balancer.fragments.dropHeld();
     for (const port of this.ports) port.exchange();
   }
 

@@ -109,7 +109,9 @@ describe('replay', () => {
         .payload(1461)
         .build(),
     ];
-    const { report, packets } = await run(capture(frames));
+    const { report, packets } = await run(capture(frames), {
+      icmp: { echo: 'answer', tooBig: 'drop', maxPerSecond: 0 },
+    });
     expect(packets.map((packet) => packet.comment)).toEqual([
       'verdict=drop reason=rule rule=seen rule=flood',
       'verdict=pass rule=seen',

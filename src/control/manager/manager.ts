@@ -329,7 +329,11 @@ function overrideOf(former: BackendOverride | undefined, change: BackendChange):
 /** The destinations that come to user space. */
 function vipsOf(config: Config): Prefix[] {
   const outer = config.decapsulate.addresses.map((address) => ({ ...address, length: addressBits(address.family) }));
-  return [...config.services.map((service) => service.vip), ...outer];
+  // Errors about our own packets come back to their sources. Those of a prefix are nobody's but ours; an address is the host's.
+  const sources = config.services.flatMap(({ encapsulation: { source4, source6 } }) =>
+    [source4, source6].filter((prefix) => prefix !== null && prefix.length < addressBits(prefix.family)),
+  ) as Prefix[];
+  return [...config.services.map((service) => service.vip), ...outer, ...sources];
 }
 
 function problemsOf(error: unknown, file: string): ConfigProblem[] {

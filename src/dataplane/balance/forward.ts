@@ -1,5 +1,14 @@
-import { BackendCounter, BackendFlag, Counter, CounterBlock, ServiceField, ServiceFlag } from '../../shared/layout.js';
+import {
+  BackendCounter,
+  BackendField,
+  BackendFlag,
+  Counter,
+  CounterBlock,
+  ServiceField,
+  ServiceFlag,
+} from '../../shared/layout.js';
 import { answerEcho } from '../packet/echo.js';
+import { EncapsulatedQuote, readEncapsulatedInner, relayToClient } from '../packet/encapsulated_quote.js';
 import { isEchoRequest, isIcmpError } from '../packet/icmp.js';
 import { readInner } from '../packet/icmp_quote.js';
 import { Packet, PacketFlag } from '../packet/packet.js';
@@ -35,6 +44,8 @@ export class Balancer {
   readonly fragments: FragmentTable;
   /** The packet that an ICMP error is about. */
   private readonly inner: Packet;
+  /** What an error about a packet of ours quotes; made when the first one comes. */
+  private quote: EncapsulatedQuote | null = null;
   /** Out parameter of `balance`: why it dropped. */
   reason: DropReason = DropReason.none;
 
@@ -312,18 +323,47 @@ export class Balancer {
   private icmpError(packet: Packet, nowMs: number): Verdict {
     const inner = this.inner;
     const reason = readInner(packet, inner);
-    if (reason !== DropReason.none) {
-      return this.chooser.serviceOfAddress(packet) < 0 ? this.pass() : this.drop(reason);
-    }
+    const service = reason === DropReason.none ? this.chooser.serviceOf(inner) : -1;
+    if (service < 0) return this.errorAboutOuter(packet, reason, nowMs);
     let backend = this.rememberedFor(inner, nowMs);
-    if (backend < 0) {
-      const service = this.chooser.serviceOf(inner);
-      if (service < 0) return this.pass();
-      backend = this.chooser.choose(service, inner);
-      if (backend < 0) return this.drop(DropReason.noBackend);
-    }
+    if (backend < 0) backend = this.chooser.choose(service, inner);
+    if (backend < 0) return this.drop(DropReason.noBackend);
     this.counters[Counter.icmpErrors]++;
     return this.send(packet, inner, backend, nowMs);
+  }
+
+  /**
+   * A router between us and a backend may have sent the error, about a packet of ours: its client is told what concerns it. Believed only
+   * when the flow table knows the flow, and its backend is where that packet was going. `reason`: why it is no error about a flow.
+   */
+  private errorAboutOuter(packet: Packet, reason: DropReason, nowMs: number): Verdict {
+    const quote = (this.quote ??= new EncapsulatedQuote(packet.view, packet.chunkSize));
+    if (readEncapsulatedInner(packet, quote) === DropReason.none && quote.isForClient) {
+      const backend = this.rememberedFor(quote.client, nowMs);
+      if (backend >= 0 && this.isAddressOf(backend, quote.outer)) {
+        if (!this.budget.take(nowMs)) return this.drop(DropReason.icmpLimited);
+        if (relayToClient(packet, quote)) {
+          this.counters[Counter.icmpErrors]++;
+          return Verdict.Tx;
+        }
+      }
+    }
+    const isOurs = reason !== DropReason.none && this.chooser.serviceOfAddress(packet) >= 0;
+    return isOurs ? this.drop(reason) : this.pass();
+  }
+
+  /** Whether the outer packet was going to this backend. */
+  private isAddressOf(backend: number, outer: Packet): boolean {
+    const { backends } = this.snapshot;
+    const at = Math.imul(backend, BackendField.STRIDE);
+    const family = (backends[at + BackendField.flags] & BackendFlag.ipv6) !== 0 ? 6 : 4;
+    return (
+      outer.family === family &&
+      outer.dst0 === backends[at + BackendField.addr0] &&
+      outer.dst1 === backends[at + BackendField.addr1] &&
+      outer.dst2 === backends[at + BackendField.addr2] &&
+      outer.dst3 === backends[at + BackendField.addr3]
+    );
   }
 
   /** The backend that the flow of an ICMP error is remembered to have, −1 for none. The error does not keep the flow alive. */
