@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { FlowField } from '../../src/dataplane/balance/flow_entry.js';
 import { Counter, CounterBlock } from '../../src/shared/layout.js';
 import { Lab } from '../support/lab.js';
 import { PacketBuilder, TCP } from '../support/packet_builder.js';
@@ -108,6 +109,33 @@ describe('the short way', () => {
     short.run([packet, packet]);
     expect(stepped).toBe(1);
     expect(short.total(Counter.flowHit)).toBe(2);
+  });
+
+  it('and the steps find flows wherever they lie in a table that is nearly full', () => {
+    const labs = [true, false].map((takesShortWay) => {
+      const lab = new Lab(CONFIG, { flowSlots: 64 });
+      lab.path.takesShortWay = takesShortWay;
+      return lab;
+    });
+    const frames = Array.from({ length: 58 }, (_, n) =>
+      new PacketBuilder()
+        .ethernet()
+        .ipv4({ src: `192.0.2.${n + 1}`, dst: '198.51.100.10' })
+        .udp({ sport: 1000 + n, dport: 53 })
+        .build(),
+    );
+    for (let round = 0; round < 4; round++) {
+      const [short, steps] = labs.map((lab) => lab.run(frames, 0));
+      expect(short).toEqual(steps);
+    }
+    for (const lab of labs) {
+      expect([lab.total(Counter.flowEvict), lab.total(Counter.flowHit)]).toEqual([0, 3 * 58]);
+      // Some are away from their first window: the short way leaves those to the steps.
+      const away = lab.flows.words.filter(
+        (_, i) => i % FlowField.STRIDE === FlowField.lodgers && lab.flows.words[i] >>> 24 > 0,
+      );
+      expect(away.length).toBeGreaterThan(0);
+    }
   });
 
   it('steps aside for rules, modules, protocol lists and checksum repair', () => {
