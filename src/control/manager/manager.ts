@@ -16,6 +16,7 @@ import { resolveBackend } from '../api/resolve.js';
 import { buildStatus } from '../api/status.js';
 import type { ReloadView, RuntimeView } from '../api/view.js';
 import { ConfigError, assertLive, diffConfig, loadConfig, type ConfigProblem } from '../config/index.js';
+import { HealthTunnel } from '../health/tunnel/health_tunnel.js';
 import type { Log } from '../log.js';
 import { CounterBook } from '../metrics/book.js';
 import { NextHopResolver } from '../next_hops.js';
@@ -26,6 +27,7 @@ import { BackendStates } from './backend_states.js';
 import { Registry, backendKey } from '../registry.js';
 import { VERSION } from '../version.js';
 import { Fleet } from './fleet.js';
+import { HealthRoutes } from './health_route.js';
 import { moduleUrl } from './module_url.js';
 import { runtimeView } from './runtime_view.js';
 import { errorText } from './text.js';
@@ -46,6 +48,7 @@ export class Manager implements ControlTarget {
   private readonly resolver: NextHopResolver;
   private readonly startedAtMs = Date.now();
   private readonly backends: BackendStates;
+  private readonly healthRoutes = new HealthRoutes();
   private lastReload: ReloadView = { success: true, atMs: Date.now(), error: '' };
   private view: RuntimeView | null = null;
   private changes: Promise<unknown> = Promise.resolve();
@@ -69,9 +72,18 @@ export class Manager implements ControlTarget {
     this.resolver = new NextHopResolver();
     this.backends = new BackendStates({
       log,
-      tunnel: null,
+      tunnel: this.tunnel(),
       onChange: () => void this.serialize(() => this.backendsChanged()),
     });
+  }
+
+  /** Carries health checks to backends as the data path carries packets. Touches the host only when a service asks for it. */
+  private tunnel(): HealthTunnel {
+    const tunnel = new HealthTunnel({ route: (key) => this.healthRoutes.find(key, this.resolver.hops) });
+    tunnel.on('problem', (error) =>
+      this.log.limited('health-tunnel', 0.1).warn('health checks through the tunnel cannot be made', { err: error }),
+    );
+    return tunnel;
   }
 
   /** Starts everything, or leaves nothing behind and throws. */
@@ -100,7 +112,7 @@ export class Manager implements ControlTarget {
     this.resolver.on('problem', (error) =>
       this.log.limited('next-hops', 1).warn('next hops cannot be read', { err: error }),
     );
-    this.backends.configure(this.config);
+    this.configureBackends(this.config);
     // What changed while workers started.
     void this.serialize(() => this.neighboursChanged());
   }
@@ -142,6 +154,12 @@ export class Manager implements ControlTarget {
     await this.lookUp(config);
     const problems = unreachable(config, this.resolver.hops, this.fleet.interfaces);
     if (problems.length > 0) throw new ConfigError(problems);
+  }
+
+  /** From now on these backends are checked, and what was said of others is forgotten. */
+  private configureBackends(config: Config): void {
+    this.healthRoutes.configure(config);
+    this.backends.configure(config);
   }
 
   private build(config: Config): Tables {
@@ -252,7 +270,7 @@ export class Manager implements ControlTarget {
     }
     this.config = next;
     this.view = null;
-    this.backends.configure(next);
+    this.configureBackends(next);
     this.fleet.setVips(vipsOf(next));
     this.log.setLevel(next.log.level);
     return { applied: true, generation: this.tables.generation, changes: [...diff.live], problems: [] };
@@ -298,7 +316,7 @@ export class Manager implements ControlTarget {
         await this.goBack(this.config);
         throw error;
       }
-      this.backends.configure(this.config);
+      this.configureBackends(this.config);
       return {
         service: found.service.name,
         backend: found.backend.address,
