@@ -45,6 +45,5 @@ export function outcomeOfError(error: unknown): Outcome {
   const { code = '', message } = error as NodeJS.ErrnoException;
   if (LOCAL.has(code)) return { result: 'skipped', reason: `this node: ${message}` };
   if (code in WORDS) return { result: 'failed', reason: WORDS[code] };
-  if (code.startsWith('HPE_')) return { result: 'failed', reason: `not HTTP: ${message}` };
   return { result: 'failed', reason: message || code };
 }

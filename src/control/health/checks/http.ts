@@ -1,13 +1,9 @@
-import { request, type ClientRequest, type IncomingMessage } from 'node:http';
-import type { Socket } from 'node:net';
-import { connect as connectTls } from 'node:tls';
-import { isIP } from 'node:net';
+import { isIP, type Socket } from 'node:net';
+import { connect as connectTls, type TLSSocket } from 'node:tls';
 import type { BodyMatch, HttpCheckConfig } from '../../../shared/health_config.js';
 import { outcomeOfError, type Done, type Endpoint, type Outcome, type RunningCheck } from '../outcome.js';
+import { MAX_BODY_BYTES, ResponseReader } from './http_response.js';
 import { drop, open } from './tcp.js';
-
-/** What of a body is read and searched; the rest is left. */
-export const MAX_BODY_BYTES = 64 * 1024;
 
 /** One request on a connection of its own. Good when status and, where it is asked for, body are as configured. */
 export function checkHttp(endpoint: Endpoint, config: HttpCheckConfig, done: Done): RunningCheck {
@@ -17,32 +13,38 @@ export function checkHttp(endpoint: Endpoint, config: HttpCheckConfig, done: Don
 class HttpCheck implements RunningCheck {
   stage = 'no connection';
   private readonly socket: Socket;
-  private request: ClientRequest | null = null;
-  private ended = false;
+  private secure: TLSSocket | null = null;
+  private readonly response: ResponseReader;
+  private over = false;
 
   constructor(
     private readonly endpoint: Endpoint,
     private readonly config: HttpCheckConfig,
     private readonly done: Done,
   ) {
+    this.response = new ResponseReader(config.body !== null);
     this.socket = open(endpoint);
     this.socket.once('connect', () => (config.tls === null ? this.send(this.socket) : this.shakeHands(config.tls)));
     this.socket.on('error', (error) => this.end(outcomeOfError(error)));
   }
 
   cancel(): void {
-    if (this.ended) return;
-    this.ended = true;
-    // The request would report the end of its socket as an error.
-    this.request?.on('error', () => undefined);
-    drop(this.socket);
-    this.request?.destroy();
+    if (this.over) return;
+    this.over = true;
+    // TLS shuts the connection down without the plain socket's knowledge; see drop().
+    if (this.secure?.writableEnded === true) this.socket.destroy();
+    else drop(this.socket);
+    this.secure?.destroy();
   }
 
   private end(outcome: Outcome): void {
-    if (this.ended) return;
+    if (this.over) return;
     this.cancel();
     this.done(outcome);
+  }
+
+  private fail(reason: string): void {
+    this.end({ result: 'failed', reason });
   }
 
   private shakeHands(tls: NonNullable<HttpCheckConfig['tls']>): void {
@@ -55,60 +57,62 @@ class HttpCheck implements RunningCheck {
       servername: isIP(servername) === 0 ? servername : '',
       ALPNProtocols: ['http/1.1'],
     });
+    this.secure = secure;
+    let shaken = false;
     secure.on('error', (error: NodeJS.ErrnoException) => {
-      const refused = this.stage.endsWith('handshake') && !('syscall' in error);
-      this.end(refused ? { result: 'failed', reason: `TLS: ${error.message}` } : outcomeOfError(error));
+      if (shaken || 'syscall' in error) this.end(outcomeOfError(error));
+      else this.fail(`TLS: ${error.message}`);
     });
-    secure.once('secureConnect', () => this.send(secure));
+    secure.once('secureConnect', () => {
+      shaken = true;
+      this.send(secure);
+    });
   }
 
   private send(socket: Socket): void {
     this.stage = 'connected, but no answer';
-    const { path, method, host } = this.config;
-    const made = request({
-      createConnection: () => socket,
-      path,
-      method,
-      setHost: false,
-      headers: {
-        Host: host ?? authority(this.endpoint),
-        'User-Agent': 'sluice-health',
-        Accept: '*/*',
-        Connection: 'close',
-      },
+    socket.on('data', (bytes: Buffer) => this.read(bytes));
+    socket.once('end', () => {
+      const problem = this.response.end();
+      if (problem === '') this.judge();
+      else this.fail(problem);
     });
-    this.request = made;
-    made.on('error', (error) => this.end(outcomeOfError(error)));
-    made.once('response', (response) => this.read(response));
-    made.end();
+    const { path, method, host } = this.config;
+    const lines = [
+      `${method} ${path} HTTP/1.1`,
+      `Host: ${host ?? authority(this.endpoint)}`,
+      'User-Agent: sluice-health',
+      'Accept: */*',
+      'Connection: close',
+    ];
+    // A POST says that nothing follows; other methods have no content by themselves (RFC 9110 §8.6).
+    if (method === 'POST') lines.push('Content-Length: 0');
+    socket.write(`${lines.join('\r\n')}\r\n\r\n`);
   }
 
-  private read(response: IncomingMessage): void {
-    const status = response.statusCode ?? 0;
-    if (!this.config.status.some(({ first, last }) => status >= first && status <= last)) {
-      return this.end({ result: 'failed', reason: `status ${status}` });
-    }
-    const wanted = this.config.body;
-    if (wanted === null) return this.end({ result: 'ok' });
-    this.stage = `status ${status}, but no end of the body`;
-    const chunks: Buffer[] = [];
-    let length = 0;
-    const judge = (): void => {
-      const body = Buffer.concat(chunks).subarray(0, MAX_BODY_BYTES).toString('utf8');
-      const seen = length >= MAX_BODY_BYTES ? `the first ${MAX_BODY_BYTES / 1024} KiB of the body` : 'the body';
-      this.end(
-        matches(body, wanted)
-          ? { result: 'ok' }
-          : { result: 'failed', reason: `${seen} does not match, status ${status}` },
-      );
-    };
-    response.on('data', (chunk: Buffer) => {
-      chunks.push(chunk);
-      length += chunk.length;
-      if (length >= MAX_BODY_BYTES) judge();
-    });
-    response.once('end', judge);
-    response.on('error', (error) => this.end(outcomeOfError(error)));
+  private read(bytes: Buffer): void {
+    if (this.over) return;
+    const { response } = this;
+    const problem = response.push(bytes);
+    if (problem !== '') return this.fail(problem);
+    if (response.status === 0) return;
+    // A wrong status needs no body.
+    if (response.done || !this.statusIsGood()) this.judge();
+    else this.stage = `status ${response.status}, but no end of the body`;
+  }
+
+  private statusIsGood(): boolean {
+    const { status } = this.response;
+    return this.config.status.some(({ first, last }) => status >= first && status <= last);
+  }
+
+  private judge(): void {
+    const { status, cut } = this.response;
+    const { body } = this.config;
+    if (!this.statusIsGood()) return this.fail(`status ${status}`);
+    if (body === null || matches(this.response.body().toString('utf8'), body)) return this.end({ result: 'ok' });
+    const seen = cut ? `the first ${MAX_BODY_BYTES / 1024} KiB of the body do` : 'the body does';
+    this.fail(`${seen} not match, status ${status}`);
   }
 }
 

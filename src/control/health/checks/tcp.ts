@@ -12,7 +12,8 @@ export function open({ host, family, port, localPort }: Endpoint): Socket {
  */
 export function drop(socket: Socket): void {
   socket.on('error', () => undefined);
-  if (socket.connecting) socket.destroy();
+  // libuv refuses to reset what is being shut down, and Node would then leave the descriptor open.
+  if (socket.connecting || socket.writableEnded) socket.destroy();
   else socket.resetAndDestroy();
 }
 
