@@ -245,7 +245,7 @@ describe('sluice backend', () => {
       services: [...view.services, fakeService(1, 'dns', [fakeBackend(7, { state: 'draining', nextHop: null })])],
     });
     await backend('list');
-    expect(env.out).toMatch(/web +10\.1\.0\.1 +active +3 +02:00:00:00:00:01 +0 +0 +0\n/);
+    expect(env.out).toMatch(/web +10\.1\.0\.1 +active +3 +02:00:00:00:00:01 +0 +0 +0 +\S+ +config\n/);
     expect(env.out).toMatch(/dns +10\.1\.0\.7 +draining +1 +unknown/);
     env.out = '';
     await backend('list', 'dns', '--json');
@@ -266,6 +266,32 @@ describe('sluice backend', () => {
     expect(await backend(...args)).toEqual({ code: 0, error: null });
     expect(changes).toEqual([{ service: 'web', backend: '10.1.0.1', ...change }]);
     expect(env.out).toBe(text);
+  });
+
+  it('shows what health checks say, since when a state holds, and why', async () => {
+    const health = { up: false, sinceMs: 0, lastError: 'timeout', latencyMs: null, ok: 4, failed: 3, held: false };
+    const sinceMs = Date.now() - 90_000;
+    view = fakeView({
+      services: [
+        fakeService(1, 'dns', [
+          fakeBackend(7, { state: 'draining', reason: 'health: timeout', sinceMs, health }),
+          fakeBackend(8, { health: { ...health, up: true, held: true } }),
+          fakeBackend(9, { health: { ...health, up: null } }),
+        ]),
+      ],
+    });
+    await backend('list');
+    expect(env.out).toMatch(/10\.1\.0\.7 .* down +1m 30s +health: timeout\n/);
+    expect(env.out).toMatch(/10\.1\.0\.8 .* up \(held\)/);
+    expect(env.out).toMatch(/10\.1\.0\.9 .* unknown/);
+  });
+
+  it('tells the daemon why', async () => {
+    expect(await backend('drain', 'web', '10.1.0.1', '--reason', 'disk')).toEqual({ code: 0, error: null });
+    expect(changes).toEqual([{ service: 'web', backend: '10.1.0.1', state: 'draining', reason: 'disk' }]);
+    expect((await backend('drain', 'web', '10.1.0.1', '--reason', 'a\nb')).error).toMatchObject({
+      message: 'reason must be text of 1 to 200 printable characters',
+    });
   });
 
   it('waits until a draining backend has no flows, and says how many are left', async () => {
