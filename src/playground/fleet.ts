@@ -27,6 +27,8 @@ export interface FleetNode {
   sluice: SluiceProcess;
   /** The router sends to it. */
   routed: boolean;
+  /** It answers, and takes what is said to every node. */
+  serving: boolean;
 }
 
 export class Fleet {
@@ -34,6 +36,8 @@ export class Fleet {
   /** Those that serve now. */
   readonly backends: Backend[] = [];
   private configured: FleetBackend[] = [];
+  /** Changes of the configuration, one at a time. */
+  private queue: Promise<unknown> = Promise.resolve();
 
   private constructor(
     readonly topology: FleetTopology,
@@ -46,10 +50,7 @@ export class Fleet {
     const hosts = Array.from({ length: options.backends ?? 3 }, () => fleet.topology.addBackend());
     fleet.configured = hosts.map((host) => ({ host, state: 'active' }));
     for (let i = 0; i < (options.nodes ?? 2); i++) fleet.prepareNode();
-    const starting = fleet.nodes.map(({ sluice }) => {
-      sluice.spawn();
-      return sluice.ready();
-    });
+    const starting = fleet.nodes.map((node) => fleet.start(node));
     const backends = await Promise.all(hosts.map((host) => fleet.startBackend(host)));
     fleet.backends.push(...backends);
     await Promise.all(starting);
@@ -68,8 +69,7 @@ export class Fleet {
   /** One more node; it serves when this resolves, and is not routed to. */
   async addNode(): Promise<FleetNode> {
     const node = this.prepareNode();
-    node.sluice.spawn();
-    await node.sluice.ready();
+    await this.start(node);
     return node;
   }
 
@@ -87,21 +87,28 @@ export class Fleet {
     this.route(this.nodes.filter((other) => other.routed && other !== node));
   }
 
-  /** `kill -9`. The router is told at once, as by a health check like BFD; what it had sent until then is lost. */
+  /** Takes a node out in order: no more packets to it, then SIGTERM. */
+  async retire(node: FleetNode): Promise<void> {
+    this.leave(node);
+    node.serving = false;
+    await node.sluice.stop();
+  }
+
+  /** `kill -9`. The router is told at once, as by a protocol like BFD; what it had sent until then is lost. */
   async kill(node: FleetNode): Promise<void> {
+    node.serving = false;
     await node.sluice.killHard();
     this.leave(node);
   }
 
-  /** Starts the sluice of a killed node again, and routes to it when it serves. */
+  /** Starts the sluice of a killed node again, and routes to it when it has the configuration of the others. */
   async revive(node: FleetNode): Promise<void> {
-    node.sluice.spawn();
-    await node.sluice.ready();
+    await this.start(node);
     this.join(node);
   }
 
   statuses(): Promise<Status[]> {
-    return Promise.all(this.nodes.filter(({ sluice }) => sluice.running).map(({ sluice }) => sluice.status()));
+    return Promise.all(this.nodes.filter(({ serving }) => serving).map(({ sluice }) => sluice.status()));
   }
 
   /** A new backend host with everything running; it is not in the configuration. */
@@ -113,11 +120,7 @@ export class Fleet {
 
   /** No new connections to it, on every node; the file says so too, for nodes that start later. */
   async drain(backend: Backend): Promise<void> {
-    this.configured = this.configured.map((entry) =>
-      entry.host === backend.host ? { ...entry, state: 'draining' } : entry,
-    );
-    await this.onEachNode(async ({ sluice }) => {
-      this.writeConfig(sluice);
+    await this.change(backend.host, { host: backend.host, state: 'draining' }, async ({ sluice }) => {
       for (const family of [4, 6] as const) {
         const address = family === 4 ? backend.host.address4 : backend.host.address6;
         const change = { state: 'draining', reason: 'to be replaced' } as const;
@@ -163,20 +166,49 @@ export class Fleet {
     await this.drained(backend);
     await this.end(backend);
     const fresh = await launching;
-    this.configured = this.configured.map((entry) =>
-      entry.host === backend.host ? { host: fresh.host, state: 'active' } : entry,
-    );
-    await this.reload();
+    await this.change(backend.host, { host: fresh.host, state: 'active' }, ({ sluice }) => sluice.reload());
     return fresh;
   }
 
-  /** Every node takes the configuration of now, and knows the way to its backends when this resolves. */
-  private async reload(): Promise<void> {
-    await this.onEachNode(async ({ sluice }) => {
-      this.writeConfig(sluice);
-      await sluice.reload();
+  /**
+   * Another entry for a backend, in every node's file, and `tell` on every node that serves, which knows the way to its backends when
+   * this resolves. One that is down reads its file when it comes back.
+   */
+  private change(host: Host, entry: FleetBackend, tell: (node: FleetNode) => Promise<unknown>): Promise<void> {
+    return this.inTurn(async () => {
+      this.configured = this.configured.map((other) => (other.host === host ? entry : other));
+      for (const { sluice } of this.nodes) this.writeConfig(sluice);
+      await Promise.all(
+        this.nodes.map(async (node) => {
+          if (!node.serving) return;
+          try {
+            await tell(node);
+            await node.sluice.ready(ADOPT_LIMIT_MS);
+          } catch (error) {
+            // Killed while it was asked.
+            if (node.serving) throw error;
+          }
+        }),
+      );
     });
-    await this.onEachNode(({ sluice }) => sluice.ready(ADOPT_LIMIT_MS));
+  }
+
+  /** Starts a node's sluice. It serves with the configuration of all others when this resolves. */
+  private async start(node: FleetNode): Promise<void> {
+    node.sluice.spawn();
+    await node.sluice.ready();
+    await this.inTurn(async () => {
+      // What changed while it came up.
+      await node.sluice.reload();
+      await node.sluice.ready(ADOPT_LIMIT_MS);
+      node.serving = true;
+    });
+  }
+
+  private inTurn<T>(act: () => Promise<T>): Promise<T> {
+    const turn = this.queue.then(act);
+    this.queue = turn.catch(() => undefined);
+    return turn;
   }
 
   private async end(backend: Backend): Promise<void> {
@@ -192,21 +224,11 @@ export class Fleet {
       .reduce((sum, { flows }) => sum + flows, 0);
   }
 
-  private async onEachNode(act: (node: FleetNode) => Promise<unknown>): Promise<void> {
-    await Promise.all(
-      this.nodes.map(async (node) => {
-        // One that is down has its file written all the same: it reads it when it comes back.
-        if (node.sluice.running) await act(node);
-        else this.writeConfig(node.sluice);
-      }),
-    );
-  }
-
   private prepareNode(): FleetNode {
     const host = this.topology.addNode();
     const { name } = host;
     const files = { config: `${name}.yaml`, control: `${name}.sock`, log: `${name}.log` };
-    const node = { host, sluice: new SluiceProcess(this.playground, host, files), routed: false };
+    const node = { host, sluice: new SluiceProcess(this.playground, host, files), routed: false, serving: false };
     this.writeConfig(node.sluice);
     this.nodes.push(node);
     return node;
