@@ -1,6 +1,8 @@
 import { parseArgs } from 'node:util';
 
-export type Part = 'path' | 'micro';
+export type Part = 'path' | 'ways' | 'tables' | 'micro';
+
+const PARTS: readonly Part[] = ['path', 'ways', 'tables', 'micro'];
 
 /** How long to measure. */
 export interface Effort {
@@ -9,6 +11,11 @@ export interface Effort {
   rounds: number;
   /** Time that a trial of the path bench measures for, ms; start-up and warm-up come on top. */
   trialMs: number;
+  /** The same of the bench of ways, which has eight times as many cases. */
+  wayRounds: number;
+  wayMs: number;
+  /** Times that each table is built. */
+  builds: number;
   /** Longest time of one micro bench, seconds. */
   microSeconds: number;
 }
@@ -22,17 +29,43 @@ export interface BenchOptions {
   gate: number | null;
 }
 
-const FULL: Effort = { name: 'full', rounds: 10, trialMs: 1000, microSeconds: 1.5 };
-const QUICK: Effort = { name: 'quick', rounds: 5, trialMs: 500, microSeconds: 0.3 };
+const FULL: Effort = {
+  name: 'full',
+  rounds: 10,
+  trialMs: 1000,
+  wayRounds: 7,
+  wayMs: 400,
+  builds: 5,
+  microSeconds: 1.5,
+};
+const QUICK: Effort = {
+  name: 'quick',
+  rounds: 5,
+  trialMs: 500,
+  wayRounds: 5,
+  wayMs: 150,
+  builds: 3,
+  microSeconds: 0.3,
+};
 /** Only shows that everything runs and that the bytes agree; its numbers are rough. */
-const SMOKE: Effort = { name: 'smoke', rounds: 2, trialMs: 200, microSeconds: 0.03 };
+const SMOKE: Effort = {
+  name: 'smoke',
+  rounds: 1,
+  trialMs: 100,
+  wayRounds: 1,
+  wayMs: 20,
+  builds: 1,
+  microSeconds: 0.03,
+};
 
-export const USAGE = `usage: npm run bench -- [path] [micro] [--quick | --smoke] [--gate RATIO] [--json FILE]
+export const USAGE = `usage: npm run bench -- [path] [ways] [tables] [micro] [--quick | --smoke] [--gate RATIO] [--json FILE]
 
-  path         the whole path in TypeScript against the same work in C++, as a ratio; needs g++
+  path         the whole path in TypeScript against the same work in C++, as a ratio, by number of flows; needs g++
+  ways         the same by family, encapsulation, and whether the flow is known; needs g++
+  tables       how long the control plane's tables take to build, ms
   micro        steps of the path one by one, ns a packet
-               (neither named: both)
-  --quick      fewer and shorter trials: about a minute, wider spread
+               (none named: all)
+  --quick      fewer and shorter trials: about three minutes, wider spread
   --smoke      only shows that everything runs and that the bytes agree: under 25 s
   --gate 1.3   exit 1 when the median ratio of a path case is above this
   --json FILE  results, machine and every trial as JSON`;
@@ -46,13 +79,14 @@ export function parseOptions(args: readonly string[]): BenchOptions | null {
   if (values.help) return null;
   const parts = new Set<Part>();
   for (const name of positionals) {
-    if (name !== 'path' && name !== 'micro') throw new UsageError(`unknown bench "${name}": there are path and micro`);
-    parts.add(name);
+    const part = PARTS.find((each) => each === name);
+    if (part === undefined) throw new UsageError(`unknown bench "${name}": there are ${PARTS.join(', ')}`);
+    parts.add(part);
   }
   if (values.quick && values.smoke) throw new UsageError('--quick and --smoke exclude each other');
   const gate = values.gate === undefined ? null : Number(values.gate);
   if (gate !== null && !(gate > 0)) throw new UsageError(`--gate takes a ratio such as 1.3, not "${values.gate}"`);
-  if (parts.size === 0) parts.add('path').add('micro');
+  if (parts.size === 0) for (const part of PARTS) parts.add(part);
   if (gate !== null && !parts.has('path'))
     throw new UsageError('--gate is about the path bench, which was not asked for');
   return { parts, effort: values.smoke ? SMOKE : values.quick ? QUICK : FULL, json: values.json ?? null, gate };

@@ -1,9 +1,10 @@
 /** `npm run bench`: see USAGE in options.ts, and bench/README.md for what the numbers mean. */
 import { writeFileSync } from 'node:fs';
 import { describeMachine, noiseWarning, watchNoise, type Machine } from './machine.js';
+import { tablesTable, runTables } from './tables/run.js';
 import { microTable, runMicro } from './micro/run.js';
 import { parseOptions, USAGE, UsageError, type BenchOptions } from './options.js';
-import { aboveGate, pathTable, runPath } from './path/run.js';
+import { aboveGate, pathTable, runPath, runWays } from './path/run.js';
 import { ChildError, cleanUpAtExit } from './process.js';
 
 function say(line: string): void {
@@ -25,9 +26,13 @@ async function bench({ parts, effort, json, gate }: BenchOptions): Promise<numbe
   say(heading(machine));
   const noise = watchNoise();
   const path = parts.has('path') ? (say(`\npath, ${effort.name}:`), await runPath(effort, say)) : [];
+  const ways = parts.has('ways') ? (say(`\nways, ${effort.name}:`), await runWays(effort, say)) : [];
+  const tables = parts.has('tables') ? (say(`\ntables, ${effort.name}:`), await runTables(effort, say)) : [];
   const micro = parts.has('micro') ? (say(`\nmicro, ${effort.name}:`), await runMicro(effort, say)) : [];
   const observed = noise();
   if (path.length > 0) say(`\n${pathTable(path)}`);
+  if (ways.length > 0) say(`\n${pathTable(ways)}`);
+  if (tables.length > 0) say(`\n${tablesTable(tables)}`);
   if (micro.length > 0) say(`\n${microTable(micro)}`);
   say(
     `\nload ${observed.loadBefore.toFixed(2)} before, ${observed.loadAfter.toFixed(2)} after; other programs took ` +
@@ -37,7 +42,10 @@ async function bench({ parts, effort, json, gate }: BenchOptions): Promise<numbe
   if (warning !== '') say(warning);
   if (effort.name === 'smoke') say('These are numbers of a smoke run: they show that it runs, nothing else.');
   if (json !== null) {
-    writeFileSync(json, `${JSON.stringify({ machine, noise: observed, effort, path, micro }, null, 2)}\n`);
+    writeFileSync(
+      json,
+      `${JSON.stringify({ machine, noise: observed, effort, path, ways, tables, micro }, null, 2)}\n`,
+    );
     say(`written to ${json}`);
   }
   const above = gate === null ? [] : aboveGate(path, gate);

@@ -1,8 +1,8 @@
 /**
  * One trial of the TypeScript path, in a process of its own.
  *
- *   node child.js FIXTURE MILLISECONDS    prints one line of JSON
- *   node child.js FIXTURE --write FILE    writes every packet that leaves, each flow twice
+ *   node child.js FIXTURE MILLISECONDS            prints one line of JSON
+ *   node child.js FIXTURE --write FILE PACKETS    writes that many packets as they leave
  */
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { Balancer } from '../../src/dataplane/balance/forward.js';
@@ -13,26 +13,22 @@ import { LoopPort } from '../../src/dataplane/ports/loop.js';
 import { MemoryPool } from '../../src/dataplane/ports/memory_pool.js';
 import { Snapshot } from '../../src/dataplane/snapshot.js';
 import { Counter, CounterBlock } from '../../src/shared/layout.js';
-import { FLOW_SECRET, FRAME_BYTES, MAGIC, benchTables } from './fixture.js';
+import { FLOW_SECRET, benchTables, readFixture } from './fixture.js';
 
 const CHUNKS = 4096;
 const BURST = 64;
 const SLICES = 12;
+const START_MS = 1000;
 
-const [, , fixture, milliseconds, output] = process.argv;
-const file = readFileSync(fixture);
-const header = new Int32Array(file.buffer, file.byteOffset, 17);
-if (header[0] !== MAGIC) throw new Error(`${fixture} is no fixture`);
-const [, flows, , flowSlots] = header;
-const framesAt = file.length - flows * FRAME_BYTES;
-const frames = Array.from({ length: flows }, (_, n) =>
-  file.subarray(framesAt + n * FRAME_BYTES, framesAt + (n + 1) * FRAME_BYTES),
-);
+const [, , name, milliseconds, output, packets] = process.argv;
+const { flows, flowSlots, way, clockStepMs, frames } = readFixture(readFileSync(name));
 
-const tables = benchTables();
+const tables = benchTables(way);
+let nowMs = START_MS;
+const clock = (): number => (nowMs = (nowMs + clockStepMs) | 0);
 const counters = new Float64Array(CounterBlock.SIZE);
 const pool = new MemoryPool({ frameCount: CHUNKS, chunkSize: 2048 });
-const port = new LoopPort(pool, { frames, chunks: Math.min(CHUNKS, flows), burst: BURST, clock: () => 1000 });
+const port = new LoopPort(pool, { frames, chunks: Math.min(CHUNKS, flows), burst: BURST, clock });
 // 48 bytes on: large allocations start 16 bytes into a page, and an entry should be one cache line.
 const memory = new ArrayBuffer((flowSlots * FlowField.STRIDE + 16) * 4);
 const table = new FlowTable(new Int32Array(memory, 48, flowSlots * FlowField.STRIDE), tables.settings.timeouts);
@@ -48,17 +44,21 @@ function run(bursts: number): number {
   const start = process.cpuUsage();
   for (let i = 0; i < bursts; i++) {
     path.pollOnce(port);
-    balancer.sweep(1000);
+    // The sweeper's clock stands still also where the path's does not.
+    balancer.sweep(START_MS);
   }
   const { user, system } = process.cpuUsage(start);
   return ((user + system) * 1000) / (bursts * BURST);
 }
 
-/** What leaves, each flow twice: once through the steps and once, known by then, the short way. A burst is settled by the exchange that takes the next one. */
-function write(name: string): void {
-  const out = openSync(name, 'w');
+/**
+ * What leaves. A flow's second packet may go another way than its first: through the steps, and then, known by now, the short one. A burst is
+ * settled by the exchange that takes the next one.
+ */
+function write(file: string, wanted: number): void {
+  const out = openSync(file, 'w');
   port.capture = [];
-  for (let done = 0; done <= 2 * flows; done += BURST) {
+  for (let done = 0; done <= wanted; done += BURST) {
     path.pollOnce(port);
     if (port.capture.length > 0) writeSync(out, Buffer.concat(port.capture));
     port.capture.length = 0;
@@ -75,9 +75,9 @@ function measure(): void {
   run(bursts);
   const slices = Array.from({ length: SLICES }, () => run(bursts)).sort((a, b) => a - b);
   const [best, ns] = [slices[0], slices[SLICES >> 1]];
-  const { [Counter.flowHit]: hits, [Counter.flowMiss]: misses } = counters;
-  process.stdout.write(`${JSON.stringify({ ns, best, hits, misses, flows: table.count })}\n`);
+  const { [Counter.flowHit]: hits, [Counter.flowMiss]: misses, [Counter.flowEvict]: evictions } = counters;
+  process.stdout.write(`${JSON.stringify({ ns, best, hits, misses, flows: table.count, evictions })}\n`);
 }
 
-if (milliseconds === '--write') write(output);
+if (milliseconds === '--write') write(output, Number(packets));
 else measure();

@@ -10,28 +10,8 @@ import type { Effort } from '../options.js';
 import { ChildError, PIN, run, temporaryDirectory } from '../process.js';
 import { formatSpread, formatTable, spread, type Spread } from '../statistics.js';
 import { compareFiles } from './compare.js';
-import { FRAME_BYTES, writeFixture } from './fixture.js';
-
-export interface PathCase {
-  name: string;
-  /** A multiple of the burst. */
-  flows: number;
-  /** Slots of the flow table. */
-  flowSlots: number;
-}
-
-/** From all in the first-level cache to a table that no cache holds: 64 B × 2 Mi slots. */
-export const PATH_CASES: readonly PathCase[] = [
-  { name: '64 flows', flows: 64, flowSlots: 65_536 },
-  { name: '4,096 flows', flows: 4096, flowSlots: 65_536 },
-  { name: '1,000,000 flows', flows: 1_000_000, flowSlots: 2_097_152 },
-];
-
-/** Stands for the last in a smoke run: writing and comparing a million packets takes longer than all the rest. */
-const SMOKE_CASE: PathCase = { name: '262,144 flows', flows: 262_144, flowSlots: 524_288 };
-
-/** What IP in IP adds to a frame. */
-const OUTER_BYTES = 20;
+import { packetsToCompare, pathCases, wayCases, type PathCase } from './cases.js';
+import { FRAME_BYTES, outerBytes, writeFixture } from './fixture.js';
 
 /** One trial's line, as both children print it. */
 interface Trial {
@@ -42,6 +22,8 @@ interface Trial {
   misses: number;
   /** In the table at the end. */
   flows: number;
+  /** Of flows that were still alive. */
+  evictions: number;
 }
 
 export interface Round {
@@ -61,31 +43,45 @@ export interface PathResult extends PathCase {
 
 type Side = 'typescript' | 'cpp';
 
-/** Runs all cases. ChildError, with nothing measured, when the reference does not compile or the two sides differ. */
+/** All sizes: the plainest way with more and more flows. */
 export async function runPath(effort: Effort, say: (line: string) => void): Promise<PathResult[]> {
+  return runCases(pathCases(effort.name === 'smoke'), effort.rounds, effort.trialMs, say);
+}
+
+/** All ways: families, encapsulations, and flows that the table knows or does not. */
+export async function runWays(effort: Effort, say: (line: string) => void): Promise<PathResult[]> {
+  return runCases(wayCases(effort.name === 'smoke'), effort.wayRounds, effort.wayMs, say);
+}
+
+/** ChildError, with nothing measured, when the reference does not compile or the two sides differ in a case. */
+async function runCases(
+  cases: readonly PathCase[],
+  rounds: number,
+  trialMs: number,
+  say: (line: string) => void,
+): Promise<PathResult[]> {
   const directory = temporaryDirectory();
   const sides = { typescript: typescriptChild(), cpp: [await compileReference(directory)] };
   const ready: { bench: PathCase; fixture: string; verifiedBytes: number }[] = [];
-  for (const bench of effort.name === 'smoke' ? [...PATH_CASES.slice(0, -1), SMOKE_CASE] : PATH_CASES) {
-    const fixture = join(directory, `${bench.flows}.fixture`);
-    writeFixture(fixture, bench.flows, bench.flowSlots);
+  for (const [n, bench] of cases.entries()) {
+    const fixture = join(directory, `${n}.fixture`);
+    writeFixture(fixture, bench);
     const verifiedBytes = await verify(sides, bench, fixture, directory);
     say(`  ${bench.name}: both sides wrote the same ${verifiedBytes.toLocaleString('en')} bytes`);
     ready.push({ bench, fixture, verifiedBytes });
   }
   const results: PathResult[] = [];
   for (const { bench, fixture, verifiedBytes } of ready) {
-    const rounds: Round[] = [];
-    for (let n = 0; n < effort.rounds; n++)
-      rounds.push(await round(sides, bench, fixture, effort.trialMs, n % 2 === 1));
-    const ratio = spread(rounds.map((each) => each.ratio));
-    say(`  ${bench.name}: ${effort.rounds} rounds, ratio ${formatSpread(ratio, 2)}`);
+    const done: Round[] = [];
+    for (let n = 0; n < rounds; n++) done.push(await round(sides, bench, fixture, trialMs, n % 2 === 1));
+    const ratio = spread(done.map((each) => each.ratio));
+    say(`  ${bench.name}: ${rounds} rounds, ratio ${formatSpread(ratio, 2)}`);
     results.push({
       ...bench,
       verifiedBytes,
-      rounds,
-      typescriptNs: spread(rounds.map((each) => each.typescriptNs)),
-      cppNs: spread(rounds.map((each) => each.cppNs)),
+      rounds: done,
+      typescriptNs: spread(done.map((each) => each.typescriptNs)),
+      cppNs: spread(done.map((each) => each.cppNs)),
       ratio,
     });
   }
@@ -111,22 +107,24 @@ async function compileReference(directory: string): Promise<string> {
   return program;
 }
 
-/** Both sides write every flow's packets as they leave; returns the bytes that each wrote. */
+/** Both sides write packets as they leave; returns the bytes that each wrote. */
 async function verify(
   sides: Record<Side, string[]>,
-  { name, flows }: PathCase,
+  bench: PathCase,
   fixture: string,
   directory: string,
 ): Promise<number> {
   const outputs = { typescript: join(directory, 'typescript.out'), cpp: join(directory, 'cpp.out') };
-  for (const side of ['typescript', 'cpp'] as const) await run([...sides[side], fixture, '--write', outputs[side]]);
+  const packets = packetsToCompare(bench);
+  for (const side of ['typescript', 'cpp'] as const) {
+    await run([...sides[side], fixture, '--write', outputs[side], String(packets)]);
+  }
   const { bytes, difference } = compareFiles(outputs.typescript, outputs.cpp);
   for (const output of Object.values(outputs)) rmSync(output);
-  if (difference !== null) throw new ChildError(`${name}: the two sides do not do the same work: ${difference}`);
-  // Each flow once, or several times in turn: its first packet goes another way than the others.
-  const once = flows * (FRAME_BYTES + OUTER_BYTES);
-  if (bytes === 0 || bytes % once !== 0) {
-    throw new ChildError(`${name}: both sides wrote ${bytes} bytes; ${flows} encapsulated packets have ${once}`);
+  if (difference !== null) throw new ChildError(`${bench.name}: the two sides do not do the same work: ${difference}`);
+  const expected = packets * (FRAME_BYTES + outerBytes(bench.way));
+  if (bytes !== expected) {
+    throw new ChildError(`${bench.name}: both sides wrote ${bytes} bytes; ${packets} packets have ${expected}`);
   }
   return bytes;
 }
@@ -149,18 +147,30 @@ async function round(
   return { typescriptNs: ns.typescript, cppNs: ns.cpp, ratio: ns.typescript / ns.cpp };
 }
 
-/**
- * What was timed did what it was meant to do: each flow entered the table once and was found ever after. Of a million, one or two
- * find their part of the table full and push out another, which then comes in again.
- */
-function checkTrial({ ns, hits, misses, flows }: Trial, bench: PathCase, side: Side): void {
-  const lost = bench.flows - flows;
-  const again = misses - bench.flows;
-  if (ns > 0 && hits > 0 && lost >= 0 && lost <= bench.flows / 10_000 && again >= 0 && again <= hits / 1000) return;
+/** What was timed did what it was meant to do. */
+function checkTrial(trial: Trial, bench: PathCase, side: Side): void {
+  if (trial.ns > 0 && didAsMeant(trial, bench)) return;
+  const { ns, hits, misses, flows, evictions } = trial;
   throw new ChildError(
-    `${bench.name}: the ${side} trial had ${flows} flows, ${hits} hits, ${misses} misses in ${ns} ns a packet; expected ` +
-      `${bench.flows} flows and hardly more misses`,
+    `${bench.name}: the ${side} trial had ${flows} flows, ${hits} hits, ${misses} misses, ${evictions} evictions in ${ns} ns a packet; ` +
+      `expected ${bench.flows} flows, each packet a ${bench.finding}`,
   );
+}
+
+function didAsMeant({ hits, misses, flows, evictions }: Trial, bench: PathCase): boolean {
+  switch (bench.finding) {
+    case 'hit': {
+      // Each flow entered the table once and was found ever after. Of a million, one or two may push out another, which then comes in again.
+      const lost = bench.flows - flows;
+      const again = misses - bench.flows;
+      return hits > 0 && lost >= 0 && lost <= bench.flows / 10_000 && again >= 0 && again <= hits / 1000;
+    }
+    case 'miss':
+      // The table is full, and nothing that it gave up is found.
+      return hits <= misses / 1000 && flows > bench.flowSlots * 0.99 && evictions > misses / 2;
+    case 'ring':
+      return hits === 0 && flows === 0 && misses > 0;
+  }
 }
 
 /** The results as text. */

@@ -4,11 +4,22 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { FLOW_SECRET, FRAME_BYTES, MAGIC, benchFrames, benchTables, writeFixture } from '../../bench/path/fixture.js';
-import { PATH_CASES } from '../../bench/path/run.js';
+import {
+  FLOW_SECRET,
+  FRAME_BYTES,
+  HEADER_WORDS,
+  MAGIC,
+  benchFrames,
+  benchTables,
+  outerBytes,
+  readFixture,
+  writeFixture,
+} from '../../bench/path/fixture.js';
+import { PATH_CASES, packetsToCompare, wayCases } from '../../bench/path/cases.js';
 import { FlowHash } from '../../src/dataplane/balance/hash.js';
 import { SanityFilter } from '../../src/dataplane/filter/sanity.js';
 import { Packet, PacketFlag } from '../../src/dataplane/packet/packet.js';
+import { outerOverhead } from '../../src/dataplane/packet/encap_size.js';
 import { parse } from '../../src/dataplane/packet/parse.js';
 import { Snapshot } from '../../src/dataplane/snapshot.js';
 import { BackendField, BackendFlag } from '../../src/shared/layout.js';
@@ -16,8 +27,6 @@ import { internetChecksum } from '../support/packet_builder.js';
 
 const FLOWS = 5000;
 const SLOTS = 65_536;
-/** Magic, flows, frame bytes, slots, two keys of four words, five sizes. */
-const HEADER_WORDS = 17;
 
 let directory: string;
 beforeAll(() => {
@@ -27,7 +36,7 @@ afterAll(() => rmSync(directory, { recursive: true }));
 
 function written(name: string, flows: number): Buffer {
   const path = join(directory, name);
-  writeFixture(path, flows, SLOTS);
+  writeFixture(path, { flows, flowSlots: SLOTS });
   return readFileSync(path);
 }
 
@@ -73,6 +82,19 @@ describe('the fixture file', () => {
     expect(file.subarray(framesAt).equals(benchFrames(FLOWS))).toBe(true);
   });
 
+  it('is read back as it was written, whatever way its packets go', () => {
+    const path = join(directory, 'ways');
+    const [first, last] = [wayCases(true)[0], wayCases(true).at(-1)!];
+    expect(last.way).toEqual({ inner: 6, outer: 6, kind: 'gue', flowTable: false });
+    for (const { way } of [first, last]) {
+      writeFixture(path, { flows: 128, flowSlots: SLOTS, way, clockStepMs: 3 });
+      const { frames, ...rest } = readFixture(readFileSync(path));
+      expect(rest).toEqual({ flows: 128, flowSlots: SLOTS, way, clockStepMs: 3 });
+      expect(Buffer.concat(frames).equals(benchFrames(128, way.inner))).toBe(true);
+    }
+    expect(() => readFixture(Buffer.alloc(4 * HEADER_WORDS))).toThrow('no fixture');
+  });
+
   it('sends every flow to a backend that takes it', () => {
     const snapshot = new Snapshot(benchTables());
     const used = new Set<number>();
@@ -87,6 +109,36 @@ describe('the fixture file', () => {
       const flags = snapshot.backends[backend * BackendField.STRIDE + BackendField.flags];
       expect(flags & (BackendFlag.active | BackendFlag.resolved)).toBe(BackendFlag.active | BackendFlag.resolved);
     }
+  });
+});
+
+describe('the ways', () => {
+  it('are all families, encapsulations and findings, each once', () => {
+    const names = wayCases(false).map(({ name }) => name);
+    expect(new Set(names).size).toBe(24);
+    expect(names).toContain('IPv4, IPIP over IPv4, hit');
+    expect(names).toContain('IPv6, GUE over IPv6, miss');
+  });
+
+  it('miss by more flows than slots, compared beyond the point where the table is full', () => {
+    for (const smoke of [false, true]) {
+      for (const each of wayCases(smoke).filter(({ finding }) => finding === 'miss')) {
+        expect(each.clockStepMs).toBeGreaterThan(0);
+        expect(packetsToCompare(each)).toBeGreaterThanOrEqual(4 * each.flowSlots);
+      }
+    }
+  });
+
+  it.each([
+    [4, 4, 'ipip', 20],
+    [6, 6, 'ipip', 40],
+    [6, 4, 'gue', 28],
+    [4, 6, 'gue', 48],
+  ] as const)('of IPv%i over IPv%i by %s puts %i bytes in front, as its tables say', (inner, outer, kind, bytes) => {
+    const way = { inner, outer, kind, flowTable: true };
+    expect(outerBytes(way)).toBe(bytes);
+    const { backends } = new Snapshot(benchTables(way));
+    expect(outerOverhead(backends, 0, 0)).toBe(bytes);
   });
 });
 
@@ -110,6 +162,20 @@ describe('the frames', () => {
       seen++;
     }
     expect(seen).toBe(FLOWS);
+  });
+
+  it('are well-formed IPv6 with UDP too, of as many flows', () => {
+    const [spec] = benchTables().filters;
+    if (spec.kind !== 'sanity') throw new Error('the default chain starts with the sanity checks');
+    const sanity = new SanityFilter(spec.checks, spec.protocols);
+    const tuples = new Set<string>();
+    for (const packet of packets(benchFrames(FLOWS, 6))) {
+      expect([packet.malformed, packet.family, packet.protocol, packet.flags]).toEqual([0, 6, 17, PacketFlag.hasPorts]);
+      expect(packet.l3Length).toBe(FRAME_BYTES - 14);
+      expect(sanity.check(packet)).toBe(0);
+      tuples.add(`${packet.src3} ${packet.ports}`);
+    }
+    expect(tuples.size).toBe(FLOWS);
   });
 
   it('are of distinct flows, also a million', () => {

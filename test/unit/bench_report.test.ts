@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { noiseWarning } from '../../bench/machine.js';
 import { parseOptions, UsageError } from '../../bench/options.js';
 import { compareFiles } from '../../bench/path/compare.js';
+import { known } from '../../bench/path/cases.js';
 import { aboveGate, type PathResult } from '../../bench/path/run.js';
 import { formatSpread, formatTable, spread } from '../../bench/statistics.js';
 
@@ -37,7 +38,7 @@ describe('statistics', () => {
 describe('the command line', () => {
   it('does everything when nothing is named', () => {
     const options = parseOptions([]);
-    expect([...(options?.parts ?? [])]).toEqual(['path', 'micro']);
+    expect([...(options?.parts ?? [])]).toEqual(['path', 'ways', 'tables', 'micro']);
     expect(options?.effort.rounds).toBeGreaterThanOrEqual(10);
   });
 
@@ -45,7 +46,7 @@ describe('the command line', () => {
     const options = parseOptions(['path', '--quick', '--gate', '1.3', '--json', 'out.json']);
     expect([...(options?.parts ?? [])]).toEqual(['path']);
     expect(options).toMatchObject({ effort: { name: 'quick', rounds: 5 }, gate: 1.3, json: 'out.json' });
-    expect(parseOptions(['--smoke'])?.effort).toMatchObject({ rounds: 2, trialMs: 200 });
+    expect(parseOptions(['--smoke'])?.effort).toMatchObject({ rounds: 1, wayRounds: 1, builds: 1 });
     expect(parseOptions(['--help', 'nonsense'])).toBeNull();
   });
 
@@ -64,9 +65,7 @@ describe('the command line', () => {
 
 describe('the gate', () => {
   const result = (name: string, median: number): PathResult => ({
-    name,
-    flows: 1,
-    flowSlots: 1,
+    ...known(name, 64, 64),
     verifiedBytes: 1,
     rounds: [],
     typescriptNs: { median: 1, min: 1, max: 1 },

@@ -1,0 +1,70 @@
+/** The cases of the path bench: how many flows, and which of the ways that a packet can go. */
+import { PLAIN_WAY, type FixtureOptions, type Way } from './fixture.js';
+
+/** What a packet finds: its flow in the table, a full table without it, or a service that remembers no flows. */
+export type Finding = 'hit' | 'miss' | 'ring';
+
+export interface PathCase extends Required<FixtureOptions> {
+  name: string;
+  finding: Finding;
+}
+
+/** The plainest way. */
+export function known(name: string, flows: number, flowSlots: number): PathCase {
+  return { name, flows, flowSlots, way: PLAIN_WAY, clockStepMs: 0, finding: 'hit' };
+}
+
+/** From all in the first-level cache to a table that no cache holds: 64 B × 2 Mi slots. */
+export const PATH_CASES: readonly PathCase[] = [
+  known('64 flows', 64, 65_536),
+  known('4,096 flows', 4096, 65_536),
+  known('1,000,000 flows', 1_000_000, 2_097_152),
+];
+
+/** Stands for the last in a smoke run: writing and comparing a million packets takes longer than all the rest. */
+const SMOKE_CASE = known('262,144 flows', 262_144, 524_288);
+
+export function pathCases(smoke: boolean): readonly PathCase[] {
+  return smoke ? [...PATH_CASES.slice(0, -1), SMOKE_CASE] : PATH_CASES;
+}
+
+const KINDS = ['ipip', 'gue'] as const;
+const FAMILIES = [4, 6] as const;
+
+/**
+ * Every way by every finding. A miss is a flow that the full table has given up since it was last seen: four times as many flows as slots come
+ * in turn, a burst a millisecond, so that each packet is balanced, inserted, and pushes out the flow of its window that was silent longest.
+ */
+export function wayCases(smoke: boolean): PathCase[] {
+  const slots = smoke ? 4096 : 65_536;
+  const findings: Record<Finding, Omit<FixtureOptions, 'way'>> = {
+    hit: { flows: 4096, flowSlots: 65_536 },
+    miss: { flows: 4 * slots, flowSlots: slots, clockStepMs: 1 },
+    ring: { flows: 4096, flowSlots: 65_536 },
+  };
+  const all = FAMILIES.flatMap((inner) =>
+    KINDS.flatMap((kind) =>
+      FAMILIES.flatMap((outer) =>
+        (['hit', 'miss', 'ring'] as const).map((finding) => {
+          const way: Way = { inner, outer, kind, flowTable: finding !== 'ring' };
+          return { name: wayName(way, finding), way, finding, clockStepMs: 0, ...findings[finding] };
+        }),
+      ),
+    ),
+  );
+  return smoke ? all.filter(isForSmoke) : all;
+}
+
+/** Every way once, and every finding with the first and the last of them. */
+function isForSmoke({ finding, way: { inner, outer, kind } }: PathCase): boolean {
+  return finding === 'hit' || (inner === outer && (inner === 6) === (kind === 'gue'));
+}
+
+function wayName({ inner, outer, kind }: Way, finding: Finding): string {
+  return `IPv${inner}, ${kind === 'ipip' ? 'IPIP' : 'GUE'} over IPv${outer}, ${finding}`;
+}
+
+/** Packets that both sides write before they are timed: with a flow table each flow's first and second, or its first and one more after it was given up. */
+export function packetsToCompare({ flows, finding }: PathCase): number {
+  return finding === 'hit' ? 2 * flows : flows;
+}
