@@ -20,7 +20,7 @@ export class FakeEnv implements Env {
   constructor(
     readonly variables: Record<string, string> = {},
     readonly isTTY = false,
-    private readonly width = 100,
+    public width = 100,
   ) {}
 
   columns(): number {

@@ -9,7 +9,7 @@ export function fakeBackend(number: number, change: Partial<BackendView> = {}): 
     weight: 1,
     state: 'active',
     reason: 'config',
-    sinceMs: 1_700_000_000_000,
+    sinceMs: Date.now() - 90_000,
     health: null,
     nextHop: '02:00:00:00:00:01',
     interface: 'veth0',

@@ -280,8 +280,9 @@ describe('sluice backend', () => {
         ]),
       ],
     });
+    env.width = 140;
     await backend('list');
-    expect(env.out).toMatch(/10\.1\.0\.7 .* down +1m 30s +health: timeout\n/);
+    expect(env.out).toMatch(/10\.1\.0\.7 .* down +1m3\ds +health: timeout\n/);
     expect(env.out).toMatch(/10\.1\.0\.8 .* up \(held\)/);
     expect(env.out).toMatch(/10\.1\.0\.9 .* unknown/);
   });

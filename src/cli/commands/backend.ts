@@ -86,6 +86,7 @@ async function list(env: Env, only: string | undefined, options: Options): Promi
     );
   }
   const ink = paint(wantsColour(env));
+  const checked = services.some(({ backends }) => backends.some(({ health }) => health !== null));
   const rows = services.flatMap(({ name, backends }) =>
     backends.map(({ address, state, reason, sinceMs, health, weight: share, nextHop, packets, newFlows, flows }) => [
       name,
@@ -96,7 +97,7 @@ async function list(env: Env, only: string | undefined, options: Options): Promi
       count(packets),
       count(newFlows),
       count(flows),
-      healthText(health),
+      ...(checked ? [healthText(health)] : []),
       duration((Date.now() - sinceMs) / 1000),
       reason,
     ]),
@@ -109,7 +110,7 @@ async function list(env: Env, only: string | undefined, options: Options): Promi
     { title: 'WEIGHT', align: 'right' as const },
     { title: 'NEXT HOP', shrinkTo: 8, colour: (text: string) => (text === 'unknown' ? ink.red : ink.dim) },
     ...['PACKETS', 'NEW FLOWS', 'FLOWS'].map((title) => ({ title, align: 'right' as const })),
-    { title: 'HEALTH', colour: (text: string) => (text.startsWith('down') ? ink.red : ink.dim) },
+    ...(checked ? [{ title: 'HEALTH', colour: (text: string) => (text.startsWith('down') ? ink.red : ink.dim) }] : []),
     { title: 'SINCE', align: 'right' as const },
     { title: 'REASON', shrinkTo: 6 },
   ];

@@ -17,7 +17,8 @@ import type { Snapshot } from '../snapshot.js';
 import { Decision, DropReason, Verdict } from '../verdict.js';
 import { Chooser } from './choose.js';
 import { Egress, FlagsWord } from './egress.js';
-import { FlowField, FlowState, type FlowTable } from './flow_table.js';
+import { FlowField, startsAnew } from './flow_entry.js';
+import type { FlowTable } from './flow_table.js';
 import { FragmentFate, FragmentTable } from './fragments.js';
 import { FlowHash } from './hash.js';
 import { IcmpBudget } from './icmp_budget.js';
@@ -197,11 +198,12 @@ export class Balancer {
       this.counters[Counter.flowExpire]++;
       return -1;
     }
-    if (packet.protocol === IpProtocol.tcp && this.isNewConnection(flow, packet.tcpFlags, flags)) {
+    const draining = (flags & BackendFlag.draining) !== 0;
+    if (packet.protocol === IpProtocol.tcp && startsAnew(words[flow + FlowField.state], packet.tcpFlags, draining)) {
       this.forget(flow, backend);
       return -1;
     }
-    if ((flags & BackendFlag.draining) !== 0 && this.leavesAtOnce(packet, flags)) {
+    if (draining && this.leavesAtOnce(packet, flags)) {
       this.forget(flow, backend);
       this.counters[Counter.flowMoved]++;
       return -1;
@@ -216,17 +218,6 @@ export class Balancer {
     this.counters[Counter.flowHit]++;
     this.flows.touch(flow, packet, nowMs);
     return backend;
-  }
-
-  /**
-   * A SYN on a remembered flow starts a new connection when the old one was closing; on an established one (a client that
-   * came back without a FIN, or a spoofed SYN) it moves only away from a draining backend. A SYN sent again does not.
-   */
-  private isNewConnection(flow: number, tcpFlags: number, backendFlags: number): boolean {
-    if ((tcpFlags & (TcpFlag.syn | TcpFlag.ack)) !== TcpFlag.syn) return false;
-    const state = this.flows.words[flow + FlowField.state];
-    if (state === FlowState.tcpClosing) return true;
-    return state === FlowState.tcpEstablished && (backendFlags & BackendFlag.draining) !== 0;
   }
 
   /** UDP flows of a draining backend, where their service says so. `flags`: of the backend. */
