@@ -174,6 +174,7 @@ describe('a scrape', () => {
 
   it('shows what is wrong: a worker down, a bad reload, an interface that is gone, an unknown next hop', async () => {
     const base = fakeView();
+    const sick = { up: false, sinceMs: 0, lastError: 'timeout', latencyMs: null, ok: 5, failed: 3, held: true };
     const view = fakeView({
       workers: [{ ...base.workers[0], up: false, restarts: 4 }],
       lastReload: { success: false, atMs: 1500, error: 'x' },
@@ -188,7 +189,7 @@ describe('a scrape', () => {
           },
         },
       ],
-      services: [fakeService(0, 'web', [fakeBackend(0, { nextHop: null, state: 'draining' })])],
+      services: [fakeService(0, 'web', [fakeBackend(0, { nextHop: null, state: 'draining', health: sick })])],
     });
     const { samples } = await scrape(view);
     expect(samples.get('sluice_ready')).toBe(0);
@@ -201,6 +202,9 @@ describe('a scrape', () => {
     expect(samples.get('sluice_xdp_read_failed{interface="veth0"}')).toBe(1);
     expect(samples.get('sluice_backend_resolved{service="web",backend="10.1.0.0"}')).toBe(0);
     expect(samples.get('sluice_backend_state{service="web",backend="10.1.0.0",state="draining"}')).toBe(1);
+    expect(samples.get('sluice_backend_health_up{service="web",backend="10.1.0.0"}')).toBe(0);
+    expect(samples.get('sluice_backend_health_held{service="web",backend="10.1.0.0"}')).toBe(1);
+    expect(samples.get('sluice_backend_health_checks_total{service="web",backend="10.1.0.0",result="failed"}')).toBe(3);
   });
 
   it('never lets a counter go down: over a worker’s restart, a new XDP object, a rule that comes back elsewhere', async () => {

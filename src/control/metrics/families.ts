@@ -1,7 +1,7 @@
 /** The sluice_* metrics: what each is called, what it means, and where it is read. docs/metrics.md says the same for people. */
 import { BackendCounter, Counter, RuleCounter, ServiceCounter } from '../../shared/layout.js';
 import { BACKEND_STATES, missing } from '../api/view.js';
-import type { RuntimeView } from '../api/view.js';
+import type { BackendView, RuntimeView } from '../api/view.js';
 import { DROP_REASONS } from '../counters.js';
 import { backendKey } from './book.js';
 import { PORT_COUNTERS, WORKER_COUNTERS } from './counters.js';
@@ -193,4 +193,19 @@ function writeBalance(out: TextWriter, view: RuntimeView): void {
   }
   out.family('sluice_backend_resolved', 'gauge', '1 while the hardware address of the backend’s next hop is known.');
   for (const { backend, label } of backends) out.sample(label, backend.nextHop === null ? 0 : 1);
+  writeHealth(out, backends);
+}
+
+/** What health checks say, of backends that are checked. */
+function writeHealth(out: TextWriter, backends: readonly { backend: BackendView; label: string }[]): void {
+  const checked = backends.flatMap(({ backend: { health }, label }) => (health === null ? [] : [{ health, label }]));
+  out.family('sluice_backend_health_up', 'gauge', '1 while health checks find the backend up, or know nothing yet.');
+  for (const { health, label } of checked) out.sample(label, health.up === false ? 0 : 1);
+  out.family('sluice_backend_health_held', 'gauge', '1 while the backend is held back because it changes too often.');
+  for (const { health, label } of checked) out.sample(label, health.held ? 1 : 0);
+  out.family('sluice_backend_health_checks_total', 'counter', 'Health checks of the backend, by result.');
+  for (const { health, label } of checked) {
+    out.sample(`${label},result="ok"`, health.ok);
+    out.sample(`${label},result="failed"`, health.failed);
+  }
 }
