@@ -1,5 +1,5 @@
 /**
- * The outer headers of a check's packets, as the data path makes them (docs/load-balancing.md). This one is for some thousand
+ * The outer headers of a check's packets, as the data path makes them (docs/encapsulation.md). This one is for some thousand
  * packets a second and makes a new frame for each; the data path's is for millions and works in place.
  */
 import { addressToBytes } from '../../../shared/addr.js';
