@@ -16,13 +16,22 @@ import { Snapshot } from '../../src/dataplane/snapshot.js';
 import { DROP_REASONS } from '../../src/dataplane/verdict.js';
 import { parseAddress } from '../../src/shared/addr.js';
 import type { Config } from '../../src/shared/config.js';
-import { BackendCounter, Counter, CounterBlock, RuleCounter, type Tables } from '../../src/shared/layout.js';
+import {
+  BackendCounter,
+  Counter,
+  CounterBlock,
+  RuleCounter,
+  ServiceCounter,
+  type Tables,
+} from '../../src/shared/layout.js';
 
 export interface LabOptions {
   flowSlots?: number;
   /** Addresses of backends whose next hop is not known. */
   unresolved?: string[];
   mtu?: number;
+  /** What is otherwise than here of the way to a backend. */
+  nextHop?: (address: string) => Partial<NextHop>;
   /** Put in front of the configured chain. */
   filter?: PacketFilter;
   repair?: boolean;
@@ -104,6 +113,7 @@ export class Lab {
       mtu: this.options.mtu ?? 1500,
       resolved,
       error: null,
+      ...this.options.nextHop?.(address),
     };
   }
 
@@ -164,6 +174,12 @@ export class Lab {
       flows: this.counters[at + BackendCounter.flows],
       newFlows: this.counters[at + BackendCounter.newFlows],
     };
+  }
+
+  service(name: string): { packets: number; bytes: number } {
+    const { number } = this.publisher.numbers.services.get(name)!;
+    const at = CounterBlock.services + number * ServiceCounter.SIZE;
+    return { packets: this.counters[at + ServiceCounter.packets], bytes: this.counters[at + ServiceCounter.bytes] };
   }
 
   /** Frames conserved, and counters adding up: what must hold after any traffic. */

@@ -77,6 +77,8 @@ export interface GlbVectors {
   }[];
   /** Routes: source address, source port, backends of the row. All go to 1.1.1.1:80. */
   hash_fields: { fields: string[]; routes: [string, number, string[]][] }[];
+  /** What holds for any packets, in words. */
+  properties: string[];
   health_dampening: { rise: number; fall: number; in: string; out: string }[];
 }
 
