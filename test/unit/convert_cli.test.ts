@@ -78,6 +78,17 @@ describe('sluice convert', () => {
     expect((await convert(CLEAN, '--interface', 'a/b')).code).toBe(2);
   });
 
+  it.each([
+    ['', 'there is nothing in it', 'has no services'],
+    ['IP Virtual Server version 1.2.1 (size=4096)\nTCP  198.51.100.10:80 rr\n', 'ipvsadm -L', 'ipvsadm -S -n'],
+    ['virtual_server 198.51.100.10 80 {\n  lb_algo rr\n}\n', 'configuration of keepalived', 'ipvsadm -S -n'],
+  ])('says what to give instead of %j', async (text, what, remedy) => {
+    const { code, error } = await convert(text);
+    expect(code).toBe(2);
+    expect(error?.message).toContain(what);
+    expect(error).toHaveProperty('remedy', expect.stringContaining(remedy));
+  });
+
   it('says when it cannot tell whose it is, and when there is nothing to read', async () => {
     const { code, error } = await convert('hello\n');
     expect([code, error?.message]).toEqual([2, 'cannot tell whose configuration this is']);

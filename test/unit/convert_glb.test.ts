@@ -133,6 +133,25 @@ describe('health in a table', () => {
     });
   });
 
+  it('through the tunnel is by service: one whose ports it is not among is checked directly', () => {
+    const binds = [
+      { ip: '198.51.100.10', proto: 'tcp', port: 443 },
+      { ip: '198.51.100.11', proto: 'tcp', port_start: 8000, port_end: 8100 },
+    ];
+    const backends = [{ ip: '10.0.0.11', state: 'active', healthchecks: { http: 443, gue: 19523 } }];
+    const { config, said } = converted('glb', file({ ...ONE, binds, backends }));
+    expect(config.services.map(({ health }) => [health?.port, health?.through])).toEqual([
+      [443, 'tunnel'],
+      [443, 'direct'],
+    ]);
+    expect(said).toHaveLength(2);
+  });
+
+  it('has nothing to say of glb-healthcheck’s own configuration', () => {
+    const own = JSON.stringify({ forwarding_table: { src: 'a', dst: 'b' }, reload_command: 'c' });
+    expect(converted('glb', file(), own).said).toEqual([expect.stringMatching(/^1 changed: glb-healthcheck’s own/)]);
+  });
+
   it('is one for all backends', () => {
     const { config, said } = converted('glb', checked({ http: 443 }, { http: 443 }, { http: 81 }));
     expect(config.services[0].health?.port).toBe(443);

@@ -26,6 +26,27 @@ const vip = (flags: string, kind = '-u'): string =>
 const UDP = 'udp-198.51.100.10-53';
 
 describe('a script of Katran’s client', () => {
+  it('may call it by a variable or a path with one, and start Katran too', () => {
+    const { services, said } = converted(
+      'katran',
+      [
+        'KC=./katran_goclient',
+        './katran_server_grpc -balancer_prog ./balancer.bpf.o -intf=eth0 -lru_size=10000 &',
+        '$KC -A -t 198.51.100.10:80',
+        '"${KC}" -a -t 198.51.100.10:80 -r 10.0.0.11',
+        'sudo $GOPATH/bin/katran_goclient -a -t 198.51.100.10:80 -r 10.0.0.12',
+        '$KC -a -t 198.51.100.10:80 -r $REAL',
+      ].join('\n'),
+    );
+    expect([services, said]).toEqual([
+      1,
+      [
+        expect.stringMatching(/^2 lost: "\.\/katran_server_grpc .* starts Katran itself: its flags are not read$/),
+        '6 lost: has variables in it',
+      ],
+    ]);
+  });
+
   const script = converted('katran', SCRIPT);
 
   it('becomes services with Katran’s hash', () => {
@@ -55,7 +76,6 @@ describe('a script of Katran’s client', () => {
 
   it('and names what is not the client’s, and what is not needed', () => {
     expect(script.said).toEqual([
-      '3 lost: "KC=./katran_goclient" is no call of Katran’s client',
       '4 changed: the hardware address of the router is found by route and neighbour table, not given',
     ]);
   });

@@ -17,6 +17,29 @@ export function detectSource(inputs: readonly ConvertInput[]): ConvertSource | n
   return found.size === 1 ? source : null;
 }
 
+/** What people give that is not the right text, and what is. */
+const OTHERS: readonly [shape: RegExp, what: string, remedy: string][] = [
+  [/^\s*$/, 'there is nothing in it', 'An ipvsadm -S -n that prints nothing has no services.'],
+  [
+    /^IP Virtual Server version|^Prot LocalAddress:Port/m,
+    'this is the table of ipvsadm -L, which does not say all',
+    'Give the output of: ipvsadm -S -n',
+  ],
+  [
+    /^\s*(virtual_server|virtual_server_group|real_server)\s.*\{/m,
+    'this is a configuration of keepalived',
+    'Give what it makes of it: ipvsadm -S -n. Write its checks as health of the services.',
+  ],
+];
+
+/** What a text is that is nobody's configuration, and what to do; null when that cannot be told. */
+export function misplaced(inputs: readonly ConvertInput[]): { what: string; remedy: string } | null {
+  for (const [shape, what, remedy] of OTHERS) {
+    if (inputs.every(({ text }) => shape.test(text))) return { what, remedy };
+  }
+  return null;
+}
+
 function sourceOf(text: string): ConvertSource | null {
   if (/^\ufeff?\s*\{/.test(text)) return 'glb';
   const katran = KATRAN.test(text);

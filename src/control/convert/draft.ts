@@ -76,6 +76,7 @@ export class Notes {
   readonly list: ConvertNote[] = [];
   /** Counted, not kept. */
   more = 0;
+  readonly #seen = new Set<string>();
 
   lost(place: Place, message: string, remedy = ''): void {
     this.#add({ file: place.file, line: place.line, kind: 'lost', message, remedy });
@@ -86,11 +87,13 @@ export class Notes {
   }
 
   #add(note: ConvertNote): void {
-    // Several commands on one line may have the same to say.
-    const last = this.list.at(-1);
-    if (last?.line === note.line && last.message === note.message && last.file === note.file) return;
-    if (this.list.length < MAX_NOTES) this.list.push(note);
-    else this.more++;
+    // Several commands on one line may have the same to say, and several services of one table.
+    const key = [note.file, note.line, note.kind, note.message].join('\n');
+    if (this.#seen.has(key)) return;
+    if (this.list.length < MAX_NOTES) {
+      this.#seen.add(key);
+      this.list.push(note);
+    } else this.more++;
   }
 }
 

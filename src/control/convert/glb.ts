@@ -26,7 +26,9 @@ export function readGlb(inputs: readonly ConvertInput[], notes: Notes): Draft {
         const times = glbTimes(root, notes);
         for (const part of root.children('tables', notes)) tables.push({ part, times });
       } else if (DIRECTOR_KEYS.some((key) => root.json[key] !== undefined)) director = readDirector(root, notes);
-      else {
+      else if (root.json.forwarding_table !== undefined) {
+        notes.changed(root.place(), 'glb-healthcheck’s own files and commands: sluice makes the checks itself');
+      } else {
         notes.lost(
           root.place(),
           'is neither a forwarding table (no "tables") nor a configuration of the director',

@@ -32,9 +32,10 @@ export class GlbTables {
         'Here hops is 1. Make a service for each family.',
       );
     }
-    const health = glbHealth(parts, binds[0]?.ports ?? [], times, notes);
     const given = typeof table.json.name === 'string' && table.json.name !== '' ? table.json.name : 'glb';
     for (const { vip, protocol, ports } of binds) {
+      // Through the tunnel it is the service's own port that can be checked.
+      const health = glbHealth(parts, ports, times, notes);
       this.services.push({
         name: nameFrom(binds.length === 1 ? given : `${given}-${protocol}-${vip}`, this.#names),
         vip,

@@ -1,7 +1,7 @@
 /** From the configuration of another load balancer to one of sluice, with a note about everything that is not the same. */
 import { SluiceError } from '../../errors.js';
 import { ConfigError, parseConfig } from '../config/index.js';
-import { CONVERT_SOURCES, detectSource, type ConvertSource } from './detect.js';
+import { CONVERT_SOURCES, detectSource, misplaced, type ConvertSource } from './detect.js';
 import { Notes, type ConvertInput, type ConvertNote, type Draft } from './draft.js';
 import { readGlb } from './glb.js';
 import { readIpvs } from './ipvs.js';
@@ -47,10 +47,11 @@ export function convert(inputs: readonly ConvertInput[], options: ConvertOptions
   if (size > MAX_INPUT) throw new SluiceError('SLUICE_FORMAT', `more than ${MAX_INPUT / 2 ** 20} MiB to convert`);
   const from = options.from ?? detectSource(inputs);
   if (from === null) {
+    const known = misplaced(inputs);
     throw new SluiceError(
       'SLUICE_USAGE',
-      'cannot tell whose configuration this is',
-      `Write --from ${CONVERT_SOURCES.join('|')}.`,
+      known?.what ?? 'cannot tell whose configuration this is',
+      known?.remedy ?? `Write --from ${CONVERT_SOURCES.join('|')}.`,
     );
   }
   const notes = new Notes();

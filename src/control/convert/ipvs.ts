@@ -7,7 +7,7 @@ import { ipvsService } from './ipvs_service.js';
 import type { Forwarding, RealServer, VirtualService } from './ipvs_table.js';
 import { type Option, type Options, cut, parseGetopt } from './options.js';
 import { Unreadable, parsePlace, wholeNumber } from './places.js';
-import { commandLines, type CommandLine } from './words.js';
+import { commandLines, isVariable, type CommandLine } from './words.js';
 
 const flag = (key: string): Option => ({ key, takes: 0 });
 const valued = (key: string): Option => ({ key, takes: 1 });
@@ -100,7 +100,7 @@ export function readIpvs(inputs: readonly ConvertInput[], notes: Notes): Draft {
 
 function apply(line: CommandLine, table: Table, notes: Notes): void {
   const words = line.words.slice(line.words[0] === 'sudo' ? 1 : 0);
-  if (/(^|\/)ipvsadm$/.test(words[0] ?? '')) words.shift();
+  if (/(^|\/)ipvsadm$/.test(words[0] ?? '') || (isVariable(words[0]) && words[1]?.startsWith('-'))) words.shift();
   else if (!words[0]?.startsWith('-')) {
     throw new Unreadable(`"${cut(line.text)}" is not a line of ipvsadm -S`, 'Give the output of: ipvsadm -S -n');
   }

@@ -9,7 +9,7 @@ import { katranServices } from './katran_service.js';
 import { localReal, vipFlags, vipOf, type KatranState, type VipFlag } from './katran_state.js';
 import { type Option, type Options, cut, parseGoFlags } from './options.js';
 import { Unreadable, parsePlace, wholeNumber } from './places.js';
-import { commandLines, type CommandLine } from './words.js';
+import { commandLines, isVariable, type CommandLine } from './words.js';
 
 const flag = (key: string): Option => ({ key, takes: 0 });
 const valued = (key: string): Option => ({ key, takes: 1 });
@@ -48,10 +48,23 @@ export function readKatran(inputs: readonly ConvertInput[], notes: Notes): Draft
   return { services: katranServices(state, notes) };
 }
 
+/** Programs of the client, by its names in builds and packages. */
+const CLIENT = /(^|\/)(katran\w*|main)$/i;
+/** The daemon and what starts it. */
+const SERVER = /(^|\/)(katran_server\w*|start_katran)$/i;
+
 function apply(line: CommandLine, state: KatranState, notes: Notes): void {
   const words = [...line.words];
   while (words[0] === 'sudo' || /^\w+=/.test(words[0] ?? '')) words.shift();
-  if (/(^|\/)(katran\w*|katran_goclient|main)$/i.test(words[0] ?? '')) words.shift();
+  // KC=./katran_goclient: what $KC is to be.
+  if (words.length === 0 && line.words.every((word) => CLIENT.test(word.replace(/^\w+=/, '')))) return;
+  if (SERVER.test(words[0] ?? '')) {
+    throw new Unreadable(
+      `"${cut(line.text)}" starts Katran itself: its flags are not read`,
+      'The interface is --interface here; ring_size, flow_table and workers are in docs/configuration.md.',
+    );
+  }
+  if (CLIENT.test(words[0] ?? '') || (isVariable(words[0]) && words[1]?.startsWith('-'))) words.shift();
   else if (!words[0]?.startsWith('-')) {
     throw new Unreadable(
       `"${cut(line.text)}" is no call of Katran’s client`,

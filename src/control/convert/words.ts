@@ -3,7 +3,7 @@ import type { ConvertInput, Place } from './draft.js';
 
 export interface CommandLine extends Place {
   words: string[];
-  /** Variables or substitutions are in it, so that only a shell could tell what it says. */
+  /** Variables or substitutions are among its arguments, so that only a shell could tell what it says. */
   dynamic: boolean;
   /** As it stands in the file, for messages. */
   text: string;
@@ -52,12 +52,19 @@ function commandsOf(line: string, place: Place): CommandLine[] {
     if (/^[\s#]/.test(token)) continue;
     if (/^[;&|]/.test(token)) end();
     else {
-      if (/\$[\w({@*#?!]|`/.test(token.replace(/'[^']*'?/g, ''))) dynamic = true;
+      // A program by a variable ($KC, $GOPATH/bin/katran_goclient) is known by its options.
+      const isArgument = words.some((word) => word !== 'sudo' && !/^\w+=/.test(word));
+      if (isArgument && /\$[\w({@*#?!]|`/.test(token.replace(/'[^']*'?/g, ''))) dynamic = true;
       words.push(unquote(token));
     }
   }
   end();
   return commands;
+}
+
+/** Whether a word stands for a program that only a shell knows: `$KC`, `"${KC}"`. */
+export function isVariable(word: string | undefined): boolean {
+  return /^\$(\w+|\{\w+\})$/.test(word ?? '');
 }
 
 function unquote(token: string): string {
