@@ -18,8 +18,6 @@ export interface BackendRecord {
   katran: boolean;
   /** Of the address's family (see outer_source.ts). Null makes the backend unresolved, unless it is reached without outer header. */
   source: OuterSource | null;
-  /** Family of the packets inside: that of the service's address. */
-  innerFamily: 4 | 6;
   nextHop: NextHop | null;
 }
 
@@ -45,7 +43,7 @@ export function writeBackendRecord(words: Int32Array, number: number, record: Ba
   words.set(source.words, at + BackendField.source0);
   words.set(source.entropy, at + BackendField.entropy0);
   if (address.family === 4) {
-    const protocol = kind === EncapKind.ipip ? INNER_PROTOCOL[record.innerFamily] : UDP;
+    const protocol = kind === EncapKind.ipip ? IPV4_IN_IPV4 : UDP;
     words[at + BackendField.headerSum] = outerHeaderSum(source.words[0], address.words[0], protocol, !record.katran);
   }
 }
@@ -72,8 +70,8 @@ function encapFlags({ encapsulation: { kind, gue }, katran }: BackendRecord): nu
   return (checksum ? EncapFlag.udpChecksum : 0) | (katran ? EncapFlag.katran : 0);
 }
 
-/** IP protocol numbers of IPv4 (RFC 2003) and IPv6 (RFC 4213) inside IPv4. */
-const INNER_PROTOCOL = { 4: 4, 6: 41 } as const;
+/** IP protocol numbers. */
+const IPV4_IN_IPV4 = 4;
 const UDP = 17;
 
 /**

@@ -251,7 +251,6 @@ function backendRecords(plans: readonly ServicePlan[], numbers: Numbers, state: 
         encapsulation,
         katran,
         source,
-        innerFamily: service.vip.family,
         nextHop,
       });
     }

@@ -13,7 +13,7 @@
 export * from './counter_layout.js';
 
 /** Changes whenever anything below, or in counter_layout.ts, does; a worker refuses tables of another version. */
-export const LAYOUT_VERSION = 2;
+export const LAYOUT_VERSION = 3;
 
 /** Limits that size the shared blocks. Unused parts are never touched and cost no memory. */
 export const MAX_SERVICES = 16384;
@@ -242,7 +242,10 @@ export const enum BackendField {
   eth2 = 14,
   /** Largest layer-3 packet that the way to the backend takes, bytes. */
   mtu = 15,
-  /** Folded sum of the constant part of the outer IPv4 header (all but length, id and TOS). */
+  /**
+   * Folded sum of the constant part of the outer IPv4 header (all but length, id and TOS). IP in IP: with the protocol of IPv4 inside, whatever
+   * the service's address is: that may change its family while flows to the former one go on.
+   */
   headerSum = 16,
   /** EncapKind. */
   encap = 17,

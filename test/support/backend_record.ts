@@ -19,7 +19,6 @@ export interface BackendSketch {
   /** Outer source: an address, or a prefix. '': none is configured. */
   source?: string;
   katran?: boolean;
-  innerFamily?: 4 | 6;
   mtu?: number;
   gateway?: string;
 }
@@ -51,7 +50,6 @@ export function backendRecord(sketch: BackendSketch, number = 0): Int32Array {
     encapsulation,
     katran,
     source: outerSource(encapsulation, katran, address, nextHop),
-    innerFamily: sketch.innerFamily ?? 4,
     nextHop,
   });
   return words;

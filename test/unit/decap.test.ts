@@ -85,7 +85,6 @@ describe('decapsulate', () => {
       const sketch = {
         ...kinds[round % 3],
         ...(next() < 0.5 ? { address: outer4.dst } : { address: outer6.dst }),
-        innerFamily: family as 4 | 6,
       };
       const tags = Math.floor(next() * 3);
       const tos = Math.floor(next() * 256);

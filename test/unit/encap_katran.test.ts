@@ -35,7 +35,6 @@ describe('outer headers of the Katran fixtures', () => {
         address: outer.dst,
         source: outer.udp ? GUE_SOURCE[outer.version] : '',
         katran: true,
-        innerFamily: packet.family as 4 | 6,
       });
       for (let word = 0; word < 3; word++) record[BackendField.eth0 + word] = expected.readInt32BE(word * 4);
       const flow = new OuterFlow();

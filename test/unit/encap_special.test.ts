@@ -63,7 +63,7 @@ describe('encapsulateSpecial', () => {
       [6, 6],
     ] as const) {
       it(`${name}, ${inner} in ${outer}: every header as the RFCs say, the packet inside untouched, tags kept`, () => {
-        const record = backendRecord({ ...sketch, ...(outer === 4 ? outer4 : outer6), innerFamily: inner });
+        const record = backendRecord({ ...sketch, ...(outer === 4 ? outer4 : outer6) });
         for (const tags of [0, 1, 2]) {
           for (const headroom of [256, 257, 258]) {
             for (const payload of [0, 1, 2, 3, 14, 700]) {
@@ -112,7 +112,7 @@ describe('encapsulateSpecial', () => {
     const pick = <T>(list: readonly T[]): T => list[Math.floor(next() * list.length)];
     for (let round = 0; round < 3000; round++) {
       const inner = pick([4, 6] as const);
-      const sketch = { ...pick(kinds)[1], ...pick([outer4, outer6]), innerFamily: inner };
+      const sketch = { ...pick(kinds)[1], ...pick([outer4, outer6]) };
       const bytes = Uint8Array.from({ length: Math.floor(next() * 600) }, () => Math.floor(next() * 256));
       const builder = new PacketBuilder().ethernet();
       const tags = pick([0, 1, 2]);
@@ -176,7 +176,7 @@ describe('encapsulateSpecial', () => {
   ] as const)('lists the further hops of a chain over IPv%i: %j', (family, hops, type) => {
     for (const checksum of ['zero', 'computed'] as const) {
       const outer = family === 4 ? outer4 : outer6;
-      const record = backendRecord({ kind: 'gue', variant: 0, checksum, ...outer, innerFamily: 6 });
+      const record = backendRecord({ kind: 'gue', variant: 0, checksum, ...outer });
       const { packet, inner } = frameOf(6, 1, 0, 33);
       const words = hopWords(...hops);
       expect(encapsulate(packet, record, 99, words)).toBe(DropReason.none);

@@ -129,7 +129,8 @@ export class FlowSlots {
     return bit !== 0 && (this.words[home + FlowField.lodgers] & bit) !== 0;
   }
 
-  private mayGoAway(home: number): boolean {
+  /** Whether one more flow of this home may lie in its second window. */
+  mayGoAway(home: number): boolean {
     return this.words[home + FlowField.lodgers] >>> Lodgers.AWAY_SHIFT !== Lodgers.MOST_AWAY;
   }
 

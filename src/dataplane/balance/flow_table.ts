@@ -195,6 +195,8 @@ export class FlowTable {
     const fromFirst = this.claimIn(home, hash, nowMs);
     if (fromFirst >= 0) return fromFirst;
     const longest = this.proven;
+    // Its home has as many away as it can count.
+    if (!this.places.mayGoAway(home)) return this.evict(longest, home, hash, true);
     const second = this.places.secondHome(hash);
     const fromSecond = this.claimIn(second, hash, nowMs);
     if (fromSecond >= 0) return fromSecond;

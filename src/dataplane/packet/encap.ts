@@ -47,7 +47,7 @@ function storeIpv4(packet: Packet, egress: Int32Array, at: number, l2: number): 
   if (outerLength > egress[at + Egress.mtu]) return DropReason.tooBig;
   const protocol = packet.family === 4 ? IpProtocol.ipip : IpProtocol.ipv6;
   const tos = packet.tos;
-  let sum = (egress[at + Egress.headerSum] + tos + outerLength) | 0;
+  let sum = (egress[at + Egress.headerSum] + (protocol - IpProtocol.ipip) + tos + outerLength) | 0;
   sum = ((sum & 0xffff) + (sum >>> 16)) | 0;
   sum = ~((sum & 0xffff) + (sum >>> 16)) & 0xffff;
   const word0 = egress[at + Egress.word0];

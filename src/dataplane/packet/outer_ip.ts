@@ -3,7 +3,7 @@ import { Outer } from '../balance/egress.js';
 import { fold } from './checksum.js';
 import { isKatran } from './outer_flow.js';
 import type { Packet } from './packet.js';
-import { EtherType } from './wire.js';
+import { EtherType, IpProtocol } from './wire.js';
 
 /**
  * Writes the EtherType and an outer IPv4 header at `l3`: TOS of the packet inside with its ECN field (RFC 6040 §4.1, normal mode), TTL of our
@@ -22,7 +22,9 @@ export function writeOuterIpv4(
   const view = packet.view;
   const tos = packet.tos;
   // The control plane has summed all that is the same for every packet to this backend.
-  const sum = fold(backends[at + BackendField.headerSum] + tos + totalLength + (host >>> 16) + (host & 0xffff));
+  const inside = protocol === IpProtocol.ipv6 ? IpProtocol.ipv6 - IpProtocol.ipip : 0;
+  const changing = tos + totalLength + inside + (host >>> 16) + (host & 0xffff);
+  const sum = fold(backends[at + BackendField.headerSum] + changing);
   view.setUint16(l3 - 2, EtherType.ipv4);
   view.setInt32(l3, 0x45000000 | (tos << 16) | totalLength);
   view.setInt32(l3 + 4, isKatran(backends, at) ? 0 : 0x00004000);
