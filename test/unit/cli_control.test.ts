@@ -280,7 +280,8 @@ describe('sluice backend', () => {
         ]),
       ],
     });
-    env.width = 140;
+    // Not a terminal: nothing is cut.
+    env.width = 60;
     await backend('list');
     expect(env.out).toMatch(/10\.1\.0\.7 .* down +1m3\ds +health: timeout\n/);
     expect(env.out).toMatch(/10\.1\.0\.8 .* up \(held\)/);

@@ -114,7 +114,8 @@ async function list(env: Env, only: string | undefined, options: Options): Promi
     { title: 'SINCE', align: 'right' as const },
     { title: 'REASON', shrinkTo: 6 },
   ];
-  print(env, ...table(columns, rows, env.columns(), ink));
+  // What reads a pipe wants whole names and reasons.
+  print(env, ...table(columns, rows, env.isTTY ? env.columns() : Infinity, ink));
 }
 
 async function set(env: Env, service: string, backend: string, change: BackendChange, options: Options): Promise<void> {

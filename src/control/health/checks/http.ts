@@ -61,7 +61,7 @@ class HttpCheck implements RunningCheck {
     let shaken = false;
     secure.on('error', (error: NodeJS.ErrnoException) => {
       if (shaken || 'syscall' in error) this.end(outcomeOfError(error));
-      else this.fail(`TLS: ${error.message}`);
+      else this.fail(`TLS: ${tlsReason(error)}`);
     });
     secure.once('secureConnect', () => {
       shaken = true;
@@ -114,6 +114,11 @@ class HttpCheck implements RunningCheck {
     const seen = cut ? `the first ${MAX_BODY_BYTES / 1024} KiB of the body do` : 'the body does';
     this.fail(`${seen} not match, status ${status}`);
   }
+}
+
+/** OpenSSL's own errors have thread, code, file and line around the reason. */
+function tlsReason(error: Error & { reason?: string }): string {
+  return error.reason ?? error.message;
 }
 
 /** Compiled once a pattern: there are as many as services. */

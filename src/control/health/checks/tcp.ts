@@ -17,7 +17,15 @@ export function drop(socket: Socket): void {
   else socket.resetAndDestroy();
 }
 
-/** Good when the handshake is complete. */
+/**
+ * Whether the handshake was complete all the same. A server that resets what it accepts can be faster than the event loop, which then
+ * hears of both at once; without a connection a reset is ECONNREFUSED (net/ipv4/tcp_input.c, tcp_reset).
+ */
+function wasConnected({ code, syscall }: NodeJS.ErrnoException): boolean {
+  return syscall === 'connect' && (code === 'ECONNRESET' || code === 'EPIPE');
+}
+
+/** Good when the handshake is complete, whatever comes after. */
 export function checkTcp(endpoint: Endpoint, done: Done): RunningCheck {
   const socket = open(endpoint);
   let over = false;
@@ -28,6 +36,6 @@ export function checkTcp(endpoint: Endpoint, done: Done): RunningCheck {
     if (outcome !== null) done(outcome);
   };
   socket.once('connect', () => end({ result: 'ok' }));
-  socket.once('error', (error) => end(outcomeOfError(error)));
+  socket.once('error', (error) => end(wasConnected(error) ? { result: 'ok' } : outcomeOfError(error)));
   return { stage: 'no connection', cancel: () => end(null) };
 }
