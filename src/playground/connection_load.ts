@@ -59,7 +59,7 @@ class Conversation {
     private readonly untilMs: number,
     private readonly onOver: () => void,
   ) {
-    tally.open(kind);
+    tally.open(kind, this);
     this.await();
     this.socket = connect({ host: options.host, port: options.port, noDelay: true });
     this.socket.on('connect', () => {
@@ -78,7 +78,7 @@ class Conversation {
     this.socket.on('close', () => {
       if (this.state === 'over') return;
       this.over();
-      tally.finish(this.kind);
+      tally.finish(this.kind, this);
     });
   }
 
@@ -95,7 +95,7 @@ class Conversation {
     const blank = line.indexOf(' ');
     const [name, message] = [line.slice(0, blank), line.slice(blank + 1)];
     if (message !== this.owed) return this.break('wrong answer');
-    if (this.backend === '') tally.met((this.backend = name));
+    if (this.backend === '') tally.met(this.kind, (this.backend = name));
     else if (this.backend !== name) return this.break('other backend');
     this.owed = undefined;
     clearTimeout(this.timer);
@@ -124,6 +124,7 @@ class Conversation {
     const age = Math.round(performance.now() - this.begin);
     tally.break(
       cause,
+      this,
       `${this.kind} connection from port ${this.port} to ${this.backend || 'nobody yet'}, ${age} ms old, ` +
         `message ${this.sent}, ${this.state}`,
     );

@@ -12,7 +12,10 @@ export type BreakCause = 'reset' | 'timeout' | 'refused' | 'other backend' | 'wr
 
 export interface ConnectionProgress {
   type: 'progress';
-  opened: number;
+  /** Connections that were begun. */
+  opened: Record<ConnectionKind, number>;
+  /** Connections that were answered once at least. */
+  met: Record<ConnectionKind, number>;
   broken: number;
   answered: number;
 }
@@ -35,6 +38,8 @@ export interface ConnectionResult {
   slowestMs: number;
   /** TCP of this host, from the kernel: segments sent again, and connections that left ESTABLISHED by RST or by giving up. */
   kernel: { retransmitted: number; reset: number };
+  /** Age of the oldest connection that is under way, ms; 0 when there is none. */
+  oldestMs: number;
   durationMs: number;
 }
 
@@ -45,6 +50,9 @@ export class ConnectionTally {
   slowestMs = 0;
   private readonly opened = { held: 0, short: 0 };
   private readonly finished = { held: 0, short: 0 };
+  private readonly metOf = { held: 0, short: 0 };
+  /** Those under way, the oldest first, with the time of their begin. */
+  private readonly begins = new Map<object, number>();
   private readonly brokenBy: Record<string, number> = {};
   private readonly accounts: string[] = [];
   private readonly perBackend: Record<string, number> = {};
@@ -53,36 +61,40 @@ export class ConnectionTally {
 
   /** Connections that are neither finished nor broken. */
   get underWay(): number {
-    const { opened, finished } = this;
-    return opened.held + opened.short - finished.held - finished.short - this.broken;
+    return this.begins.size;
   }
 
   get broken(): number {
     return Object.values(this.brokenBy).reduce((a, b) => a + b, 0);
   }
 
-  open(kind: ConnectionKind): void {
+  /** `connection`: whatever stands for it. */
+  open(kind: ConnectionKind, connection: object): void {
     this.opened[kind]++;
+    this.begins.set(connection, performance.now());
   }
 
   /** The first answer of a connection. */
-  met(backend: string): void {
+  met(kind: ConnectionKind, backend: string): void {
+    this.metOf[kind]++;
     this.perBackend[backend] = (this.perBackend[backend] ?? 0) + 1;
   }
 
-  finish(kind: ConnectionKind): void {
+  finish(kind: ConnectionKind, connection: object): void {
     this.finished[kind]++;
+    this.begins.delete(connection);
   }
 
   /** `account`: which connection, and when. */
-  break(cause: BreakCause, account: string): void {
+  break(cause: BreakCause, connection: object, account: string): void {
+    this.begins.delete(connection);
     this.brokenBy[cause] = (this.brokenBy[cause] ?? 0) + 1;
     if (this.accounts.length < ACCOUNTS) this.accounts.push(`${this.elapsedMs} ms: ${cause}: ${account}`);
   }
 
   progress(): ConnectionProgress {
-    const opened = this.opened.held + this.opened.short;
-    return { type: 'progress', opened, broken: this.broken, answered: this.answered };
+    const { opened, metOf, broken, answered } = this;
+    return { type: 'progress', opened: { ...opened }, met: { ...metOf }, broken, answered };
   }
 
   result(type: 'result' | 'snapshot'): ConnectionResult {
@@ -101,8 +113,14 @@ export class ConnectionTally {
         retransmitted: now.RetransSegs - this.kernel.RetransSegs,
         reset: now.EstabResets - this.kernel.EstabResets,
       },
+      oldestMs: this.oldestMs,
       durationMs: this.elapsedMs,
     };
+  }
+
+  private get oldestMs(): number {
+    for (const begin of this.begins.values()) return Math.round(performance.now() - begin);
+    return 0;
   }
 
   private get elapsedMs(): number {

@@ -9,7 +9,7 @@ import type { Playground } from './netns.js';
 import { SluiceProcess } from './sluice_process.js';
 
 const DRAIN_LIMIT_MS = 30_000;
-const ADOPT_LIMIT_MS = 5000;
+const ADOPT_LIMIT_MS = 15_000;
 const LOOK_MS = 100;
 /** A backend is empty when it is found so this many times in a row: a SYN may be on its way. */
 const EMPTY_LOOKS = 3;
@@ -20,6 +20,8 @@ export interface FleetOptions extends FleetTopologyOptions {
   /** Default 3. */
   backends?: number;
   policy?: FleetPolicy;
+  /** Further keys of every node's file, beside its services. */
+  settings?: object;
 }
 
 export interface FleetNode {
@@ -36,17 +38,20 @@ export class Fleet {
   /** Those that serve now. */
   readonly backends: Backend[] = [];
   private configured: FleetBackend[] = [];
+  /** Of nodes and backends that have ended, and took their counters with them. */
+  private readonly ended = { misses: 0, hops: 0 };
   /** Changes of the configuration, one at a time. */
   private queue: Promise<unknown> = Promise.resolve();
 
   private constructor(
     readonly topology: FleetTopology,
     private readonly policy: FleetPolicy,
+    private readonly settings: object,
   ) {}
 
   /** Builds it, with every node routed to. Throws what keeps it from coming up; closing the playground then removes the rest. */
   static async build(playground: Playground, options: FleetOptions = {}): Promise<Fleet> {
-    const fleet = new Fleet(new FleetTopology(playground, options), options.policy ?? {});
+    const fleet = new Fleet(new FleetTopology(playground, options), options.policy ?? {}, options.settings ?? {});
     const hosts = Array.from({ length: options.backends ?? 3 }, () => fleet.topology.addBackend());
     fleet.configured = hosts.map((host) => ({ host, state: 'active' }));
     for (let i = 0; i < (options.nodes ?? 2); i++) fleet.prepareNode();
@@ -90,12 +95,14 @@ export class Fleet {
   /** Takes a node out in order: no more packets to it, then SIGTERM. */
   async retire(node: FleetNode): Promise<void> {
     this.leave(node);
+    await this.note(node);
     node.serving = false;
     await node.sluice.stop();
   }
 
   /** `kill -9`. The router is told at once, as by a protocol like BFD; what it had sent until then is lost. */
   async kill(node: FleetNode): Promise<void> {
+    await this.note(node);
     node.serving = false;
     await node.sluice.killHard();
     this.leave(node);
@@ -109,6 +116,20 @@ export class Fleet {
 
   statuses(): Promise<Status[]> {
     return Promise.all(this.nodes.filter(({ serving }) => serving).map(({ sluice }) => sluice.status()));
+  }
+
+  /**
+   * Packets whose flow a node did not know, over all nodes that ever were; of a killed one, until just before. With flow tables, what is
+   * more than connections were opened are flows that came from another node.
+   */
+  async misses(): Promise<number> {
+    return (await this.statuses()).reduce((sum, status) => sum + misses(status), this.ended.misses);
+  }
+
+  /** Packets that backends sent on to the next hop of their chain, over all backends that ever were. */
+  async hops(): Promise<number> {
+    const counts = await Promise.all(this.backends.map(hops));
+    return counts.reduce((a, b) => a + b, this.ended.hops);
   }
 
   /** A new backend host with everything running; it is not in the configuration. */
@@ -211,10 +232,18 @@ export class Fleet {
     return turn;
   }
 
+  /** Keeps what a node has counted that is about to end. */
+  private async note(node: FleetNode): Promise<void> {
+    const status = await node.sluice.status();
+    this.ended.misses += misses(status);
+  }
+
   private async end(backend: Backend): Promise<void> {
+    const forwarded = await hops(backend);
+    this.ended.hops += forwarded;
+    this.backends.splice(this.backends.indexOf(backend), 1);
     await backend.program.stop();
     this.topology.unplug(backend.host);
-    this.backends.splice(this.backends.indexOf(backend), 1);
   }
 
   private async flowsLeft({ address4, address6 }: Host): Promise<number> {
@@ -235,10 +264,19 @@ export class Fleet {
   }
 
   private writeConfig(sluice: SluiceProcess): void {
-    sluice.writeConfig(fleetConfigText(this.configured, this.policy, sluice.controlSocket));
+    const { configured, policy, settings } = this;
+    sluice.writeConfig(fleetConfigText(configured, policy, sluice.controlSocket, settings));
   }
 
   private startBackend(host: Host): Promise<Backend> {
     return Backend.startWithAgent(this.playground, host, { from: [...SWITCH_PREFIXES], second_hop: true });
   }
+}
+
+function misses({ totals }: Status): number {
+  return totals.flowMiss;
+}
+
+async function hops(backend: Backend): Promise<number> {
+  return (await backend.stats()).decap?.hop_forwarded ?? 0;
 }

@@ -28,8 +28,13 @@ export interface FleetPolicy {
 /** Chains of backends, for which only GUE variant 0 has a place. */
 export const GUE_CHAINS = { kind: 'gue', gue: { variant: 0 } } as const;
 
-/** Text of a node's file. */
-export function fleetConfigText(backends: readonly FleetBackend[], policy: FleetPolicy, controlSocket: string): string {
+/** Text of a node's file. `settings`: more keys of it, in place of those here where they are the same. */
+export function fleetConfigText(
+  backends: readonly FleetBackend[],
+  policy: FleetPolicy,
+  controlSocket: string,
+  settings: object = {},
+): string {
   const service = (family: 4 | 6) => ({
     name: FLEET_SERVICES[family],
     vip: family === 4 ? VIP4 : VIP6,
@@ -49,5 +54,6 @@ export function fleetConfigText(backends: readonly FleetBackend[], policy: Fleet
     metrics: 'off',
     control: { socket: controlSocket },
     log: { level: 'info', format: 'json' },
+    ...settings,
   });
 }

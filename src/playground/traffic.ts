@@ -82,7 +82,13 @@ const CONNECTION_DEFAULTS = {
 /** Running connections to the TCP echo, held ones and short ones. Ends by itself at its time limit, or by `stop()`. */
 export class ConnectionLoad {
   /** The last progress that it reported. */
-  progress: ConnectionProgress = { type: 'progress', opened: 0, broken: 0, answered: 0 };
+  progress: ConnectionProgress = {
+    type: 'progress',
+    opened: { held: 0, short: 0 },
+    met: { held: 0, short: 0 },
+    broken: 0,
+    answered: 0,
+  };
   /** Rejects with SLUICE_STATE when the program fails. */
   readonly result: Promise<ConnectionResult>;
   private readonly program: ChildProgram;
