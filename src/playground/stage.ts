@@ -25,5 +25,12 @@ export async function buildStage(playground: Playground, options: StageOptions =
   daemon.configure(configured);
   daemon.spawn();
   const [backends] = await Promise.all([startBackends(topology, options), daemon.ready()]);
-  return { topology, daemon, backends, configured, independent: options.independent ?? false };
+  return {
+    topology,
+    daemon,
+    backends,
+    configured,
+    shown: [{ name: topology.lb.name, sluice: daemon }],
+    independent: options.independent ?? false,
+  };
 }

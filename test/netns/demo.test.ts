@@ -38,14 +38,16 @@ const programIds = () =>
 /** What the demo of that process left on the machine. `before`: BPF programs that were there when it started. */
 function leftBy(pid: number, before: number[]) {
   const tag = `sl${pid.toString(36)}`;
+  // The second is that of the scene with a playground of its own.
+  const tags = [tag, `${tag}_2`];
   return {
-    namespaces: listNamespaces().filter((name) => name.startsWith(`${tag}-`)),
-    directory: existsSync(runDirectory(tag)),
+    namespaces: listNamespaces().filter((name) => tags.some((prefix) => name.startsWith(`${prefix}-`))),
+    directories: tags.filter((one) => existsSync(runDirectory(one))),
     programs: programIds().filter((id) => !before.includes(id)),
   };
 }
 
-const NOTHING = { namespaces: [], directory: false, programs: [] };
+const NOTHING = { namespaces: [], directories: [], programs: [] };
 
 describe('sluice demo', () => {
   it('plays all scenes, all of them hold, and nothing is left', { timeout: 180_000 }, async () => {
@@ -53,15 +55,26 @@ describe('sluice demo', () => {
     const { pid, code, stdout, stderr } = await demo(['--json']);
     const { ok, scenes } = JSON.parse(stdout) as { ok: boolean; scenes: SceneResult[] };
     expect(scenes.flatMap((scene) => scene.failures)).toEqual([]);
-    expect([code, ok, scenes.length, stderr]).toEqual([0, true, 5, '']);
+    expect([code, ok, scenes.length, stderr]).toEqual([0, true, 6, '']);
+    const { facts, lines } = scenes[1];
+    expect(facts).toMatchObject({ nodes: 2, replaced: ['b1', 'b2', 'b3'], kernelReset: 0 });
+    expect(Object.values(facts.broken as Record<string, number>)).toEqual([0, 0, 0, 0, 0, 0]);
+    // Every held connection of the beginning, and those that followed it.
+    expect(facts.held).toBeGreaterThan(60);
+    expect(facts.finished).toBe(facts.opened);
+    expect(lines.at(-1)).toMatch(/^✓ 0 connections broken/);
     // The kernel frees programs a moment after their last descriptor.
     await expect.poll(() => leftBy(pid, before), { timeout: 5000 }).toEqual(NOTHING);
   });
 
-  it('cleans up after Ctrl-C in the middle of a scene', async () => {
+  it.each([
+    // One playground, and two.
+    { scene: 3, when: /^3\/6/ },
+    { scene: 2, when: /is killed with kill -9/ },
+  ])('cleans up after Ctrl-C in the middle of scene $scene', async ({ scene, when }) => {
     const before = programIds();
-    const { pid, code, stdout } = await demo(['--only', '2'], (line, child) => {
-      if (line.startsWith('2/5')) setTimeout(() => process.kill(child, 'SIGINT'), 700);
+    const { pid, code, stdout } = await demo(['--only', String(scene)], (line, child) => {
+      if (when.test(line)) setTimeout(() => process.kill(child, 'SIGINT'), 700);
     });
     expect(code).toBe(130);
     expect(stdout).toContain('interrupted');

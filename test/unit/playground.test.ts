@@ -4,7 +4,7 @@ import type { Status } from '../../src/control/api/contract.js';
 import { parseConfig } from '../../src/control/config/index.js';
 import { configText, FLOOD_RULE, SERVICES } from '../../src/playground/daemon_config.js';
 import { Tally } from '../../src/playground/http_tally.js';
-import { tableLines } from '../../src/playground/live_table.js';
+import { tableLines, type Reading } from '../../src/playground/live_table.js';
 import { playScene, Report, type Scene, type Stage } from '../../src/playground/scenes/scene.js';
 import { Screen } from '../../src/playground/screen.js';
 import type { Topology } from '../../src/playground/topology.js';
@@ -98,15 +98,30 @@ it('the configuration of the playground is one that sluice accepts without a war
   expect(config.rules).toMatchObject([{ name: FLOOD_RULE, action: 'drop', match: { src: { text: '10.77.0.66' } } }]);
 });
 
-it('the live table shows rates between two readings and sums backends over services', () => {
+describe('the live table', () => {
   const backend = (packets: number) => ({ address: '10.77.0.11', weight: 2, state: 'active', packets, flows: 3 });
-  const reading = (clockMs: number, rx: number, packets: number) =>
+  const reading = (clockMs: number, rx: number, packets: number, queues = 1) =>
     ({
       clockMs,
-      workers: [{ queue: 0, rx, tx: 0, drop: 0, kernelLost: 5, flows: 9 }],
+      workers: Array.from({ length: queues }, (_, queue) => ({ queue, rx, tx: 0, drop: 0, kernelLost: 5, flows: 9 })),
       services: [{ backends: [backend(packets)] }, { backends: [backend(packets)] }],
     }) as unknown as Status;
-  const lines = tableLines(reading(1000, 100, 10), reading(1500, 1100, 60)).map((line) => line.trim().split(/\s+/));
-  expect(lines).toContainEqual(['0', '2,000', '0', '0', '5', '9']);
-  expect(lines).toContainEqual(['10.77.0.11', '2', '200', '6', 'active']);
+  const cells = (readings: Reading[]) => tableLines(readings).map((line) => line.trim().split(/\s+/));
+
+  it('shows rates between two readings and sums backends over services', () => {
+    const lines = cells([{ name: 'lb', before: reading(1000, 100, 10), now: reading(1500, 1100, 60) }]);
+    expect(lines).toContainEqual(['0', '2,000', '0', '0', '5', '9']);
+    expect(lines).toContainEqual(['10.77.0.11', '2', '200', '6', 'active']);
+  });
+
+  it('has a line for each of several sluices, and sums backends over them', () => {
+    const lb1 = { name: 'lb1', before: reading(1000, 100, 10, 2), now: reading(1500, 1100, 60, 2) };
+    // Restarted: no rate yet.
+    const lb2 = { name: 'lb2', now: reading(1500, 700, 60) };
+    const lines = cells([lb1, lb2, { name: 'lb3' }]);
+    expect(lines).toContainEqual(['lb1', '4,000', '0', '0', '10', '18']);
+    expect(lines).toContainEqual(['lb2', '0', '0', '0', '5', '9']);
+    expect(lines).toContainEqual(['lb3', 'does', 'not', 'answer']);
+    expect(lines).toContainEqual(['10.77.0.11', '2', '200', '12', 'active']);
+  });
 });

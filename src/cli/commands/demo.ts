@@ -114,7 +114,7 @@ async function perform(
   say(opening());
   const stage = await buildStage(playground, { independent: options.keep });
   say(`Everything is up after ${seconds(env.nowMs() - begin)}.`);
-  const stopTable = startLiveTable(screen, stage.daemon);
+  const stopTable = startLiveTable(screen, () => stage.shown);
   const results = await playAll(stage, options.only, say).finally(stopTable);
   const failed = results.filter((result) => !result.ok);
   const took = env.nowMs() - begin;
@@ -138,7 +138,7 @@ async function playAll(stage: Stage, only: number[] | undefined, say: (text: str
   for (const [i, scene] of SCENES.entries()) {
     if (only && !only.includes(i + 1)) continue;
     say(`\n${i + 1}/${SCENES.length}  ${scene.title}`);
-    for (const line of scene.story.split('\n')) say(`     ${line}`);
+    for (const line of scene.story.split('\n')) say(`     ${line}`.trimEnd());
     const result = await playScene(scene, stage, new Report((line) => say(`   ${line}`)));
     results.push(result);
     // What comes after a scene that failed would fail for the same reason, or mislead.

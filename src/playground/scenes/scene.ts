@@ -2,6 +2,7 @@
 import type { Backend } from '../backends.js';
 import type { Daemon } from '../daemon.js';
 import type { PlaygroundBackend } from '../daemon_config.js';
+import type { Shown } from '../live_table.js';
 import type { Topology } from '../topology.js';
 
 /** The stage: the little internet with everything running in it. */
@@ -11,6 +12,8 @@ export interface Stage {
   backends: Backend[];
   /** What the configuration says of the backends now; scenes that change it write it back. */
   configured: PlaygroundBackend[];
+  /** Whose state the live table shows. */
+  shown: readonly Shown[];
   /** Programs started from here on go on when this process ends. */
   independent: boolean;
 }
