@@ -71,8 +71,11 @@ function report(error: unknown): void {
 }
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => interrupted.abort(signal));
-// A reader that goes away (sluice status | head) is no failure.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+// A reader that goes away (sluice status | head) is no failure. The command ends as by a signal, with nothing left behind.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  process.exitCode = error.code === 'EPIPE' ? ExitCode.ok : ExitCode.failure;
+  interrupted.abort(error.code);
+});
 
 try {
   await (await program()).parseAsync();

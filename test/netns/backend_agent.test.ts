@@ -244,6 +244,25 @@ describe('the host', () => {
     expect(state(host)).toEqual(before);
   });
 
+  it('is as it was when the terminal goes away, or the reader of the output', async () => {
+    const topology = testTopology({ backends: 1 });
+    const [host] = topology.backends;
+    host.namespace.ip(`addr del ${VIP4}/32 dev lo`);
+    host.namespace.sysctl({ ...SYSCTLS, 'net/ipv4/conf/lo/forwarding': 0 });
+    const before = state(host);
+
+    const agent = await Agent.start(topology, host, ...MORE);
+    agent.program.kill('SIGHUP');
+    expect(await agent.program.ended).toEqual({ code: 0, signal: null });
+    expect(state(host)).toEqual(before);
+
+    const command = `"$0" "$1" backend-agent --interface ${HOST_INTERFACE} --vip ${VIP4} --from 10.77.0.0/24 --stats-interval 0.1 --json | head -1; exit "\${PIPESTATUS[0]}"`;
+    const args = ['-c', command, process.execPath, compiledProgram('cli/main')];
+    const piped = topology.playground.start(host.namespace, 'bash', args, { label: 'agent | head' });
+    expect(await piped.ended).toEqual({ code: 0, signal: null });
+    expect(state(host)).toEqual(before);
+  });
+
   it('gets an agent once, and none in the place of a foreign XDP program', async () => {
     const topology = testTopology({ backends: 1 });
     const [host] = topology.backends;

@@ -47,6 +47,14 @@ describe('settings', () => {
     expect(() => readSettings(path)).toThrow(/there is no interfaces; there are interface, vip/);
     writeFileSync(path, 'interface: [eth0\n');
     expect(() => readSettings(path)).toThrow(path);
+    writeFileSync(path, 'from: 10.0.0.1/28\n');
+    expect(() => readSettings(path)).toThrow(
+      expect.objectContaining({
+        code: 'SLUICE_CONFIG',
+        message: `${path}: from: "10.0.0.1/28" has bits set beyond its length`,
+        remedy: expect.stringContaining('10.0.0.0/28') as string,
+      }),
+    );
     expect(() => readSettings(`${path}.none`)).toThrow(/cannot read/);
   });
 
@@ -55,8 +63,9 @@ describe('settings', () => {
     [{ interface: ['eth0'] }, /no outer source/],
     [{ ...LEAST, interface: ['../eth0'] }, /no name of an interface/],
     [{ ...LEAST, interface: ['sixteen-letters-'] }, /no name of an interface/],
-    [{ ...LEAST, vip: ['198.51.100.1/24'] }, /bits set beyond/],
-    [{ ...LEAST, from: ['nobody'] }, /not an IP address/],
+    [{ ...LEAST, vip: ['198.51.100.1/24'] }, /^vip: .* bits set beyond/],
+    [{ ...LEAST, from: ['nobody'] }, /^from: .* not an IP address/],
+    [{ ...LEAST, address: ['::ffff:192.0.2.1'] }, /^address: .* IPv4-mapped/],
     [{ ...LEAST, gue_port: ['0'] }, /gue_port/],
     [{ ...LEAST, gue_port: ['1', '2', '3', '4', '5'] }, /5 GUE ports are too many/],
     [{ ...LEAST, second_hop: 'maybe' }, /second_hop/],
@@ -66,6 +75,7 @@ describe('settings', () => {
     [{ ...LEAST, metrics: '9478' }, /address:port/],
   ])('refuse %j', (raw, why) => {
     expect(() => resolveSettings(raw)).toThrow(why);
+    expect(() => resolveSettings(raw)).toThrow(expect.objectContaining({ code: 'SLUICE_USAGE' }));
   });
 });
 

@@ -5,7 +5,7 @@ import { DECAP_STATS } from '../../control/bpf_layout.js';
 import { BackendAgent } from '../../control/agent/agent.js';
 import type { DecapStats, HopCounts } from '../../control/agent/decapsulator.js';
 import { readSettings, resolveSettings, type AgentSettings, type RawSettings } from '../../control/agent/settings.js';
-import { processEnv, type Env } from '../env.js';
+import { processEnv, sleepUnless, type Env } from '../env.js';
 import { count, print, printJson } from '../output.js';
 
 interface Options {
@@ -27,7 +27,7 @@ interface Options {
 const HELP = `
 Takes IP in IP and GUE off, from the sources named and from nobody else, and gives what is inside to this host, which owns the VIPs and
 answers clients directly. A packet of a connection that is not here goes on to the next backend of its chain. Stays in
-the foreground; SIGTERM and SIGINT take back all that it changed. Needs CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON, and root for --sysctl and
+the foreground; SIGTERM, SIGINT and SIGHUP take back all that it changed. Needs CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON, and root for --sysctl and
 second hop (they write below /proc/sys).
 
 A file given with --config has the same settings, in YAML: interface, vip, from, address, gue_port, second_hop, udp_checksum, mode,
@@ -70,14 +70,17 @@ async function run(env: Env, options: Options): Promise<void> {
     if (json) printJson(env, { type: 'note', level, message }, 0);
     else (level === 'warning' ? env.stderr : env.stdout).write(`${message}\n`);
   };
+  // A terminal that goes away is an end like any other: nothing may stay behind on the host.
+  const hangup = new AbortController();
+  process.on('SIGHUP', () => hangup.abort('SIGHUP'));
+  const signal = AbortSignal.any([env.signal, hangup.signal]);
   const agent = await BackendAgent.start(settings, say);
   const closers: (() => Promise<void>)[] = [() => agent.close()];
   try {
     if (settings.metrics) closers.unshift(await serveMetrics(settings.metrics, agent));
     if (json) printJson(env, { type: 'ready', pid: process.pid, interfaces: agent.attachments() }, 0);
     else print(env, 'ready');
-    const ended = env.signal.aborted ? Promise.resolve() : once(env.signal, 'abort');
-    await report(env, agent, settings, json, ended);
+    await report(env, agent, settings, json, signal);
   } finally {
     if (json) printJson(env, statsDocument(agent), 0);
     else print(env, ...statsLines(agent.stats(), agent.hops()));
@@ -124,22 +127,22 @@ async function serveMetrics(where: { host: string; port: number }, agent: Backen
   };
 }
 
-/** Reports until `ended`: as text one line each time that something was counted, as JSON each time. */
+/** Reports until `signal` is aborted: as text one line each time that something was counted, as JSON each time. */
 async function report(
   env: Env,
   agent: BackendAgent,
   settings: AgentSettings,
   json: boolean,
-  ended: Promise<unknown>,
+  signal: AbortSignal,
 ): Promise<void> {
   if (settings.statsIntervalMs === 0) {
-    await ended;
+    if (!signal.aborted) await once(signal, 'abort');
     return;
   }
   let before = agent.stats();
-  while (!env.signal.aborted) {
-    await env.sleep(settings.statsIntervalMs);
-    if (env.signal.aborted) return;
+  while (!signal.aborted) {
+    await sleepUnless(signal, settings.statsIntervalMs);
+    if (signal.aborted) return;
     const now = agent.stats();
     const moved = growth(before, now);
     if (json) printJson(env, statsDocument(agent), 0);

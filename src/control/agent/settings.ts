@@ -27,15 +27,33 @@ export interface AgentSettings {
 }
 
 const list = z.union([z.array(z.string()), z.string().transform((text) => [text])]);
+
+/** What `parse` makes of a text. What it throws is a problem of the key that has the text, with its remedy. */
+function read<T>(parse: (text: string) => T): (text: string, context: z.RefinementCtx) => T {
+  return (text, context) => {
+    try {
+      return parse(text);
+    } catch (error) {
+      if (!(error instanceof SluiceError)) throw error;
+      context.addIssue({ code: 'custom', message: error.message, params: { remedy: error.remedy } });
+      return z.NEVER;
+    }
+  };
+}
+
+function listOf<T>(parse: (text: string) => T) {
+  return list.transform((texts, context) => texts.map((text) => read(parse)(text, context)));
+}
+
 const port = z.coerce.number().int().min(1).max(65535);
 const onOff = z.union([z.boolean(), z.enum(['on', 'off']).transform((text) => text === 'on')]);
 
 /** Keys of the file; options have the same names with dashes. */
 const schema = z.strictObject({
   interface: list.optional(),
-  vip: list.optional(),
-  from: list.optional(),
-  address: list.optional(),
+  vip: listOf(parsePrefix).optional(),
+  from: listOf(parsePrefix).optional(),
+  address: listOf(parseAddress).optional(),
   gue_port: z.union([z.array(port), port.transform((one) => [one])]).optional(),
   second_hop: onOff.optional(),
   udp_checksum: z.enum(['verify', 'ignore']).optional(),
@@ -43,7 +61,7 @@ const schema = z.strictObject({
   sysctl: onOff.optional(),
   /** Seconds. */
   stats_interval: z.coerce.number().min(0).max(86_400).optional(),
-  metrics: z.string().optional(),
+  metrics: z.string().transform(read(parseEndpoint)).optional(),
 });
 
 /** Names as in the file, values as they were typed. */
@@ -63,7 +81,7 @@ export function readSettings(path: string): RawSettings {
   const document = parseDocument(text);
   if (document.errors.length > 0) throw new SluiceError('SLUICE_CONFIG', `${path}: ${document.errors[0].message}`);
   const value: unknown = document.toJS() ?? {};
-  check(value, (problem) => new SluiceError('SLUICE_CONFIG', `${path}: ${problem}`));
+  check(value, (problem, remedy) => new SluiceError('SLUICE_CONFIG', `${path}: ${problem}`, remedy));
   return value as RawSettings;
 }
 
@@ -94,20 +112,20 @@ export function resolveSettings(...raw: RawSettings[]): AgentSettings {
   }
   return {
     interfaces: [...new Set(interfaces)],
-    vips: vip.map(parsePrefix),
-    sources: from.map(parsePrefix),
-    addresses: address.map(parseAddress),
+    vips: vip,
+    sources: from,
+    addresses: address,
     guePorts: [...new Set(guePorts)],
     secondHop,
     verifyUdpChecksum: known.udp_checksum !== 'ignore',
     mode: known.mode ?? 'auto',
     sysctl: known.sysctl ?? false,
     statsIntervalMs: 1000 * (known.stats_interval ?? 60),
-    metrics: known.metrics === undefined ? null : parseEndpoint(known.metrics),
+    metrics: known.metrics ?? null,
   };
 }
 
-function check(value: unknown, fail: (problem: string) => SluiceError): z.infer<typeof schema> {
+function check(value: unknown, fail: (problem: string, remedy: string) => SluiceError): z.infer<typeof schema> {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const problems = result.error.issues.map(({ path, message, code, ...rest }) =>
@@ -115,5 +133,6 @@ function check(value: unknown, fail: (problem: string) => SluiceError): z.infer<
       ? `there is no ${(rest as { keys: string[] }).keys.join(', ')}; there are ${Object.keys(schema.shape).join(', ')}`
       : `${path.join('.') || 'the settings'}: ${message}`,
   );
-  throw fail(problems.join('; '));
+  const remedies = result.error.issues.map((issue) => ('params' in issue ? (issue.params?.remedy as string) : ''));
+  throw fail(problems.join('; '), remedies.filter((remedy) => remedy !== '').join(' '));
 }
