@@ -42,7 +42,8 @@ struct Encapsulation {
 
  private:
   void Ipv4(const Packet& p, uint8_t* l3, uint32_t length, uint32_t protocol) const {
-    const uint32_t sum = Fold(Word(kHeaderSum) + p.tos + length);
+    // The sum is of the protocol that packets of the service's own family get.
+    const uint32_t sum = Fold(Word(kHeaderSum) + p.tos + length + (protocol == 41 ? 41 - 4 : 0));
     Store16(l3 - 2, 0x0800);
     Store32(l3, 0x45000000 | (p.tos << 16) | length);
     Store32(l3 + 4, 0x4000);

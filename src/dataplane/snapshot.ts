@@ -46,7 +46,7 @@ export class Snapshot {
     this.backendList = new Int32Array(tables.backendList);
     this.rings = tables.rings.map((ring) => new Uint16Array(ring));
     this.backends = new Int32Array(tables.backends);
-    this.egress = buildEgress(this.backends);
+    this.egress = buildEgress(this.backends, this.services);
     this.rules = new Int32Array(tables.rules);
     this.settings = tables.settings;
     this.ringHash = new FlowHash(tables.settings.hashKey);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { BackendField, BackendFlag } from '../../src/shared/layout.js';
+import { BackendField, BackendFlag, ServiceField } from '../../src/shared/layout.js';
 import { buildEgress } from '../../src/dataplane/balance/egress.js';
 import { encapsulate as encapsulateTo } from '../../src/dataplane/packet/encap.js';
 import type { Packet } from '../../src/dataplane/packet/packet.js';
@@ -38,7 +38,7 @@ function record(outer: { src: string; dst: string }, mtu = 1500): Int32Array {
 }
 
 const encapsulate = (packet: Packet, backend: Int32Array, at: number) =>
-  encapsulateTo(packet, buildEgress(backend), at, backend, at);
+  encapsulateTo(packet, buildEgress(backend, new Int32Array(ServiceField.STRIDE)), at, backend, at);
 
 const ip =
   (family: 4 | 6, options: { tos?: number } = {}) =>

@@ -95,7 +95,7 @@ export class Wrapper {
       return 0;
     const ring = rings[ringNumber];
     const hops = services[record + ServiceField.hops];
-    const slot = (slotHash(this.snapshot, tuple, record) >>> 0) % ((ring.length / hops) | 0);
+    const slot = (slotHash(this.snapshot, tuple, record) >>> 0) % ((ring.length / hops) >>> 0);
     const width = toIpv6 ? 4 : 1;
     const limit = Math.imul(hops - 1, width);
     let words = 0;
