@@ -22,8 +22,8 @@ import {
 } from './hosts.js';
 import type { Namespace, Playground } from './netns.js';
 
-/** The router's interfaces. */
-const FRONT = 'front0';
+/** The router’s interfaces: to the client, and to the switch. */
+export const FRONT = 'front0';
 const BACK = HOST_INTERFACE;
 
 const CLIENT = { address4: '10.78.0.1', address6: 'fd78::1' };
@@ -55,7 +55,7 @@ export class FleetTopology {
   /** All that there ever were. */
   readonly backends: Host[] = [];
   private readonly fabric: Namespace;
-  private readonly router: Host;
+  readonly router: Host;
   private readonly mtu: number;
   private readonly queues: number;
 

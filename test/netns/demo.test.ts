@@ -70,7 +70,7 @@ describe('sluice demo', () => {
   it.each([
     // One playground, and two.
     { scene: 3, when: /^3\/6/ },
-    { scene: 2, when: /is killed with kill -9/ },
+    { scene: 2, when: /backends are up/ },
   ])('cleans up after Ctrl-C in the middle of scene $scene', async ({ scene, when }) => {
     const before = programIds();
     const { pid, code, stdout } = await demo(['--only', String(scene)], (line, child) => {
