@@ -200,8 +200,8 @@ export const fleet: Scene = {
     'Two sluices serve the VIPs together, behind a router that spreads flows over them (ECMP). Every backend is replaced, one\n' +
     'after another, and one of the sluices is killed and comes back. No connection may notice.\n' +
     '\n' +
-    '                            ┌── lb1, lb2\n' +
-    '   client ── router ── switch\n' +
-    '                            └── b1, b2, b3, then b4, b5, b6',
+    '                                ┌── lb1, lb2\n' +
+    '   client ── router ── switch ──┤\n' +
+    '                                └── b1, b2, b3, then b4, b5, b6',
   play,
 };
