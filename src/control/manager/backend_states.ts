@@ -17,13 +17,16 @@ import type { BackendOverride, ServicePlan } from '../service_plan.js';
 const MAX_TIMER_MS = 0x7fffffff;
 /** Changes of health are gathered for this long: backends that go down together change the tables once. */
 const GATHER_MS = 20;
+/** Where tables take long to build, health has them built for at most a fifth of the time: so many times as long is waited. */
+const REST = 4;
+const MAX_REST_MS = 1000;
 
 export interface BackendStatesOptions {
   log: Log;
   /** Carries health checks through the tunnel; null: none may ask for it. */
   tunnel: TunnelAccess | null;
   /** The tables are to be built again: a backend's health changed, or its time to drain is over. */
-  onChange: () => void;
+  onChange: () => Promise<void>;
 }
 
 export class BackendStates {
@@ -33,6 +36,13 @@ export class BackendStates {
   private readonly monitor: HealthMonitor;
   private drainTimer: NodeJS.Timeout | null = null;
   private gatherTimer: NodeJS.Timeout | null = null;
+  private gatherMs = GATHER_MS;
+  private building = false;
+  /** Health changed since tables were thought about last. */
+  private changed = false;
+  private config: Config | null = null;
+  /** What the tables were built from last. */
+  private builtDown: ReadonlyMap<string, string> = new Map();
   private closed = false;
 
   constructor(private readonly options: BackendStatesOptions) {
@@ -43,6 +53,7 @@ export class BackendStates {
 
   /** Checks the backends of this configuration from now on, and forgets what was said of others. */
   configure(config: Config): void {
+    this.config = config;
     const keys = new Set(config.services.flatMap((s) => s.backends.map((b) => backendKey(s.name, b.address.text))));
     for (const key of this.overrides.keys()) if (!keys.has(key)) this.overrides.delete(key);
     const inactive = (key: string): boolean => this.overrides.get(key)?.state === 'inactive';
@@ -70,6 +81,7 @@ export class BackendStates {
 
   /** Takes down what tables were built from, and waits for the next backend whose time to drain will be over. */
   built(plans: readonly ServicePlan[], down: ReadonlyMap<string, string>): void {
+    this.builtDown = down;
     this.book.update(plans, this.overrides, down);
     this.arm();
   }
@@ -99,11 +111,27 @@ export class BackendStates {
     if (up === false) log.warn('backend is down', { service, backend: address, reason: lastError });
     else if (held) log.warn('backend is up, and held back: it changes too often', { service, backend: address });
     else log.info('backend is up', { service, backend: address });
-    if (this.closed || this.gatherTimer !== null) return;
+    this.changed = true;
+    this.gather();
+  }
+
+  private gather(): void {
+    if (this.closed || this.building || this.gatherTimer !== null) return;
     this.gatherTimer = setTimeout(() => {
       this.gatherTimer = null;
-      this.options.onChange();
-    }, GATHER_MS);
+      void this.changeTables();
+    }, this.gatherMs);
+  }
+
+  /** Most changes change nothing: the first good result of a backend, which counts as up already, and those below a policy. */
+  private async changeTables(): Promise<void> {
+    this.changed = false;
+    if (this.config === null || isSame(this.down(this.config), this.builtDown)) return;
+    const startMs = performance.now();
+    this.building = true;
+    await this.options.onChange().finally(() => (this.building = false));
+    this.gatherMs = Math.min(MAX_REST_MS, Math.max(GATHER_MS, REST * (performance.now() - startMs)));
+    if (this.changed) this.gather();
   }
 
   private arm(): void {
@@ -121,9 +149,16 @@ export class BackendStates {
       this.overrides.set(id, { ...this.overrides.get(id), state: 'inactive', reason: DRAIN_TIMEOUT });
       this.options.log.info('backend has drained for as long as it may', { service, backend: address });
     }
-    if (overdue.length > 0) this.options.onChange();
+    if (overdue.length > 0) void this.options.onChange();
     else this.arm();
   }
+}
+
+/** The same backends for the same reasons. */
+function isSame(a: ReadonlyMap<string, string>, b: ReadonlyMap<string, string>): boolean {
+  if (a.size !== b.size) return false;
+  for (const [key, reason] of a) if (b.get(key) !== reason) return false;
+  return true;
 }
 
 function reasonOf({ held, up, lastError }: BackendHealth): string {

@@ -73,7 +73,7 @@ export class Manager implements ControlTarget {
     this.backends = new BackendStates({
       log,
       tunnel: this.tunnel(),
-      onChange: () => void this.serialize(() => this.backendsChanged()),
+      onChange: () => this.serialize(() => this.backendsChanged()),
     });
   }
 
@@ -337,10 +337,11 @@ export class Manager implements ControlTarget {
   }
 }
 
-/** A reason is for the state that it came with: a new state without one has none. */
+/** A reason is for the state that it came with: a new state without one has none, the same state again keeps it. */
 function overrideOf(former: BackendOverride | undefined, change: BackendChange): BackendOverride {
   const next = { ...former, ...change };
-  if (change.state !== undefined && change.reason === undefined) delete next.reason;
+  const isNewState = change.state !== undefined && change.state !== former?.state;
+  if (isNewState && change.reason === undefined) delete next.reason;
   return next;
 }
 
