@@ -19,6 +19,8 @@ import { runCommand } from '../../src/cli/commands/run.js';
 import { statusCommand } from '../../src/cli/commands/status.js';
 import { processEnv } from '../../src/cli/env.js';
 import { parseConfig } from '../../src/control/config/index.js';
+import { DROP_REASONS } from '../../src/dataplane/verdict.js';
+import { MAX_BACKENDS, MAX_HOPS, MAX_PORTS, MAX_SERVICES } from '../../src/shared/layout.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 const NOT_OURS = new Set(['node_modules', 'dist', 'dist-bench', 'build', 'coverage', '.git']);
@@ -211,6 +213,28 @@ describe('README.md', () => {
 
   it('has a configuration', () => {
     expect(readme.blocks.filter(({ info }) => info === 'yaml config')).toHaveLength(1);
+  });
+});
+
+describe('docs/troubleshooting.md', () => {
+  const page = new Page('docs/troubleshooting.md');
+
+  it.each(DROP_REASONS.slice(1))('says what to do about drops as %s', (reason) => {
+    // Malformed packets and sanity checks are one row a family: `ipv4_…` stands for all that begin like this.
+    const inFamily = DROP_REASONS.indexOf(reason) < DROP_REASONS.indexOf('rule') || reason.startsWith('sanity_');
+    const rows = inFamily ? [`${reason.split('_')[0]}_…`] : [];
+    expect(page.code.some((code) => code === reason || rows.includes(code))).toBe(true);
+  });
+});
+
+describe('docs/load-balancing.md', () => {
+  it('has the limits that hold', () => {
+    const text = read('docs/load-balancing.md');
+    const row = (what: string): string => new RegExp(`^\\| ${what} \\| (.*) \\|$`, 'm').exec(text)![1];
+    expect(row('services')).toContain(MAX_SERVICES.toLocaleString('en'));
+    expect(row('backends')).toContain(MAX_BACKENDS.toLocaleString('en'));
+    expect(row('`hops`')).toBe(String(MAX_HOPS));
+    expect(row('interfaces')).toMatch(new RegExp(`^${MAX_PORTS};`));
   });
 });
 
