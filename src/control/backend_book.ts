@@ -6,7 +6,7 @@ export interface BackendStanding {
   state: BackendState;
   /** "config", what an operator gave as the reason, "health: …" or "drain timeout". */
   reason: string;
-  /** Unix time, ms. */
+  /** Since when it has the state, Unix time, ms. Another reason for it changes this only when health checks had or have the say. */
   sinceMs: number;
 }
 
@@ -41,7 +41,7 @@ export class BackendBook {
     return next;
   }
 
-  /** Takes down what tables were built from. A backend that kept state and reason keeps its time. */
+  /** Takes down what tables were built from. A backend that kept its state, by will or by health, keeps its time. */
   update(
     plans: readonly ServicePlan[],
     overrides: ReadonlyMap<string, BackendOverride>,
@@ -55,8 +55,8 @@ export class BackendBook {
         const { id, state } = planned;
         const reason = reasonOf(planned, overrides.get(id), down.get(id));
         const before = this.#standings.get(id);
-        // The text of a health check's failure changes from one check to the next; the state's age is what counts.
-        const same = before?.state === state && kindOf(before.reason) === kindOf(reason);
+        // Words change, of health checks from one check to the next and of operators who ask again; the state's age is what counts.
+        const same = before?.state === state && isHealth(before.reason) === isHealth(reason);
         const standing = { state, reason, sinceMs: same ? before.sinceMs : nowMs };
         standings.set(id, standing);
         const limitMs = service.drain.timeout * 1000;
@@ -91,8 +91,8 @@ function reasonOf(
   return override?.state === undefined ? 'config' : (override.reason ?? 'operator');
 }
 
-function kindOf(reason: string): string {
-  return reason.startsWith('health:') ? 'health' : reason;
+function isHealth(reason: string): boolean {
+  return reason.startsWith('health:');
 }
 
 function overdueOf(service: ServiceConfig, { id, ring }: PlannedBackend): Overdue {

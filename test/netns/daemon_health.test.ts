@@ -96,7 +96,11 @@ it('a backend that drains for too long becomes inactive, and says why', async ()
   await daemon.ready();
   const [first] = topology.backends;
   await daemon.setBackend(SERVICE, first.address4, { state: 'draining', reason: 'kernel update' });
-  expect((await states(daemon))[0]).toMatchObject({ state: 'draining', reason: 'kernel update', health: null });
+  const [draining] = await states(daemon);
+  expect(draining).toMatchObject({ state: 'draining', reason: 'kernel update', health: null });
+  // Asking again, as `drain --wait` does, changes neither reason nor time.
+  await daemon.setBackend(SERVICE, first.address4, { state: 'draining' });
+  expect((await states(daemon))[0]).toMatchObject({ reason: 'kernel update', sinceMs: draining.sinceMs });
   await expect
     .poll(async () => (await states(daemon))[0], { timeout: 5000 })
     .toMatchObject({ state: 'inactive', reason: 'drain timeout' });

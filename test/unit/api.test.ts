@@ -436,6 +436,14 @@ describe('names', () => {
     expect(() => resolveBackend(services, undefined, '10.1.0.3')).toThrow('in more than one service: b, c');
     expect(() => resolveBackend(services, undefined, '9.9.9.9')).toThrow('no service has a backend "9.9.9.9"');
   });
+
+  it('of IPv6 backends may be written in any way', () => {
+    const services = [fakeService(0, 'a', [fakeBackend(1, { address: 'fd00::a:1' })])];
+    for (const text of ['fd00::a:1', 'FD00::A:1', 'fd00:0:0::a:1', 'fd00:0000:0000:0000:0000:0000:000a:0001']) {
+      expect(resolveBackend(services, 'a', text).backend.address, text).toBe('fd00::a:1');
+    }
+    expect(() => resolveBackend(services, 'a', 'fd00::a:2')).toThrow('no backend "fd00::a:2"');
+  });
 });
 
 describe('status', () => {

@@ -49,6 +49,23 @@ describe('book of backend states', () => {
     expect(book.get(A)).toEqual({ state: 'active', reason: 'operator', sinceMs: 1_003_000 });
   });
 
+  it('has the time of the state, whatever is said of it later, so that asking again does not drain for longer', () => {
+    const service = makeService({ more: { drain: { timeout: 30, udp: 'keep' } } });
+    update(service);
+    overrides.set(A, { state: 'draining', reason: 'kernel update' });
+    later(1000, service);
+    overrides.set(A, { state: 'draining', reason: 'kernel update of the whole rack' });
+    later(5000, service);
+    expect(book.get(A)).toMatchObject({ reason: 'kernel update of the whole rack', sinceMs: 1_001_000 });
+    expect(book.nextDeadlineMs).toBe(1_001_000 + 30_000);
+    // What drains because it is down has not been asked to: that time does not count.
+    down.set(B, 'timeout');
+    later(5000, service);
+    overrides.set(B, { state: 'draining' });
+    later(5000, service);
+    expect(book.get(B)).toEqual({ state: 'draining', reason: 'operator', sinceMs: 1_016_000 });
+  });
+
   it('says what health checks found, and keeps the time while their words change', () => {
     update();
     down.set(A, 'timeout');

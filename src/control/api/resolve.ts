@@ -1,4 +1,5 @@
 import { SluiceError } from '../../errors.js';
+import { parseAddress } from '../../shared/addr.js';
 import { nearest } from '../config/nearest.js';
 
 /** What `resolveBackend` looks through: services by name, their backends by address. */
@@ -8,7 +9,8 @@ interface Named {
 }
 
 /**
- * The service and the backend that two names mean. Throws SLUICE_USAGE with the nearest name, or with what there is.
+ * The service and the backend that two names mean; an address may be written in any way that is one (FD00:0::1 is fd00::1).
+ * Throws SLUICE_USAGE with the nearest name, or with what there is.
  * `service` may be left out (undefined) when the address is a backend of one service only.
  */
 export function resolveBackend<Service extends Named>(
@@ -17,9 +19,10 @@ export function resolveBackend<Service extends Named>(
   backend: string,
 ): { service: Service; backend: Service['backends'][number] } {
   const among = service === undefined ? services : [findService(services, service)];
+  const wanted = canonical(backend);
   const hits = among.flatMap((candidate) =>
     candidate.backends
-      .filter(({ address }) => address === backend)
+      .filter(({ address }) => address === wanted)
       .map((found) => ({ service: candidate, backend: found })),
   );
   if (hits.length === 1) return hits[0];
@@ -38,6 +41,14 @@ export function resolveBackend<Service extends Named>(
     service === undefined ? `${where} a backend "${backend}"` : `${where} no backend "${backend}"`,
     hint(backend, addresses, 'backends'),
   );
+}
+
+function canonical(address: string): string {
+  try {
+    return parseAddress(address).text;
+  } catch {
+    return address;
+  }
 }
 
 /** The service of that name; throws SLUICE_USAGE with the nearest one. */
