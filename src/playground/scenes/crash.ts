@@ -1,15 +1,27 @@
 import { HTTP_PORT } from '../backends.js';
-import { VIP4 } from '../topology.js';
+import { VIP4, type Host } from '../topology.js';
 import { HttpLoad } from '../traffic.js';
 import { pause, sum, until } from './numbers.js';
 import type { Report, Scene, Stage } from './scene.js';
 
-/** From start to the first answer. */
+/** From start to the first answer, ms, on a machine that has nothing else to do. */
 const RESTART_LIMIT_MS = 2000;
+/** The same in starts of a bare Node, for machines that are slow or busy: it takes some 20 of them. */
+const RESTART_LIMIT_STARTS = 40;
 const DETACH_LIMIT_MS = 1000;
 /** How long sluice stays dead. */
 const OUTAGE_MS = 500;
 const HELD_CONNECTIONS = 20;
+
+/** What it takes to start Node and do nothing, on this machine and just now: median of three, ms. */
+function bareStartMs(lb: Host): number {
+  const times = Array.from({ length: 3 }, () => {
+    const begin = performance.now();
+    lb.namespace.exec(process.execPath, '-e', '0');
+    return performance.now() - begin;
+  });
+  return times.sort((a, b) => a - b)[1];
+}
 
 async function play(stage: Stage, report: Report): Promise<void> {
   const { daemon, topology } = stage;
@@ -44,6 +56,7 @@ async function play(stage: Stage, report: Report): Promise<void> {
   );
   report.check(left === null, 'kill -9: the kernel took the program off the interface by itself');
   await pause(OUTAGE_MS);
+  const limitMs = Math.round(Math.max(RESTART_LIMIT_MS, RESTART_LIMIT_STARTS * bareStartMs(topology.lb)));
   const down = await knocking.snapshot();
 
   const begin = performance.now();
@@ -51,12 +64,12 @@ async function play(stage: Stage, report: Report): Promise<void> {
   const back = await until(
     () => knocking.snapshot(),
     (result) => result.answered > down.answered,
-    RESTART_LIMIT_MS + 8000,
+    limitMs + 8000,
   );
   const restartMs = Math.round(performance.now() - begin);
   report.check(
-    back.answered > down.answered && restartMs <= RESTART_LIMIT_MS,
-    `started again, it answered the first request after ${restartMs} ms (limit ${RESTART_LIMIT_MS} ms)`,
+    back.answered > down.answered && restartMs <= limitMs,
+    `started again, it answered the first request after ${restartMs} ms (limit ${limitMs} ms)`,
   );
   await daemon.ready();
   await knocking.stop();
@@ -69,7 +82,7 @@ async function play(stage: Stage, report: Report): Promise<void> {
     `${HELD_CONNECTIONS - broken} of ${HELD_CONNECTIONS} connections held over the crash live on:` +
       ' the same configuration makes the same ring, so each flow finds its backend again',
   );
-  Object.assign(report.facts, { restartMs, detached: left === null, broken, survivors });
+  Object.assign(report.facts, { restartMs, limitMs, detached: left === null, broken, survivors });
 }
 
 export const crash: Scene = {
