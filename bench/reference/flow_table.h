@@ -132,6 +132,7 @@ class FlowTable {
     const int64_t first = ClaimIn(home, hash, now);
     if (first >= 0) return static_cast<uint32_t>(first);
     const uint32_t longest = static_cast<uint32_t>(proven_);
+    if (!MayGoAway(home)) return Evict(longest, home, hash, true);
     const uint32_t second = SecondHome(hash);
     const int64_t other = ClaimIn(second, hash, now);
     if (other >= 0) return static_cast<uint32_t>(other);

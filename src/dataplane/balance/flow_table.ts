@@ -220,28 +220,35 @@ export class FlowTable {
   /** Looks through a full window: a flow that timed out, and the unproven and the proven flow that were silent longest. */
   private survey(window: number, nowMs: number): void {
     const words = this.words;
+    const timeoutMs = this.timeoutMs;
+    const mask = this.wordMask;
+    // In locals: a store to a field is not kept in a register over the next look at the table.
+    let unproven = -1;
+    let proven = -1;
     let unprovenIdle = -1;
     let provenIdle = -1;
-    this.timedOut = this.unproven = this.proven = -1;
     let at = window;
+    this.timedOut = -1;
     for (let i = 0; i < Lodgers.WINDOW; i++) {
-      const idle = (nowMs - words[at + FlowField.lastSeen]) | 0;
-      const state = words[at + FlowField.state];
-      if (idle > this.timeoutMs[state]) {
+      const idle = (nowMs - words[(at + FlowField.lastSeen) | 0]) | 0;
+      const state = words[(at + FlowField.state) | 0];
+      if (idle > timeoutMs[state]) {
         this.timedOut = at;
         return;
       }
       if (isProven(state)) {
-        if (idle > provenIdle || this.proven < 0) {
+        if (idle > provenIdle || proven < 0) {
           provenIdle = idle;
-          this.proven = at;
+          proven = at;
         }
-      } else if (idle > unprovenIdle || this.unproven < 0) {
+      } else if (idle > unprovenIdle || unproven < 0) {
         unprovenIdle = idle;
-        this.unproven = at;
+        unproven = at;
       }
-      at = (at + FlowField.STRIDE) & this.wordMask;
+      at = (at + FlowField.STRIDE) & mask;
     }
+    this.unproven = unproven;
+    this.proven = proven;
   }
 
   private seen(at: number): number {
