@@ -202,3 +202,12 @@ function describeError(error: unknown): LogFields {
   if (error instanceof Error) return { message: error.message, stack: error.stack };
   return { message: String(error) };
 }
+
+/** Items of a list that a line of the log has room for. */
+const MOST_ITEMS = 50;
+
+/** The first items and how many more there are: a line of megabytes is one that collectors cut or drop. */
+export function abridged(items: readonly string[]): string[] {
+  const more = items.length - MOST_ITEMS;
+  return more > 0 ? [...items.slice(0, MOST_ITEMS), `and ${more} more`] : [...items];
+}

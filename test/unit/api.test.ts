@@ -123,6 +123,7 @@ describe('a request', () => {
       backend: '10.1.0.1',
       weight: 0,
       state: 'draining',
+      reason: 'disk',
     });
     expect(change).toMatchObject({
       before: { weight: 3, state: 'active' },
@@ -135,7 +136,19 @@ describe('a request', () => {
       .map((line) => JSON.parse(line) as Record<string, unknown>);
     expect(audits).toHaveLength(2);
     expect(audits[0]).toMatchObject({ level: 'info', audit: true, msg: 'control: reload', applied: true });
-    expect(audits[1]).toMatchObject({ audit: true, service: 'web', backend: '10.1.0.1', after: { state: 'draining' } });
+    expect(audits[1]).toMatchObject({ audit: true, service: 'web', backend: '10.1.0.1', reason: 'disk' });
+    expect(audits[1]).toMatchObject({ after: { state: 'draining' } });
+  });
+
+  it('is answered whole and logged in brief when it is large', async () => {
+    const changes = Array.from({ length: 20_000 }, (_, i) => `services[s${i}]: added`);
+    const target = fakeTarget({ reload: () => Promise.resolve({ ...reloaded, changes }) });
+    const path = join(directory, 'large.sock');
+    await listen({ target, socketPath: path });
+    expect((await callControl(path, 'reload', {})).changes).toHaveLength(20_000);
+    expect(logged.length).toBeLessThan(5000);
+    expect(logged).toContain('services[s0]: added');
+    expect(logged).toContain('and 19950 more');
   });
 
   it('may come in pieces, with others in one write, and after an empty line; answers keep their order', async () => {

@@ -1,6 +1,6 @@
 /** From a request line to an answer. Never throws: whatever goes wrong is the answer. */
 import { exitCodeOf, ExitCode, isKernelError, SluiceError } from '../../errors.js';
-import type { Log } from '../log.js';
+import { abridged, type Log } from '../log.js';
 import { MAX_REASON, MAX_WEIGHT } from './contract.js';
 import type { BackendChange, ControlAnswer, ControlError, ControlMethod, ControlTarget } from './contract.js';
 import { nearest } from '../config/nearest.js';
@@ -19,15 +19,17 @@ const HANDLERS: Record<ControlMethod, Handler> = {
     onlyKeys(params, []);
     const result = await target.reload();
     const { applied, generation, changes, problems } = result;
-    log.info('control: reload', { audit: true, applied, generation, changes, problems: problems.length });
+    const brief = { applied, generation, changes: abridged(changes), problems: problems.length };
+    log.info('control: reload', { audit: true, ...brief });
     return result;
   },
   async 'backend.set'(params, target, log) {
     onlyKeys(params, ['service', 'backend', 'weight', 'state', 'reason']);
     const service = stringParam(params, 'service');
     const backend = stringParam(params, 'backend');
-    const result = await target.setBackend(service, backend, backendChange(params));
-    log.info('control: backend set', { audit: true, ...result });
+    const change = backendChange(params);
+    const result = await target.setBackend(service, backend, change);
+    log.info('control: backend set', { audit: true, ...result, reason: change.reason });
     return result;
   },
 };

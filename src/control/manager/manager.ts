@@ -17,7 +17,7 @@ import { buildStatus } from '../api/status.js';
 import type { ReloadView, RuntimeView } from '../api/view.js';
 import { ConfigError, assertLive, diffConfig, loadConfig, type ConfigProblem } from '../config/index.js';
 import { HealthTunnel } from '../health/tunnel/health_tunnel.js';
-import type { Log } from '../log.js';
+import { abridged, type Log } from '../log.js';
 import { CounterBook } from '../metrics/book.js';
 import { NextHopResolver } from '../next_hops.js';
 import type { NextHop } from '../routes.js';
@@ -230,7 +230,8 @@ export class Manager implements ControlTarget {
       try {
         const result = await this.applyReload(loadConfig(this.config.path));
         this.lastReload = { success: true, atMs: Date.now(), error: '' };
-        this.log.info('configuration reloaded', { generation: result.generation, changes: result.changes });
+        const { generation, changes } = result;
+        this.log.info('configuration reloaded', { generation, changes: abridged(changes) });
         return result;
       } catch (error) {
         this.lastReload = { success: false, atMs: Date.now(), error: errorText(error).split('\n')[0] };
