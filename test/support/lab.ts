@@ -48,6 +48,8 @@ export class Lab {
   readonly aborts: unknown[] = [];
   readonly publisher: Publisher;
   readonly overrides = new Map<string, BackendOverride>();
+  /** By `backendKey`: what health checks take out, and why. */
+  readonly down = new Map<string, string>();
   config: Config;
   private tables: Tables;
 
@@ -90,6 +92,7 @@ export class Lab {
     return this.publisher.build(this.config, {
       nextHops,
       overrides: this.overrides,
+      down: this.down,
       ports: this.config.interfaces.map(({ name }, index) => ({
         name,
         index,
