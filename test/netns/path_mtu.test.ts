@@ -65,7 +65,9 @@ const WHOLE: Outcome = { end: 'done', whole: true, lines: MIB / 4096 };
 
 /** Sum of a metric over all workers of the one node. */
 function metric(fleet: Fleet, name: string): number {
-  const text = fleet.nodes[0].host.namespace.exec('curl', '-s', `http://${METRICS}/metrics`);
+  // The listener for metrics comes up last, a moment after the control socket has said "ready".
+  const retry = ['--retry', '20', '--retry-delay', '1', '--retry-connrefused'];
+  const text = fleet.nodes[0].host.namespace.exec('curl', '-s', ...retry, `http://${METRICS}/metrics`);
   const values = [...text.matchAll(new RegExp(`^${name}(?:\\{.*\\})? (\\d+)$`, 'gm'))].map(([, value]) =>
     Number(value),
   );
