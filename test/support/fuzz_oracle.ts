@@ -100,7 +100,8 @@ export class Oracle {
     if (this.stateOf(service, backend) === 'inactive') return 'inactive';
     if (read.packet.length > 1500) return `${read.packet.length} bytes`;
     const { kind, gue } = service.encapsulation;
-    if (kind === 'l2') return read.dst === address.text ? 'outer header' : '';
+    const isOuter = this.lab.config.services.some((each) => each.backends.some((one) => one.address.text === read.dst));
+    if (kind === 'l2') return isOuter ? 'outer header' : '';
     if (outer === null) return 'no sound outer header';
     if (outer.dst !== address.text) return `to ${outer.dst}`;
     const katran = service.hash.startsWith('katran');
