@@ -1,99 +1,32 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { outerHeaderSum } from '../../src/control/backend_records.js';
-import { Publisher, type PublishState } from '../../src/control/publish.js';
-import { Registry, backendKey } from '../../src/control/registry.js';
-import type { NextHop } from '../../src/control/routes.js';
+import { backendKey } from '../../src/control/registry.js';
 import { ServiceTable } from '../../src/dataplane/balance/service_table.js';
-import { SluiceError } from '../../src/errors.js';
 import { parseAddress, parsePrefix } from '../../src/shared/addr.js';
 import type { Config, RuleConfig } from '../../src/shared/config.js';
+import { BackendField, LAYOUT_VERSION, RuleField, ServiceField, ServiceFlag } from '../../src/shared/layout.js';
+import { IPIP, makeConfig, makeNextHop, makeService } from '../support/configs.js';
 import {
-  BackendField,
-  BackendFlag,
-  LAYOUT_VERSION,
-  RuleAction,
-  RuleField,
-  RuleMatch,
-  ServiceField,
-  ServiceFlag,
-  type Tables,
-} from '../../src/shared/layout.js';
-import { IPIP, makeConfig, makeNextHop, makeService, type ServiceSketch } from '../support/configs.js';
+  TCP,
+  UDP,
+  valid,
+  active,
+  draining,
+  ipv6,
+  resolved,
+  publisher,
+  renewPublisher,
+  stateOf,
+  build,
+  hops,
+  backendOf,
+  flagsOf,
+  serviceOf,
+  spreadOf,
+  codeOf,
+} from '../support/publishing.js';
 
-const TCP = 6;
-const UDP = 17;
-const { valid, active, draining, ipv6, resolved } = {
-  valid: BackendFlag.valid,
-  active: BackendFlag.active,
-  draining: BackendFlag.draining,
-  ipv6: BackendFlag.ipv6,
-  resolved: BackendFlag.resolved,
-};
-
-let clock: { ms: number };
-let publisher: Publisher;
-beforeEach(() => {
-  clock = { ms: 0 };
-  const registry = new Registry({ now: () => clock.ms, reuseAfterMs: 1000 });
-  publisher = new Publisher({ registry, resolveModule: (path) => `file:///etc/sluice/${path}` });
-});
-
-function stateOf(config: Config, parts: Partial<PublishState> = {}): PublishState {
-  const addresses = config.services.flatMap((service) => service.backends.map(({ address }) => address.text));
-  const nextHops = new Map(addresses.map((address) => [address, makeNextHop(address)]));
-  return { nextHops, overrides: new Map(), ports: [{ name: 'eth0', index: 0, repairChecksum: false }], ...parts };
-}
-
-function build(services: ServiceSketch[], parts: Partial<PublishState> = {}, config: Partial<Config> = {}): Tables {
-  const whole = makeConfig({ services: services.map(makeService), ...config });
-  return publisher.build(whole, stateOf(whole, parts));
-}
-
-function hops(...list: NextHop[]): Map<string, NextHop> {
-  return new Map(list.map((hop) => [hop.address, hop]));
-}
-
-/** Record of a backend, by field. */
-function backendOf(tables: Tables, service: string, address: string): Int32Array {
-  const { number } = publisher.numbers.backends.get(backendKey(service, address))!;
-  return new Int32Array(tables.backends).slice(number * BackendField.STRIDE, (number + 1) * BackendField.STRIDE);
-}
-
-function flagsOf(tables: Tables, service: string, address: string): number {
-  return backendOf(tables, service, address)[BackendField.flags];
-}
-
-function serviceOf(tables: Tables, name: string): Int32Array {
-  const at = publisher.numbers.services.get(name)!.number * ServiceField.STRIDE;
-  return new Int32Array(tables.services).slice(at, at + ServiceField.STRIDE);
-}
-
-/** Addresses that a service's ring leads to, with their number of slots: the tables followed as the data plane does. */
-function spreadOf(tables: Tables, name: string): Record<string, number> {
-  const service = serviceOf(tables, name);
-  if (service[ServiceField.ring] < 0) return {};
-  const list = new Int32Array(tables.backendList);
-  const backends = new Int32Array(tables.backends);
-  const spread: Record<string, number> = {};
-  for (const position of new Uint16Array(tables.rings[service[ServiceField.ring]])) {
-    expect(position).toBeLessThan(service[ServiceField.listLength]);
-    const backend = list[service[ServiceField.listStart] + position];
-    const word = backends[backend * BackendField.STRIDE + BackendField.addr0];
-    const text = [24, 16, 8, 0].map((shift) => (word >>> shift) & 255).join('.');
-    spread[text] = (spread[text] ?? 0) + 1;
-  }
-  return spread;
-}
-
-function codeOf(run: () => unknown): string {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof SluiceError) return `${error.code}: ${error.message}`;
-    throw error;
-  }
-  return 'did not throw';
-}
+beforeEach(renewPublisher);
 
 describe('publisher', () => {
   it('starts at generation 1 and counts up by one', () => {
@@ -302,104 +235,6 @@ describe('publisher', () => {
     });
   });
 
-  describe('from one generation to the next', () => {
-    const parts = ['serviceKeys', 'services', 'backendList', 'backends', 'rules'] as const;
-    const changed = (before: Tables, after: Tables): string[] => [
-      ...parts.filter((part) => before[part] !== after[part]),
-      ...(before.rings.length === after.rings.length && before.rings.every((ring, i) => ring === after.rings[i])
-        ? []
-        : ['rings']),
-    ];
-
-    it('keeps every part that did not change as the same object', () => {
-      const before = build([{}, { name: 'b', vip: '192.0.2.2' }]);
-      expect(changed(before, build([{}, { name: 'b', vip: '192.0.2.2' }]))).toEqual([]);
-    });
-
-    it('changes nothing when backends are listed in another order', () => {
-      const before = build([{ backends: ['10.0.0.1', '10.0.0.2*2', '10.0.0.3'] }]);
-      expect(changed(before, build([{ backends: ['10.0.0.3', '10.0.0.1', '10.0.0.2*2'] }]))).toEqual([]);
-    });
-
-    it('changes only the backend records with a next hop', () => {
-      const before = build([{}]);
-      const config = makeConfig({ services: [makeService()] });
-      const state = stateOf(config);
-      (state.nextHops as Map<string, NextHop>).set('10.0.0.2', makeNextHop('10.0.0.2', { mtu: 9000 }));
-      expect(changed(before, publisher.build(config, state))).toEqual(['backends']);
-    });
-
-    it('changes rings and backend records with a weight', () => {
-      const before = build([{}]);
-      const overrides = new Map([[backendKey('web', '10.0.0.1'), { weight: 2 }]]);
-      expect(changed(before, build([{}], { overrides }))).toEqual(['rings']);
-    });
-
-    it('never writes to tables that it handed out', () => {
-      const before = build([{}, { name: 'b', vip: '192.0.2.2' }]);
-      const copies = parts.map((part) => Buffer.from(Buffer.from(before[part])));
-      build([{ backends: ['10.0.0.9'], ports: ['1-9'] }]);
-      build([]);
-      parts.forEach((part, i) => expect(Buffer.compare(Buffer.from(before[part]), copies[i]), part).toBe(0));
-    });
-
-    it('shares one ring among services with equal backends, weights and size', () => {
-      const backends = ['10.0.0.1', '10.0.0.2*2'];
-      const tables = build([
-        { name: 'a', vip: '192.0.2.1', backends },
-        { name: 'b', vip: '192.0.2.2', backends: [...backends].reverse() },
-        { name: 'other weights', vip: '192.0.2.3', backends: ['10.0.0.1*2', '10.0.0.2'] },
-        { name: 'other size', vip: '192.0.2.4', backends, ringSize: 257 },
-      ]);
-      const ring = (name: string) => serviceOf(tables, name)[ServiceField.ring];
-      expect(ring('a')).toBe(ring('b'));
-      expect(new Set(['a', 'other weights', 'other size'].map(ring)).size).toBe(3);
-      expect(tables.rings).toHaveLength(3);
-      expect(spreadOf(tables, 'b')).toEqual(spreadOf(tables, 'a'));
-    });
-
-    it('clears the record of a backend that is gone and gives its number a higher incarnation later', () => {
-      build([{ backends: ['10.0.0.1', '10.0.0.2', '10.0.0.3'] }]);
-      const { number } = publisher.numbers.backends.get(backendKey('web', '10.0.0.2'))!;
-      const at = number * BackendField.STRIDE;
-      const without = build([{ backends: ['10.0.0.1', '10.0.0.3'] }]);
-      const record = new Int32Array(without.backends).slice(at, at + BackendField.STRIDE);
-      expect([...record]).toEqual(new Array(BackendField.STRIDE).fill(0));
-      const soon = build([{ backends: ['10.0.0.1', '10.0.0.3', '10.0.0.4'] }]);
-      expect(flagsOf(soon, 'web', '10.0.0.4')).not.toBe(0);
-      expect(publisher.numbers.backends.get(backendKey('web', '10.0.0.4'))!.number).not.toBe(number);
-      clock.ms += 1000;
-      const late = build([{ backends: ['10.0.0.1', '10.0.0.3', '10.0.0.4', '10.0.0.5'] }]);
-      expect(publisher.numbers.backends.get(backendKey('web', '10.0.0.5'))).toEqual({ number, incarnation: 2 });
-      expect(new Int32Array(late.backends)[at + BackendField.incarnation]).toBe(2);
-    });
-
-    it('clears the record of a service that is gone', () => {
-      build([{ name: 'a' }, { name: 'b', vip: '192.0.2.2' }]);
-      const tables = build([{ name: 'b', vip: '192.0.2.2' }]);
-      expect(new Int32Array(tables.services).slice(0, ServiceField.STRIDE)).toEqual(
-        new Int32Array(ServiceField.STRIDE),
-      );
-      expect(serviceOf(tables, 'b')[ServiceField.flags] & ServiceFlag.valid).toBe(ServiceFlag.valid);
-      expect(new ServiceTable(tables).find4(parseAddress('192.0.2.1').words[0], TCP, 80)).toBe(-1);
-    });
-
-    it('leaves everything as it was when a build fails', () => {
-      const before = build([{}]);
-      const numbers = publisher.numbers;
-      const clash = [
-        { name: 'new', ports: ['80'] },
-        { name: 'newer', ports: ['80'] },
-      ];
-      expect(codeOf(() => build(clash))).toMatch(/^SLUICE_CONFIG: services new and newer both claim port 80/);
-      expect(publisher.tables).toBe(before);
-      expect(publisher.numbers).toBe(numbers);
-      const after = build([{}]);
-      expect(after.generation).toBe(2);
-      expect(changed(before, after)).toEqual([]);
-    });
-  });
-
   describe('refuses what the tables cannot hold', () => {
     it.each([
       ['the same range twice', ['10-20'], ['20-30'], 'ports 20-20'],
@@ -436,78 +271,6 @@ describe('publisher', () => {
     it('a port number beyond the counter blocks', () => {
       const ports = [{ name: 'eth0', index: 16, repairChecksum: false }];
       expect(codeOf(() => build([], { ports }))).toContain('the limit is 16');
-    });
-  });
-
-  describe('rules', () => {
-    const ruleWords = (rules: RuleConfig[]): Int32Array => new Int32Array(build([], {}, { rules }).rules);
-    const F = RuleField.HEADER;
-
-    it('are written in order, each under its own stable number', () => {
-      ruleWords([
-        { name: 'one', match: {}, action: 'count' },
-        { name: 'two', match: {}, action: 'drop' },
-      ]);
-      const words = ruleWords([
-        { name: 'three', match: {}, action: 'pass' },
-        { name: 'two', match: {}, action: 'drop' },
-      ]);
-      expect(words[0]).toBe(2);
-      expect([words[F + RuleField.id], words[F + RuleField.action]]).toEqual([2, RuleAction.pass]);
-      const second = F + RuleField.STRIDE;
-      expect([words[second + RuleField.id], words[second + RuleField.action]]).toEqual([1, RuleAction.drop]);
-      expect(words[second + RuleField.fields]).toBe(0);
-    });
-
-    it('write every field', () => {
-      const words = ruleWords([
-        {
-          name: 'all',
-          action: 'drop',
-          match: {
-            protocol: 6,
-            src: parsePrefix('2001:db8:aaaa:bbb8::/61'),
-            dst: parsePrefix('2001:db8::1'),
-            sport: { first: 1, last: 2 },
-            dport: { first: 3, last: 4 },
-            tcpFlags: { mask: 0x17, value: 0x02 },
-            length: { first: 40, last: 60 },
-            ttl: { first: 5, last: 6 },
-            fragment: true,
-          },
-        },
-      ]);
-      expect([...words.subarray(F)]).toEqual([
-        ...[1023, RuleAction.drop, 0, 6, 6],
-        ...[0x20010db8, 0xaaaabbb8 | 0, 0, 0, -1, -8, 0, 0],
-        ...[0x20010db8, 0, 0, 1, -1, -1, -1, -1],
-        ...[1, 2, 3, 4, 0x17, 0x02, 40, 60, 5, 6, 1],
-      ]);
-    });
-
-    it.each([
-      ['0.0.0.0/0', 0, 0],
-      ['128.0.0.0/1', 0x80000000 | 0, 0x80000000 | 0],
-      ['10.0.0.0/8', 0x0a000000, 0xff000000 | 0],
-      ['192.0.2.1', 0xc0000201 | 0, -1],
-    ])('write prefix %s with its mask and its family', (text, word, mask) => {
-      const words = ruleWords([{ name: 'r', match: { dst: parsePrefix(text) }, action: 'drop' }]);
-      expect(words[F + RuleField.fields]).toBe(RuleMatch.dst | RuleMatch.family);
-      expect(words[F + RuleField.family]).toBe(4);
-      expect([words[F + RuleField.dst0], words[F + RuleField.dstMask0]]).toEqual([word, mask]);
-      expect([...words.subarray(F + RuleField.dstMask1, F + RuleField.dstMask3 + 1)]).toEqual([0, 0, 0]);
-    });
-
-    it('tell whole datagrams from fragments', () => {
-      const words = ruleWords([{ name: 'r', match: { fragment: false }, action: 'drop' }]);
-      expect([words[F + RuleField.fields], words[F + RuleField.fragment]]).toEqual([RuleMatch.fragment, 0]);
-    });
-
-    it('of two families at once are refused', () => {
-      const match = { family: 4 as const, src: parsePrefix('2001:db8::/32') };
-      expect(codeOf(() => ruleWords([{ name: 'both', match, action: 'drop' }]))).toContain(
-        'rule both asks for IPv4 and IPv6',
-      );
     });
   });
 
