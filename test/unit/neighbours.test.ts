@@ -3,7 +3,6 @@ import { Solicitor, type NeighbourName } from '../../src/control/neighbours.js';
 import { NeighbourMemory } from '../../src/control/neighbour_memory.js';
 import { FakeIp } from '../support/fake_ip.js';
 
-
 describe('Solicitor', () => {
   const names: NeighbourName[] = [
     { address: '10.77.0.2', interface: 'a0' },
