@@ -19,9 +19,10 @@ const TELLING_BURST = 16;
 const UNTRIED_BURSTS = 15;
 
 /**
- * The short way of the packets that nearly all packets are: plain ones (see PlainHeaders), of a flow that the flow table knows in its
- * first window or of a service that remembers none, to a backend that is well and gets nothing unusual in front (see OuterKind). For these, and only these, it does in one go what the steps of `Path` do, with the same result: same bytes, same verdict, same
- * counters. Whatever is not like that it leaves to the steps, untouched. test/unit/plain.test.ts holds the two equal.
+ * The short way of the packets that nearly all packets are: plain ones (see PlainHeaders), of a flow that the flow table knows in
+ * its first window or of a service that remembers none, to a backend that is well and gets nothing unusual in front (see
+ * OuterKind). For these, and only these, it does in one go what the steps of `Path` do, with the same result: same bytes, same
+ * verdict, same counters. Whatever is not like that it leaves to the steps, untouched. test/unit/plain.test.ts holds the two equal.
  *
  * Why it exists: a step hands its findings to the next in a Packet, and to write and read those fields costs more than
  * half of what a packet costs. Here they stay in registers. Three loops: headers and hash; one read of each flow's slot, so

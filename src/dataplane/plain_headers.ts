@@ -10,6 +10,10 @@ const IPV6_PLAIN = 0x86dd6;
 /** TCP flags of a packet in the middle of a connection: ACK, perhaps PSH, ECE, CWR; nothing else. */
 const MIDDLE_MASK = 0x37;
 const MIDDLE_FLAGS = 0x10;
+const SYN = 0x02;
+
+/** Marks of homes of SYNs in the burst in hand; a power of two. Two homes with one mark cost a packet the short way, no more. */
+const SYN_MARKS = 256;
 
 /** What `PlainHeaders` notes of a packet: protocol << 24 | TOS << 16 | total length; with this bit it is IPv6. */
 export const enum Heading {
@@ -32,6 +36,9 @@ export class PlainHeaders {
   /** By position in the burst: hash of the five-tuple that picks ring slots and GUE ports, when `wantsRingHash`. */
   readonly ringHashes: Int32Array;
   wantsRingHash = false;
+  /** By home: number of the burst that last had a SYN there. */
+  private readonly synMarks = new Int32Array(SYN_MARKS);
+  private burst = 0;
 
   constructor(
     private readonly view: DataView,
@@ -52,7 +59,12 @@ export class PlainHeaders {
     this.wantsRingHash = wanted;
   }
 
+  /**
+   * A SYN takes the steps, and may give its flow another backend; so what comes behind it in its flow takes them too. No other
+   * packet changes what a later one of its burst finds.
+   */
   locate({ offset, length }: Burst, count: number): void {
+    this.burst = (this.burst + 1) | 0;
     const view = this.view;
     const home = this.home;
     const heading = this.heading;
@@ -88,7 +100,10 @@ export class PlainHeaders {
         const offsetAndFlags = view.getUint16(data + 46);
         const headerBytes = (offsetAndFlags >>> 10) & 0x3c;
         if (headerBytes < 20 || headerBytes > ((totalLength - 20) | 0)) continue;
-        if ((offsetAndFlags & MIDDLE_MASK) !== MIDDLE_FLAGS) continue;
+        if ((offsetAndFlags & MIDDLE_MASK) !== MIDDLE_FLAGS) {
+          if ((offsetAndFlags & SYN) !== 0) this.noteSyn(hash.ipv4(src, dst, ports, protocol));
+          continue;
+        }
       } else {
         continue;
       }
@@ -110,7 +125,8 @@ export class PlainHeaders {
       }
       heading[i] = (protocol << Heading.PROTOCOL_SHIFT) | ((typeAndTos & 0xff) << Heading.TOS_SHIFT) | totalLength;
       if (wantsRingHash) ringHashes[i] = ringHash.ipv4(src, dst, ports, protocol);
-      home[i] = (hash.ipv4(src, dst, ports, protocol) << FlowField.STRIDE_SHIFT) & mask;
+      const flowHash = hash.ipv4(src, dst, ports, protocol);
+      if (!this.isBehindSyn(flowHash)) home[i] = (flowHash << FlowField.STRIDE_SHIFT) & mask;
     }
   }
 
@@ -132,7 +148,10 @@ export class PlainHeaders {
       const offsetAndFlags = view.getUint16(data + 66);
       const headerBytes = (offsetAndFlags >>> 10) & 0x3c;
       if (headerBytes < 20 || headerBytes > payload) return;
-      if ((offsetAndFlags & MIDDLE_MASK) !== MIDDLE_FLAGS) return;
+      if ((offsetAndFlags & MIDDLE_MASK) !== MIDDLE_FLAGS) {
+        if ((offsetAndFlags & SYN) !== 0) this.noteSyn(this.hash6(data, protocol));
+        return;
+      }
     } else {
       return;
     }
@@ -159,7 +178,31 @@ export class PlainHeaders {
     if (this.wantsRingHash) {
       this.ringHashes[i] = this.ringHash.ipv6(src0, src1, src2, src3, dst0, dst1, dst2, dst3, ports, protocol);
     }
-    const hash = this.hash.ipv6(src0, src1, src2, src3, dst0, dst1, dst2, dst3, ports, protocol);
-    this.home[i] = (hash << FlowField.STRIDE_SHIFT) & this.mask;
+    const flowHash = this.hash.ipv6(src0, src1, src2, src3, dst0, dst1, dst2, dst3, ports, protocol);
+    if (!this.isBehindSyn(flowHash)) this.home[i] = (flowHash << FlowField.STRIDE_SHIFT) & this.mask;
+  }
+
+  private hash6(data: number, protocol: number): number {
+    const view = this.view;
+    return this.hash.ipv6(
+      view.getInt32(data + 22),
+      view.getInt32(data + 26),
+      view.getInt32(data + 30),
+      view.getInt32(data + 34),
+      view.getInt32(data + 38),
+      view.getInt32(data + 42),
+      view.getInt32(data + 46),
+      view.getInt32(data + 50),
+      view.getInt32(data + 54),
+      protocol,
+    );
+  }
+
+  private noteSyn(flowHash: number): void {
+    this.synMarks[flowHash & (SYN_MARKS - 1)] = this.burst;
+  }
+
+  private isBehindSyn(flowHash: number): boolean {
+    return this.synMarks[flowHash & (SYN_MARKS - 1)] === this.burst;
   }
 }

@@ -200,6 +200,28 @@ describe('the short way', () => {
     }
   });
 
+  it.each(['IPv4', 'IPv6'])(
+    'leaves what follows a SYN of its flow to the steps: the flow may have moved, %s',
+    (family) => {
+      const frame = (n: number, flags: number): Uint8Array =>
+        (family === 'IPv4'
+          ? new PacketBuilder().ethernet().ipv4({ src: `192.0.2.${n + 1}`, dst: '198.51.100.10' })
+          : new PacketBuilder().ethernet().ipv6({ src: `2001:db8:9::${n + 1}`, dst: '2001:db8::10' })
+        )
+          .tcp({ sport: 5000 + n, dport: 80, flags })
+          .build();
+      const flows = Array.from({ length: 20 }, (_, n) => n);
+      const [short, steps] = twins().map((lab) => {
+        lab.run(flows.map((n) => frame(n, TCP.SYN)));
+        lab.run(flows.map((n) => frame(n, TCP.ACK)));
+        lab.setBackend(family === 'IPv4' ? 'web' : 'web6', '10.0.0.11', { state: 'draining' });
+        const both = flows.flatMap((n) => [frame(n, TCP.SYN), frame(n, TCP.ACK)]);
+        return { sent: lab.run(both).sent, counters: counted(lab) };
+      });
+      expect(short).toEqual(steps);
+    },
+  );
+
   it('steps aside for rules, modules, protocol lists and checksum repair', () => {
     const yaml = (extra: string) => `${CONFIG}${extra}`;
     const packet = new PacketBuilder()
