@@ -2,6 +2,7 @@ import { DropReason } from '../verdict.js';
 import { IcmpOffset, Icmp6Type } from './icmp.js';
 import { PacketFlag, type Packet } from './packet.js';
 import { isExtension, MAX_EXTENSION_HEADERS } from './parse.js';
+import { swapAddresses } from './turn_around.js';
 import { IpProtocol, Wire } from './wire.js';
 
 /**
@@ -141,14 +142,6 @@ export function isSourceOfQuote(packet: Packet, quoted: Packet): boolean {
 }
 
 function swapDirection(packet: Packet): void {
-  const { src0, src1, src2, src3 } = packet;
-  packet.src0 = packet.dst0;
-  packet.src1 = packet.dst1;
-  packet.src2 = packet.dst2;
-  packet.src3 = packet.dst3;
-  packet.dst0 = src0;
-  packet.dst1 = src1;
-  packet.dst2 = src2;
-  packet.dst3 = src3;
+  swapAddresses(packet);
   packet.ports = (packet.ports << 16) | (packet.ports >>> 16);
 }

@@ -36,7 +36,8 @@ export function isToGroup(packet: Packet): boolean {
   return packet.family === 4 ? first >= 224 : first === 0xff;
 }
 
-function swapAddresses(packet: Packet): void {
+/** In the parse results only; the bytes stay. */
+export function swapAddresses(packet: Packet): void {
   const { src0, src1, src2, src3 } = packet;
   packet.src0 = packet.dst0;
   packet.src1 = packet.dst1;
