@@ -17,6 +17,7 @@
         "native/tap.cc",
         "native/readable.cc",
         "native/packet_socket.cc",
+        "native/socket_filter.cc",
         "native/link.cc",
         "native/process.cc",
         "native/bpf_object.cc",
