@@ -42,6 +42,22 @@
       ]
     },
     {
+      "target_name": "sluice-pcap",
+      "type": "executable",
+      "sources": ["native/pcap/main.cc", "native/pcap/names.cc", "native/pcap/confine.cc"],
+      "cflags": ["-O2", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"],
+      "cflags_cc": ["-std=c++17", "-fno-rtti"],
+      "cflags_cc!": ["-std=gnu++17", "-std=gnu++20", "-O3"],
+      "ldflags!": ["-rdynamic"],
+      "libraries": ["-lpcap"],
+      "conditions": [
+        ["sanitize==1", {
+          "cflags": ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-g"],
+          "ldflags": ["-fsanitize=address,undefined"]
+        }]
+      ]
+    },
+    {
       "target_name": "bpf",
       "type": "none",
       "actions": [
