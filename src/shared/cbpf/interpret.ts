@@ -17,6 +17,8 @@ const M = new Int32Array(Word.MEM_WORDS);
  * A packet that is not inside `view` (a caller's mistake) does not match, whatever the program.
  */
 export function interpret(program: Program, view: DataView, at: number, length: number, wireLength: number): number {
+  at |= 0;
+  length |= 0;
   if (at < 0 || length < 0 || length > view.byteLength - at) return 0;
   const words = program.words;
   let a = 0;

@@ -131,6 +131,12 @@ export const enum Code {
   TXA = 0x87,
 }
 
+/**
+ * A program made into a function: the same result as `interpret` with the program in front, for any arguments. `at`, `length`, `wireLength`
+ * are int32.
+ */
+export type PacketMatch = (view: DataView, at: number, length: number, wireLength: number) => number;
+
 /** One instruction as objects have it: code, jt, jf, k. */
 export type Instruction = readonly [code: number, jt: number, jf: number, k: number];
 
