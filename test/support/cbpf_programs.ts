@@ -45,8 +45,8 @@ function fromPacket(random: Random, packet: Uint8Array, at: number): number {
 function offset(random: Random): number {
   const kind = random(20);
   if (kind < 12) return pick(random, FIELDS);
-  if (kind < 18) return random(80);
-  return kind === 18 ? random(400) : 0x7fffffff - random(4);
+  if (random(12) > 0) return random(40);
+  return random(3) > 0 ? random(400) : 0x7fffffff - random(4);
 }
 
 interface Choice {
@@ -61,13 +61,16 @@ interface Choice {
 
 /** A program with every instruction there is in it sooner or later, of the kind that the kernel takes. */
 export function randomProgram(random: Random, packet: Uint8Array, choice: Choice): Program {
-  const code: Instruction[] = [];
+  // A and X begin as 0, which decides much: mostly something else takes its place.
+  const code: Instruction[] = random(4) === 0 ? [] : start(random);
   const count = 2 + random(choice.length);
   /** Cells that are stored first of all, so that any path may load them. */
   const cells = random(1 << random(5));
   for (let cell = 0; cell < 16; cell++) {
     if (((cells >> cell) & 1) === 0) continue;
-    code.push([Code.LD_IMM, 0, 0, number(random)], [Code.ST, 0, 0, cell]);
+    const value: Instruction =
+      random(2) === 0 ? [Code.LD_IMM, 0, 0, number(random)] : [Code.LD_H_ABS, 0, 0, random(14)];
+    code.push(value, [Code.ST, 0, 0, cell]);
   }
   const usable = [...Array(16).keys()].filter((cell) => ((cells >> cell) & 1) === 1);
   let last = 12;
@@ -88,7 +91,7 @@ export function randomProgram(random: Random, packet: Uint8Array, choice: Choice
     else if (kind < 66) code.push(alu(random));
     else if (kind < 92) code.push(jump(random, packet, last, left));
     else if (kind < 94) code.push([Code.JA, 0, 0, random(left)]);
-    else code.push(...end(random, choice));
+    else if (random(3) === 0) code.push(...end(random, choice));
   }
   code.push(...end(random, choice));
   // What was pushed behind the count, and what a jump of the last instructions could still miss.
@@ -100,6 +103,14 @@ export function randomProgram(random: Random, packet: Uint8Array, choice: Choice
       return (c & 7) === 5 ? [c, Math.min(jt, far), Math.min(jf, far), k] : [c, jt, jf, k];
     }),
   );
+}
+
+function start(random: Random): Instruction[] {
+  return [
+    [pick(random, LOADS), 0, 0, random(10)],
+    [Code.TAX, 0, 0, 0],
+    [pick(random, LOADS), 0, 0, pick(random, FIELDS)],
+  ];
 }
 
 function alu(random: Random): Instruction {

@@ -10,9 +10,9 @@ import { randomPacket, randomProgram, randomSource, show, type Random } from '..
 import { GuardedView } from '../support/guarded_view.js';
 
 /** Lists of programs. SLUICE_FUZZ_ROUNDS for a longer run, SEED to repeat one. */
-const ROUNDS = Number(process.env.SLUICE_FUZZ_ROUNDS ?? 150);
+const ROUNDS = Number(process.env.SLUICE_FUZZ_ROUNDS ?? 60);
 const PROGRAMS = 10;
-const PACKETS = 16;
+const PACKETS = 40;
 const seed = Number(process.env.SEED ?? 20261121);
 
 interface Placed {

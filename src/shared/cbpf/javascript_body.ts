@@ -221,6 +221,8 @@ function branch(operation: Operation, state: Known, taken: string, other: string
   if (taken === other) return taken;
   if (taken === '') return `if (${condition(operation, state, false)}) ${braced(other)}`;
   if (other === '') return `if (${condition(operation, state, true)}) ${braced(taken)}`;
+  const leaves = taken.startsWith('return') || taken.startsWith('break');
+  if (leaves) return `if (${condition(operation, state, true)}) ${taken} ${other}`;
   return `if (${condition(operation, state, true)}) { ${taken} } else { ${other} }`;
 }
 

@@ -4,9 +4,9 @@ import { isOnly, type Range } from './ranges.js';
 import { after, along, knownValues, loadKey, operandOf, operationAt, type Known, type Operation } from './values.js';
 
 /** Rounds until nothing changes; real programs need two or three. */
-const ROUNDS_MOST = 8;
+const ROUNDS_MOST = 6;
 /** Jumps that are followed from one edge. */
-const HOPS_MOST = 16;
+const HOPS_MOST = 8;
 
 /**
  * A program with the same result for every packet, with constants folded, branches that cannot be taken and values that nobody reads removed, and
