@@ -5,7 +5,8 @@ const M = new Int32Array(Word.MEM_WORDS);
 /**
  * Runs a program over the packet at `at` of `view` and returns what it returns, as an int32; 0 means no match. `length` bytes are there,
  * `wireLength` is what BPF_LEN reads: the length on the wire. This is the reference for every other engine here. The program has passed
- * checkProgram; 4096 steps at most.
+ * checkProgram: then 4096 steps are the most; or checkLoops (loops.ts): then a run jumps back as many times as the packet has bytes at most, and
+ * returns 0 when the program wants more.
  *
  * As the kernel's engine (net/core/filter.c, bpf_convert_filter), where that differs from libpcap's:
  * - All arithmetic is modulo 2^32, unsigned; division and modulo by X = 0 return 0.
@@ -23,6 +24,7 @@ export function interpret(program: Program, view: DataView, at: number, length: 
   const words = program.words;
   let a = 0;
   let x = 0;
+  let turns = 0;
   for (let pc = 0; pc < words.length; pc = (pc + Word.SIZE) | 0) {
     const k = words[pc + Word.k];
     switch (words[pc]) {
@@ -95,6 +97,7 @@ export function interpret(program: Program, view: DataView, at: number, length: 
       case Code.RET_A:
         return a;
       case Code.JA:
+        if (k < 0 && ++turns > length) return 0;
         pc = (pc + (k << 2)) | 0;
         break;
       case Code.DIV_X:

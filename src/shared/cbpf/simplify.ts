@@ -122,8 +122,32 @@ function thread(words: Int32Array, known: readonly (Known | null)[]): boolean {
       words[at + field] = distance;
       changed = true;
     }
+    const needless = withoutTest(words, i, state);
+    if (needless >= 0) changed = put(words, i, Code.JA, needless);
   });
   return changed;
+}
+
+/**
+ * A test is needless when the next one would send to the same end what this one takes out. Distance to that next one, −1 when there is none.
+ */
+function withoutTest(words: Int32Array, i: number, state: Known): number {
+  const operation = operationAt(words, i);
+  for (const taken of [true, false]) {
+    const edge = along(operation, state, taken);
+    const end = i + 1 + (taken ? operation.jt : operation.jf);
+    const next = i + 1 + (taken ? operation.jf : operation.jt);
+    if (edge === null || next === end || !isConditional(words[next * Word.SIZE])) continue;
+    if (alike(words, follow(words, next, edge), end)) return next - i - 1;
+  }
+  return -1;
+}
+
+/** Whether two instructions are one, or return the same. */
+function alike(words: Int32Array, one: number, two: number): boolean {
+  if (one === two) return true;
+  const [a, b] = [operationAt(words, one), operationAt(words, two)];
+  return a.code === b.code && (a.code === Code.RET_A || (a.code === Code.RET_K && a.k === b.k));
 }
 
 /** Where the program goes on that comes to `index` with this knowledge. */
