@@ -21,6 +21,7 @@ const COMMANDS: Record<string, () => Promise<MakeCommand>> = {
   'backend-agent': async () => (await import('./commands/backend_agent.js')).backendAgentCommand,
   backend: async () => (await import('./commands/backend.js')).backendCommand,
   replay: async () => (await import('./commands/replay.js')).replayCommand,
+  match: async () => (await import('./commands/match.js')).matchCommand,
 };
 
 /** The one command that the arguments name; all of them for help and for a name that is none. */

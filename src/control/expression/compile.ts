@@ -5,15 +5,19 @@
  * Names of hosts, networks and Ethernet addresses are never looked up. Names of ports and protocols come from /etc/services
  * and /etc/protocols.
  */
-import { checkProgram } from '../../shared/cbpf/check.js';
-import { Code, instructionCount, type Program, Word } from '../../shared/cbpf/program.js';
+import { checkLoops } from '../../shared/cbpf/loops.js';
+import { instructionCount, type Program, Word } from '../../shared/cbpf/program.js';
+import { asksForMetadata, endAtHugeOffsets, programFrom } from './bytecode.js';
 import { askHelper, type ExpressionLimits, type HelperAnswer } from './helper.js';
 import { locateSyntaxErrors, SYNTAX_ERROR } from './locate.js';
 import { explainError, explainKill, explainSyntaxError } from './messages.js';
 
 export type { ExpressionLimits } from './helper.js';
 
-/** A program of link 'ethernet', or one sentence for a person: what is wrong, where, what to write instead. */
+/**
+ * A program of link 'ethernet', with a loop when the expression has `protochain` (src/shared/cbpf/loops.ts); or one sentence
+ * for a person: what is wrong, where, what to write instead.
+ */
 export type ExpressionResult =
   { readonly ok: true; readonly program: Program } | { readonly ok: false; readonly error: string };
 
@@ -32,10 +36,11 @@ export function compileExpressions(
   texts: readonly string[],
   limits: ExpressionLimits = EXPRESSION_LIMITS,
 ): ExpressionResult[] {
+  const usual = limits === EXPRESSION_LIMITS;
   const results = new Map<string, ExpressionResult>();
   const fresh: string[] = [];
   for (const text of new Set(texts)) {
-    const known = refusal(text, limits) ?? cache.get(text);
+    const known = refusal(text, limits) ?? (usual ? cache.get(text) : undefined);
     if (known === undefined) fresh.push(text);
     else results.set(text, known);
   }
@@ -49,7 +54,7 @@ export function compileExpressions(
     const result = place ? failure(explainSyntaxError(text, place)) : resultOf(answer, limits);
     results.set(text, result);
     // What a limit killed may have been unlucky; all else comes out the same again.
-    if (answer.kind !== 'killed') remember(text, result);
+    if (usual && answer.kind !== 'killed') remember(text, result);
   });
   return texts.map((text) => results.get(text)!);
 }
@@ -80,7 +85,7 @@ function isSyntaxError(answer: HelperAnswer): boolean {
 }
 
 function resultOf(answer: HelperAnswer, limits: ExpressionLimits): ExpressionResult {
-  if (answer.kind === 'error') return failure(explainError(answer.text));
+  if (answer.kind === 'error') return failure(explainError(answer.text, limits));
   if (answer.kind === 'killed') return failure(explainKill(answer.signal, limits));
   const program = programFrom(answer.bytes);
   const count = instructionCount(program);
@@ -90,30 +95,9 @@ function resultOf(answer: HelperAnswer, limits: ExpressionLimits): ExpressionRes
   if (asksForMetadata(program)) {
     return failure('inbound, outbound and ifindex ask for what the kernel knows beside a frame; its bytes do not tell');
   }
-  const problem = checkProgram(program);
+  endAtHugeOffsets(program);
+  const problem = checkLoops(program);
   return problem === null ? { ok: true, program } : failure(`it compiles to a program that is not valid: ${problem}`);
-}
-
-/** struct sock_filter: code (uint16), jt, jf (uint8), k (uint32). */
-function programFrom(bytes: Buffer): Program {
-  const words = new Int32Array((bytes.length >> 3) * Word.SIZE);
-  for (let from = 0, to = 0; to < words.length; from += 8, to += Word.SIZE) {
-    words[to + Word.code] = bytes.readUInt16LE(from);
-    words[to + Word.jt] = bytes[from + 2];
-    words[to + Word.jf] = bytes[from + 3];
-    words[to + Word.k] = bytes.readInt32LE(from + 4);
-  }
-  return { link: 'ethernet', words };
-}
-
-/** Whether it has an ancillary load (SKF_AD_OFF of linux/filter.h): absolute, from an offset above every packet's. */
-function asksForMetadata({ words }: Program): boolean {
-  for (let at = 0; at < words.length; at += Word.SIZE) {
-    const code = words[at];
-    const absolute = code === Code.LD_W_ABS || code === Code.LD_H_ABS || code === Code.LD_B_ABS;
-    if (absolute && words[at + Word.k] < 0) return true;
-  }
-  return false;
 }
 
 function remember(text: string, result: ExpressionResult): void {

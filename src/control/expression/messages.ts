@@ -16,7 +16,10 @@ const REMEDIES: readonly [RegExp, string][] = [
 ];
 
 /** A sentence for an error of libpcap's. */
-export function explainError(text: string): string {
+export function explainError(text: string, limits: ExpressionLimits): string {
+  if (/^(malloc|calloc|out of memory)\b/.test(text)) {
+    return `it takes more than ${limits.memoryMib} MiB to compile; split it, or put long lists into a set`;
+  }
   const what = tidy(text).replace(/^can't parse filter expression: /, '');
   const remedy = REMEDIES.find(([pattern]) => pattern.test(text))?.[1];
   return remedy === undefined ? what : `${what}: ${remedy}`;
