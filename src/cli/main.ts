@@ -22,6 +22,7 @@ const COMMANDS: Record<string, () => Promise<MakeCommand>> = {
   backend: async () => (await import('./commands/backend.js')).backendCommand,
   replay: async () => (await import('./commands/replay.js')).replayCommand,
   match: async () => (await import('./commands/match.js')).matchCommand,
+  rules: async () => (await import('./commands/rules.js')).rulesCommand,
 };
 
 /** The one command that the arguments name; all of them for help and for a name that is none. */
