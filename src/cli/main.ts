@@ -47,6 +47,7 @@ Examples:
   sluice doctor eth0                 what this machine and its interface can do
   sluice check sluice.yaml           is this configuration right?
   ipvsadm -Sn | sluice convert       a configuration from that of IPVS, Katran or GLB Director
+  sluice match x.pcap 'udp port 53'  which frames are these?
   sluice run --config sluice.yaml    serve
   sluice status --watch              what it does now`,
     );

@@ -141,6 +141,13 @@ describe('compileExpressions', () => {
     expect(results[1]).toEqual({ ok: false, error: expect.stringMatching(/more than 0.2 s to compile/) as string });
   });
 
+  it('loses only the expression that is not done when the clock has run out', () => {
+    const limits = { ...QUICK, cpuMs: 20_000, wallMs: 150 };
+    const results = compileExpressions(['tcp port 1', BOMB, 'udp port 1'], limits);
+    expect(results.map(({ ok }) => ok)).toEqual([true, false, true]);
+    expect(results[1]).toEqual({ ok: false, error: expect.stringMatching(/not compiled after 0.15 s/) as string });
+  });
+
   it('loses only the expression that goes over the memory', () => {
     const results = compileExpressions(['tcp', BOMB, 'udp'], { ...QUICK, cpuMs: 10_000, memoryMib: 10 });
     expect(results.map(({ ok }) => ok)).toEqual([true, false, true]);

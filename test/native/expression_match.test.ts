@@ -122,7 +122,7 @@ describe('sluice match', () => {
     expect(lines[1]).toEqual({ expr: '', ok: true, matches: frames.map((_, i) => i) });
     expect(lines[2]).toEqual({ expr: 'foo bar', ok: false, error: 'syntax error at character 1: "foo"' });
     expect(code).toBe(1);
-    expect(error).toMatch(/^2 of 5 expressions do not compile; the first: "foo bar"/);
+    expect(error).toMatch(/^2 of 5 do not compile; the first: "foo bar"/);
   });
 
   it('ends where a packet sends libpcap in circles: an authentication header that leads to itself', async () => {
@@ -142,6 +142,19 @@ describe('sluice match', () => {
       expect(await match('--engine', engine, file, 'ip protochain 6')).toEqual({ code: 0, out: '', error: '' });
       expect(await match('--engine', engine, file, 'ip proto 51')).toEqual({ code: 0, out: '0\n', error: '' });
     }
+  });
+
+  it('shifts as the kernel: by the low five bits, where libpcap makes 0 of shifts by 32 and more', async () => {
+    const header = [0x45, 0, 0, 60, 0, 0, 0, 0, 64, 33, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+    const data = Uint8Array.from([...new Array<number>(12).fill(0), 8, 0, ...header, ...new Array<number>(40).fill(0)]);
+    const file = join(directory, 'shift.pcap');
+    writeFileSync(file, classicFile({ little: true, nanoseconds: false }, [{ seconds: 0, fraction: 0, data }]));
+    // ttl 64, protocol 33.
+    for (const engine of ['interpreter', 'js']) {
+      expect((await match('--engine', engine, file, 'ip[8] << ip[9] = 128')).out).toBe('0\n');
+      expect((await match('--engine', engine, file, 'ip[8] >> ip[9] = 32')).out).toBe('0\n');
+    }
+    expect(await theirs(file, ['ip[8] << ip[9] = 0', 'ip[8] << ip[9] = 128'])).toEqual([[0], []]);
   });
 
   it('has offsets beyond every packet match nothing, where the kernel would read something of its own', async () => {

@@ -31,9 +31,8 @@ interface Options {
 }
 
 /** A line of JSON, one an expression. */
-type MatchLine =
-  | { expr: string; ok: true; /** Positions in the file, from 0. */ matches: number[] }
-  | { expr: string; ok: false; error: string };
+type MatchLine = FailedLine | { expr: string; ok: true; /** Positions in the file, from 0. */ matches: number[] };
+type FailedLine = { expr: string; ok: false; error: string };
 
 /** `sluice match`: which frames of a capture match an expression. Needs neither root nor the addon. */
 export function matchCommand(env: Env = processEnv()): Command {
@@ -60,13 +59,16 @@ Examples:
   sluice match --engine interpreter --expr-file rules.txt attack.pcap | jq -c '[.expr, (.matches | length)]'`,
     )
     .action((capture: string, words: string[], options: Options) => {
-      const lines = matchAll(resolve(env.cwd, capture), expressionsOf(env, words, options), options);
-      if (options.json || options.exprFile !== undefined) for (const line of lines) printJson(env, line, 0);
-      else for (const line of lines) if (line.ok) print(env, ...line.matches.map(String));
-      const failed = lines.filter((line) => !line.ok);
+      const expressions = expressionsOf(env, words, options);
+      const failed: FailedLine[] = [];
+      for (const line of matchAll(resolve(env.cwd, capture), expressions, options)) {
+        if (!line.ok) failed.push(line);
+        if (options.json || options.exprFile !== undefined) printJson(env, line, 0);
+        else if (line.ok && line.matches.length > 0) print(env, line.matches.join('\n'));
+      }
       if (failed.length > 0) {
         const of =
-          lines.length > 1 ? `${failed.length} of ${lines.length} expressions do not compile; the first: ` : '';
+          expressions.length > 1 ? `${failed.length} of ${expressions.length} do not compile; the first: ` : '';
         const [{ expr, error }] = failed;
         throw new SluiceError('SLUICE_FORMAT', `${of}${JSON.stringify(plain(expr))}: ${plain(error)}`);
       }
@@ -99,7 +101,8 @@ function readText(file: string | 0): string {
   }
 }
 
-function matchAll(capture: string, expressions: readonly string[], { engine, strict }: Options): MatchLine[] {
+/** One line an expression, made as it is asked for: all of them could be too much to hold. */
+function* matchAll(capture: string, expressions: readonly string[], { engine, strict }: Options): Generator<MatchLine> {
   const file = readCapture(capture, { strict });
   const views: DataView[] = [];
   const wireLengths: number[] = [];
@@ -117,5 +120,5 @@ function matchAll(capture: string, expressions: readonly string[], { engine, str
     }
     return { expr, ok: true, matches };
   };
-  return compileExpressions(expressions).map((result, i) => line(expressions[i], result));
+  for (const [i, result] of compileExpressions(expressions).entries()) yield line(expressions[i], result);
 }

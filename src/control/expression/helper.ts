@@ -12,7 +12,7 @@ export interface ExpressionLimits {
   readonly cpuMs: number;
   /** Address space of the helper, MiB. */
   readonly memoryMib: number;
-  /** Time by the clock for up to `BATCH` expressions, milliseconds: for a machine that gives the helper no CPU. */
+  /** Time by the clock, milliseconds, of an expression that starts a run of the helper: for a machine without a CPU to spare. */
   readonly wallMs: number;
 }
 
@@ -56,7 +56,10 @@ function runHelper(texts: readonly string[], limits: ExpressionLimits): HelperAn
   // It may die after its last answer, at exit: then nothing is missing.
   if (answers.length >= texts.length) return answers;
   if (signal === null) throw broken(path, stderr.toString().trim() || (error?.message ?? `exit code ${status}`), error);
-  return [...answers, { kind: 'killed', signal: signal === 'SIGKILL' && timedOut(error) ? 'timeout' : signal }];
+  const late = signal === 'SIGKILL' && timedOut(error);
+  // The clock ran for those before it too: the one in hand gets a run of its own.
+  if (late && answers.length > 0) return answers;
+  return [...answers, { kind: 'killed', signal: late ? 'timeout' : signal }];
 }
 
 function timedOut(error: Error | undefined): boolean {
