@@ -55,6 +55,48 @@ describe('generated source', () => {
     expect(source.match(/getInt32\(p \+ 30\)/g)).toHaveLength(1);
   });
 
+  it('does a load again where only one of two paths has done it', () => {
+    const program = programOf('ethernet', [
+      [Code.LD_B_ABS, 0, 0, 1],
+      [Code.JEQ_K, 3, 0, 1], // to the last load, without the one between
+      [Code.LD_H_ABS, 0, 0, 2],
+      [Code.JGT_K, 0, 1, 7], // to the last load, from behind the one between
+      [Code.RET_K, 0, 0, 9],
+      [Code.LD_H_ABS, 0, 0, 2],
+      [Code.RET_A, 0, 0, 0],
+    ]);
+    expectEqual(
+      program,
+      [
+        [0, 1, 0, 5],
+        [0, 0, 0, 5],
+        [0, 0, 0, 50],
+        [0, 1, 0, 50],
+      ].map((bytes) => Uint8Array.from(bytes)),
+    );
+  });
+
+  it('begins every program with A and X as 0', () => {
+    const leaves = programOf('ethernet', [
+      [Code.LDX_MSH, 0, 0, 1],
+      [Code.LD_B_IND, 0, 0, 0],
+      [Code.JEQ_K, 0, 1, 200],
+      [Code.RET_K, 0, 0, 1],
+      [Code.RET_K, 0, 0, 0],
+    ]);
+    const reads = programOf('ethernet', [
+      [Code.LD_LEN, 0, 0, 0],
+      [Code.JGT_K, 1, 0, 9],
+      [Code.LDX_MSH, 0, 0, 2],
+      [Code.TXA, 0, 0, 0],
+      [Code.RET_A, 0, 0, 0],
+    ]);
+    const [match] = link(compileJavaScript([leaves, reads], { together: true }));
+    const view = new DataView(Uint8Array.of(0, 2, 3, 0, 0, 0, 0, 0, 7, 0, 0).buffer);
+    expect(match(view, 0, 11, 11)).toBe(-1);
+    expect(match(view, 0, 11, 9)).toBe(1);
+  });
+
   it('has nothing to write for no programs', () => {
     expect(link(compileJavaScript([]))).toEqual([]);
     expect(link(compileJavaScript([], { together: true }))[0](new DataView(new ArrayBuffer(8)), 0, 8, 8)).toBe(-1);
@@ -279,6 +321,50 @@ describe('simplification', () => {
     const ret = [Code.RET_K, 0, 0, 1] as const;
     expect(simplified(load, ret)).toEqual([...load, ...ret]);
     expect(simplified([Code.LD_W_ABS, 0, 0, 30], load, ret)).toEqual([Code.LD_W_ABS, 0, 0, 30, ...ret]);
+  });
+
+  it('keeps the header length that only one of two paths has in X', () => {
+    const code: Instruction[] = [
+      [Code.LDX_MSH, 0, 0, 1],
+      [Code.LD_B_ABS, 0, 0, 0],
+      [Code.JEQ_K, 1, 0, 1],
+      [Code.LDX_MSH, 0, 0, 2],
+      [Code.LDX_MSH, 0, 0, 1],
+      [Code.TXA, 0, 0, 0],
+      [Code.ADD_K, 0, 0, 1],
+      [Code.RET_A, 0, 0, 0],
+    ];
+    expectEqual(programOf('ethernet', code), [Uint8Array.of(0, 1, 2), Uint8Array.of(1, 1, 2)]);
+    code[4] = [Code.JEQ_K, 0, 1, 3];
+    code.splice(5, 0, [Code.LDX_MSH, 0, 0, 2], [Code.LDX_MSH, 0, 0, 1]);
+    expectEqual(
+      programOf('ethernet', code),
+      [0, 1, 3].map((first) => Uint8Array.of(first, 1, 2)),
+    );
+  });
+
+  it('keeps a load that A has from one of two paths only', () => {
+    for (const [first, second] of [
+      [1, 2],
+      [2, 1],
+    ]) {
+      const program = programOf('ethernet', [
+        [Code.LD_B_ABS, 0, 0, 0],
+        [Code.JEQ_K, 0, 2, 1],
+        [Code.LD_B_ABS, 0, 0, first],
+        [Code.JEQ_K, 3, 2, 9],
+        [Code.LD_B_ABS, 0, 0, second],
+        [Code.JEQ_K, 1, 0, 9],
+        [Code.LD_B_ABS, 0, 0, 2],
+        [Code.RET_A, 0, 0, 0],
+      ]);
+      expectEqual(program, [
+        Uint8Array.of(0, 5, 6),
+        Uint8Array.of(1, 5, 6),
+        Uint8Array.of(1, 9, 6),
+        Uint8Array.of(0, 9, 9),
+      ]);
+    }
   });
 
   it('knows what a test has decided when the same comes again', () => {
