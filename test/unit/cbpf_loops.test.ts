@@ -1,8 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { checkProgram } from '../../src/shared/cbpf/check.js';
+import { necessary } from '../../src/shared/cbpf/facts.js';
 import { interpret } from '../../src/shared/cbpf/interpret.js';
+import { compileJavaScript } from '../../src/shared/cbpf/javascript.js';
 import { checkLoops, hasLoop } from '../../src/shared/cbpf/loops.js';
 import { Code, programOf, type Instruction } from '../../src/shared/cbpf/program.js';
+import { simplify } from '../../src/shared/cbpf/simplify.js';
 
 const program = (...instructions: Instruction[]) => programOf('ethernet', instructions);
 const run = (instructions: Instruction[], length: number) =>
@@ -94,5 +97,35 @@ describe('programs with loops', () => {
         64,
       ),
     ).toBe(0);
+  });
+
+  it('are kept away from what takes straight programs only', () => {
+    const looping = program(...countTo(3));
+    expect(simplify(looping)).toBe(looping);
+    expect(() => compileJavaScript([program([Code.RET_K, 0, 0, 1]), looping])).toThrow(/loop/);
+  });
+
+  it('match nothing that their facts rule out: what comes to the loop may match', () => {
+    // ip6 protochain 6, cut down: next header 6 matches, 60 walks on, anything else does not.
+    const chain = program(
+      [Code.LD_H_ABS, 0, 0, 12],
+      [Code.JEQ_K, 0, 9, 0x86dd],
+      [Code.LD_B_ABS, 0, 0, 20],
+      [Code.LDX_IMM, 0, 0, 40],
+      [Code.JEQ_K, 5, 0, 6],
+      [Code.JEQ_K, 0, 5, 60],
+      [Code.LD_B_IND, 0, 0, 14],
+      [Code.LDX_IMM, 0, 0, 48],
+      [Code.JA, 0, 0, -5],
+      [Code.RET_K, 0, 0, 0],
+      [Code.RET_K, 0, 0, 1],
+      [Code.RET_K, 0, 0, 0],
+    );
+    expect(checkLoops(chain)).toBeNull();
+    const facts = necessary(chain);
+    expect([facts.ipv4, facts.other]).toEqual([[], false]);
+    const protocols = facts.ipv6.flatMap((way) => way.protocols);
+    for (const protocol of [6, 60]) expect(protocols.some(({ lo, hi }) => lo <= protocol && protocol <= hi)).toBe(true);
+    expect(protocols.some(({ lo, hi }) => lo <= 17 && 17 <= hi)).toBe(false);
   });
 });

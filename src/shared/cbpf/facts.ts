@@ -2,6 +2,7 @@
  * What a packet must have for a program to match it, as an index of rules can use it: protocols, addresses, ports. Found by running the
  * program on sets of values once for IPv4, once for IPv6 and once for all else; where paths meet, the sets are united.
  */
+import { withoutLoops } from './loops.js';
 import { Bpf, Code, isConditional, isReturn, Word, type Program } from './program.js';
 import type { Range } from './ranges.js';
 import { intersect, subtract, union, type RangeSet } from './range_sets.js';
@@ -92,10 +93,11 @@ interface State {
 
 /**
  * Necessary conditions for a match. A program that matches by IP version, not by EtherType (`link` is 'ip'), is taken for both families.
- * The program has passed checkProgram.
+ * The program has passed checkProgram, or checkLoops.
  */
 export function necessary(program: Program): Facts {
-  const simple = simplify(program);
+  // Whatever comes to a loop may match.
+  const simple = simplify(withoutLoops(program, 1));
   const base = program.link === 'ethernet' ? 14 : 0;
   const any: RangeSet = [{ lo: 0, hi: 0xffff }];
   const type = (value: number): RangeSet => (base === 0 ? any : [{ lo: value, hi: value }]);

@@ -8,6 +8,7 @@
 import { SluiceError } from '../../errors.js';
 import { SourceBody } from './javascript_body.js';
 import { countLoads } from './loads.js';
+import { hasLoop } from './loops.js';
 import { instructionCount, type Program } from './program.js';
 import { simplify } from './simplify.js';
 import { SOURCE_MOST } from './tokens.js';
@@ -28,11 +29,12 @@ const OUTSIDE = '  if (p < 0 || n < 0 || n > v.byteLength - p) return';
 
 /**
  * Source of a function body that returns an array of functions, one a program (or one for all), each a PacketMatch; `link` makes it one.
- * The programs have passed checkProgram.
+ * The programs have passed checkProgram: none has a loop (loops.ts), the interpreter runs those.
  *
- * @throws SluiceError SLUICE_CONFIG when the source would be longer than SOURCE_MOST
+ * @throws SluiceError SLUICE_CONFIG when the source would be longer than SOURCE_MOST, RangeError for a program with a loop
  */
 export function compileJavaScript(programs: readonly Program[], options: JavaScriptOptions = {}): string {
+  if (programs.some(hasLoop)) throw new RangeError('a program with a loop has no JavaScript');
   const simple = programs.map(simplify);
   const lines = ['"use strict";'];
   if (options.together) writeTogether(lines, simple);

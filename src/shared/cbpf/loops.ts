@@ -16,17 +16,30 @@ export function hasLoop({ words }: Program): boolean {
   return false;
 }
 
+/**
+ * The program with each backward jump made a return of `result`, so that it is one for every user of straight programs: of 0, it matches
+ * less than the program does; of 1, more. The same object when there is no loop.
+ */
+export function withoutLoops(program: Program, result: 0 | 1): Program {
+  if (!hasLoop(program)) return program;
+  const words = program.words.slice();
+  for (let at = 0; at < words.length; at += Word.SIZE) {
+    if (isBackward(words, at)) words.set([Code.RET_K, 0, 0, result], at);
+  }
+  return { link: program.link, words };
+}
+
 /** checkProgram for programs that may jump back; null when the program is right. Without a loop it is checkProgram. */
 export function checkLoops(program: Program): string | null {
-  // A backward jump ends the forward part of a program as a return does, so the forward part is checked as one that does.
-  const forward = Int32Array.from(program.words);
-  for (let at = 0; at < forward.length; at += Word.SIZE) {
-    if (!isBackward(forward, at)) continue;
+  const { words } = program;
+  for (let at = 0; at < words.length; at += Word.SIZE) {
     const index = at / Word.SIZE;
-    if (index + 1 + forward[at + Word.k] < 0) return `instruction ${index}: a jump before the start of the program`;
-    forward.set([Code.RET_K, 0, 0, 0], at);
+    if (isBackward(words, at) && index + 1 + words[at + Word.k] < 0) {
+      return `instruction ${index}: a jump before the start of the program`;
+    }
   }
-  return checkProgram({ link: program.link, words: forward });
+  // A backward jump ends the forward part of a program as a return does.
+  return checkProgram(withoutLoops(program, 0));
 }
 
 /** k of an unconditional jump counts as int32 here; conditional jumps have no room for a negative distance. */

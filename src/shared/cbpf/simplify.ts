@@ -1,4 +1,5 @@
 import { checkProgram } from './check.js';
+import { hasLoop } from './loops.js';
 import { Bpf, Code, isConditional, isPacketLoad, isReturn, loadSize, Word, type Program } from './program.js';
 import { isOnly, type Range } from './ranges.js';
 import { after, along, knownValues, loadKey, operandOf, operationAt, type Known, type Operation } from './values.js';
@@ -10,9 +11,11 @@ const HOPS_MOST = 8;
 
 /**
  * A program with the same result for every packet, with constants folded, branches that cannot be taken and values that nobody reads removed, and
- * jumps led to where they end. Takes a program that has passed checkProgram, and the result passes too.
+ * jumps led to where they end. Takes a program that has passed checkProgram, and the result passes too;
+ * one with a loop is given back as it is.
  */
 export function simplify(program: Program): Program {
+  if (hasLoop(program)) return program;
   let words: Int32Array = program.words.slice();
   for (let round = 0; round < ROUNDS_MOST; round++) {
     const known = knownValues({ link: program.link, words });
