@@ -283,7 +283,7 @@ describe('programs that are hard to compile', () => {
     expect(checkProgram(program)).toBeNull();
     const start = performance.now();
     expectEqual(program, packets);
-    expect(performance.now() - start).toBeLessThan(4000);
+    expect(performance.now() - start).toBeLessThan(10_000);
   });
 
   it('3,000 programs at once', () => {
@@ -365,6 +365,28 @@ describe('simplification', () => {
         Uint8Array.of(0, 9, 9),
       ]);
     }
+  });
+
+  it('of tests that are left out one after another (found by random programs)', () => {
+    const text =
+      '69,32 0 0 3,7 0 0 0,40 0 0 23,0 0 0 33,2 0 0 2,40 0 0 6,2 0 0 3,48 0 0 34,21 3 0 0,1 0 0 153,12 0 0 0,0 0 0 212,29 6 1 -1,53 1 1 15,' +
+      '80 0 0 12,84 0 0 10376,48 0 0 32,48 0 0 46,21 3 1 1,37 5 0 175,21 5 0 0,77 5 3 1,21 4 0 615644424,40 0 0 47,40 0 0 38,' +
+      '37 20 0 -1820830042,21 6 1 0,32 0 0 0,32 0 0 4,53 23 1 255,12 0 0 0,45 20 0 -16646399,64 0 0 16,72 0 0 40676,' +
+      '21 2 2 65281,21 2 1 -14,5 0 0 15,48 0 0 18,4 0 0 7,64 0 0 18,21 0 0 0,61 2 7 1,22 0 0 0,1 0 0 235,21 15 2 0,76 0 0 0,' +
+      '100 0 0 13,36 0 0 -1639736440,21 1 0 0,48 0 0 30,96 0 0 3,48 0 0 33,40 0 0 36,69 2 1 32,1 0 0 4,53 1 1 104,37 1 0 3,' +
+      '21 6 4 -1,177 0 0 14,72 0 0 65536,21 1 1 -2147483647,7 0 0 0,21 0 1 -2,52 0 0 256,172 0 0 0,22 0 0 0,22 0 0 0,22 0 0 0,22 0 0 0';
+    const program = programOf(
+      'ethernet',
+      text
+        .split(',')
+        .slice(1)
+        .map((line) => line.split(' ').map(Number) as [number, number, number, number]),
+    );
+    const hex =
+      '01ff0a000000761799ff000086dd6001880100002c4020010db8ff01ad010100000a00aa00b920010db80a0a0af700000100190a0069007b0035' +
+      '7d0003003c6e010176480401000001c4ff0a00010002f4ff010a0a000100002350ff0eff0a00ff8201f41300ff01ff0a03ac0a0001000a00f6000a00' +
+      'b601009cc700000a53020a00ff26ff58070140000a0000ff000afb00ff3e000000000000ff00000aa800f200c14e0a6951ff0a006c01';
+    expectEqual(program, [Uint8Array.from(Buffer.from(hex, 'hex'))]);
   });
 
   it('knows what a test has decided when the same comes again', () => {

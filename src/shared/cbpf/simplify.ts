@@ -100,35 +100,42 @@ function foldJump(words: Int32Array, i: number, state: Known, operation: Operati
   return true;
 }
 
-/** Leads every jump to where it ends: behind other jumps, and behind tests that it has decided. */
+/**
+ * Leads every jump to where it ends: behind other jumps, and behind tests that it has decided. From the last to the first: to leave out a test
+ * sends more packets to a later one, for which what `known` says of it no longer holds.
+ */
 function thread(words: Int32Array, known: readonly (Known | null)[]): boolean {
   let changed = false;
-  known.forEach((state, i) => {
-    const operation = operationAt(words, i);
-    if (state === null || (operation.code & Bpf.CLASS) !== Bpf.JMP) return;
-    const at = i * Word.SIZE;
-    if (operation.code === Code.JA) {
-      const end = follow(words, i + 1 + operation.k, state);
-      if (isReturn(words[end * Word.SIZE])) {
-        changed = put(words, i, words[end * Word.SIZE], words[end * Word.SIZE + Word.k]);
-      } else if (end !== i + 1 + operation.k) changed = put(words, i, Code.JA, end - i - 1);
-      return;
-    }
-    for (const [field, taken] of [
-      [Word.jt, true],
-      [Word.jf, false],
-    ] as const) {
-      const edge = along(operation, state, taken);
-      if (edge === null) continue;
-      const distance = follow(words, i + 1 + words[at + field], edge) - i - 1;
-      if (distance === words[at + field] || distance > 255) continue;
-      words[at + field] = distance;
-      changed = true;
-    }
-    const needless = withoutTest(words, i, state);
-    if (needless >= 0) changed = put(words, i, Code.JA, needless);
-  });
+  for (let i = known.length - 1; i >= 0; i--) {
+    const state = known[i];
+    if (state !== null && (words[i * Word.SIZE] & Bpf.CLASS) === Bpf.JMP && threadOne(words, i, state)) changed = true;
+  }
   return changed;
+}
+
+function threadOne(words: Int32Array, i: number, state: Known): boolean {
+  const operation = operationAt(words, i);
+  const at = i * Word.SIZE;
+  if (operation.code === Code.JA) {
+    const end = follow(words, i + 1 + operation.k, state);
+    const { code, k } = operationAt(words, end);
+    if (isReturn(code)) return put(words, i, code, k);
+    return end !== i + 1 + operation.k && put(words, i, Code.JA, end - i - 1);
+  }
+  let changed = false;
+  for (const [field, taken] of [
+    [Word.jt, true],
+    [Word.jf, false],
+  ] as const) {
+    const edge = along(operation, state, taken);
+    if (edge === null) continue;
+    const distance = follow(words, i + 1 + words[at + field], edge) - i - 1;
+    if (distance === words[at + field] || distance > 255) continue;
+    words[at + field] = distance;
+    changed = true;
+  }
+  const needless = withoutTest(words, i, state);
+  return needless >= 0 ? put(words, i, Code.JA, needless) : changed;
 }
 
 /**
