@@ -49,6 +49,7 @@ const PACKAGES = [
   { name: 'bpftool', probe: 'bpftool', why: 'tests look for BPF objects left behind' },
   { name: 'iputils-ping', probe: 'ping', why: 'reachability in the demo and the tests' },
   { name: 'procps', probe: 'sysctl', why: 'settings of namespaces in tests, and commands that the doctor prints' },
+  { name: 'nftables', probe: 'nft', why: 'a NAT and a firewall between client and node, in tests' },
   { name: 'tcpdump', probe: 'tcpdump', why: 'an eye on packets that is not ours, in tests and in the playground' },
   { name: 'curl', probe: 'curl', why: 'to talk to the playground of demo --keep by hand' },
 ];

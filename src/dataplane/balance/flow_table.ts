@@ -40,13 +40,17 @@ export class FlowTable {
   /** Out parameters of `insert`: backend of the flow whose slot was taken, or −1; and whether that flow was still alive. */
   evictedBackend = -1;
   evictedAlive = false;
-  /** Of the same flow: its state, 0 when no slot was taken from another flow, its `kind` word and its source. */
+  /** Of the same flow: its state, 0 when no slot was taken from another flow, its `kind` word and its addresses. */
   evictedState: number = FlowState.free;
   evictedKind = 0;
   evictedSrc0 = 0;
   evictedSrc1 = 0;
   evictedSrc2 = 0;
   evictedSrc3 = 0;
+  evictedDst0 = 0;
+  evictedDst1 = 0;
+  evictedDst2 = 0;
+  evictedDst3 = 0;
   // What `survey` found in a window.
   private timedOut = -1;
   private unproven = -1;
@@ -265,6 +269,10 @@ export class FlowTable {
     this.evictedSrc1 = words[at + FlowField.src1];
     this.evictedSrc2 = words[at + FlowField.src2];
     this.evictedSrc3 = words[at + FlowField.src3];
+    this.evictedDst0 = words[at + FlowField.dst0];
+    this.evictedDst1 = words[at + FlowField.dst1];
+    this.evictedDst2 = words[at + FlowField.dst2];
+    this.evictedDst3 = words[at + FlowField.dst3];
     this.places.release(at);
     this.places.takeAt(at, window, hash);
     return at;

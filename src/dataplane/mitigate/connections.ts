@@ -42,8 +42,8 @@ const NEAR = 0x20000;
 
 const CLOSE = 1 << 24;
 
-/** Sources of connections that a sweep forgot, five words each: family and address. */
-const SOURCE_WORDS = 5;
+/** Words of `ended` for one connection: family, source, destination. */
+export const ENDED_WORDS = 9;
 /** What FlowTable's sweep looks at in one call, at most. */
 const SWEEP_MOST = 8192;
 
@@ -61,13 +61,13 @@ export class Connections {
   /** Farthest that a sequence number may be from the last, bytes. */
   private readonly window: number;
 
-  // Out parameters of `check`, for whoever counts connections by source.
-  /** For the packet's own source. */
+  // Out parameters of `check`, for whoever counts connections.
+  /** For the packet's own addresses. */
   event: ConnectionEvent = ConnectionEvent.none;
-  /** True when a counted connection had to give way: that of `table.evictedKind` (family in bits 8-15), `table.evictedSrc0` to `Src3`. */
+  /** True when a counted connection had to give way: that of `table.evictedKind` (family in bits 8-15), `evictedSrc0` to `evictedDst3`. */
   evicted = false;
-  /** Out parameter of `sweep`: sources of the counted connections that it forgot: family, four address words, and so on. */
-  readonly ended = new Int32Array(SWEEP_MOST * SOURCE_WORDS);
+  /** Out parameter of `sweep`: the counted connections that it forgot, ENDED_WORDS each: family, four words of source, four of destination. */
+  readonly ended = new Int32Array(SWEEP_MOST * ENDED_WORDS);
   private endedWords = 0;
   /** Counted connections that gave way to others while alive. */
   evictions = 0;
@@ -109,6 +109,18 @@ export class Connections {
     return reason;
   }
 
+  /**
+   * Takes back the connection that the last `check` opened (`event` was open): its first packet goes no further, and the next SYN opens
+   * it again.
+   */
+  undo(packet: Packet): void {
+    const at = this.table.find(packet);
+    if (at < 0) return;
+    if (this.table.words[at + FlowField.state] === ConnectionState.offered) this.become(at, ConnectionState.closing);
+    else this.table.remove(at);
+    this.event = ConnectionEvent.none;
+  }
+
   /** Forgets what timed out, as FlowTable.sweep; returns how many words of `ended` say whose. */
   sweep(nowMs: number): number {
     this.endedWords = 0;
@@ -119,12 +131,17 @@ export class Connections {
   private readonly onExpire = (_sequence: number, at: number): void => {
     const words = this.table.words;
     if (!isCounted(words[at + FlowField.state])) return;
-    const ended = this.ended;
-    ended[this.endedWords++] = (words[at + FlowField.kind] >>> 8) & 0xff;
-    ended[this.endedWords++] = words[at + FlowField.src0];
-    ended[this.endedWords++] = words[at + FlowField.src1];
-    ended[this.endedWords++] = words[at + FlowField.src2];
-    ended[this.endedWords++] = words[at + FlowField.src3];
+    const { ended, endedWords: to } = this;
+    this.endedWords = to + ENDED_WORDS;
+    const family = (words[at + FlowField.kind] >>> 8) & 0xff;
+    ended[to] = family;
+    ended[to + 1] = words[at + FlowField.src0];
+    ended[to + 5] = words[at + FlowField.dst0];
+    // An IPv4 entry may have these words from the flow that lay here before.
+    for (let i = 0; i < 3; i++) {
+      ended[to + 2 + i] = family === 4 ? 0 : words[at + FlowField.src1 + i];
+      ended[to + 6 + i] = family === 4 ? 0 : words[at + FlowField.dst1 + i];
+    }
   };
 
   /** A SYN always passes: at worst its server answers that it has an open connection. `next`: the sequence number after it. */

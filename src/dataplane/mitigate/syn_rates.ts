@@ -27,17 +27,20 @@ const PLACES = 4096;
 export class SynRates {
   private readonly words = new Int32Array(PLACES << Field.STRIDE_SHIFT);
   private readonly hash: FlowHash;
+  /** SYNs of a window. */
   private readonly start: number;
+  private readonly stop: number;
 
   /** `key`: four int32. Rates are SYNs a second that this worker sees. */
   constructor(
     key: readonly number[],
     startRate: number,
-    private readonly stopRate: number,
+    stopRate: number,
     private readonly holdMs: number,
   ) {
     this.hash = new FlowHash(key);
     this.start = Math.max(1, Math.ceil((startRate * WINDOW_MS) / 1000));
+    this.stop = Math.max(1, Math.ceil((stopRate * WINDOW_MS) / 1000));
   }
 
   /** Counts a SYN; true when its destination gets too many. */
@@ -47,7 +50,7 @@ export class SynRates {
     const address = syn.family === 4 ? syn.dst0 : hash.ipv4(syn.dst0, syn.dst1, syn.dst2, syn.family) ^ syn.dst3;
     const at = (hash.ipv4(address, 0, syn.ports & 0xffff, syn.family) & (PLACES - 1)) << Field.STRIDE_SHIFT;
     const elapsed = (nowMs - words[at + Field.startMs]) | 0;
-    if (elapsed >= WINDOW_MS || elapsed < 0) this.turn(at, elapsed, nowMs);
+    if (elapsed >= WINDOW_MS || elapsed < 0) this.turn(at, nowMs);
     if (++words[at + Field.count] >= this.start) {
       words[at + Field.active] = 1;
       words[at + Field.untilMs] = (nowMs + this.holdMs) | 0;
@@ -55,13 +58,14 @@ export class SynRates {
     return words[at + Field.active] !== 0;
   }
 
-  /** Ends a window and begins the next. */
-  private turn(at: number, elapsed: number, nowMs: number): void {
+  /** Ends a window, all of whose SYNs came within WINDOW_MS of its start, and begins the next. */
+  private turn(at: number, nowMs: number): void {
     const words = this.words;
     if (words[at + Field.active] !== 0) {
-      const wasBusy = elapsed > 0 && words[at + Field.count] * 1000 >= this.stopRate * elapsed;
-      if (wasBusy) words[at + Field.untilMs] = (nowMs + this.holdMs) | 0;
-      else if (((nowMs - words[at + Field.untilMs]) | 0) >= 0) words[at + Field.active] = 0;
+      if (words[at + Field.count] >= this.stop) {
+        words[at + Field.untilMs] = (words[at + Field.startMs] + WINDOW_MS + this.holdMs) | 0;
+      }
+      if (((nowMs - words[at + Field.untilMs]) | 0) >= 0) words[at + Field.active] = 0;
     }
     words[at + Field.startMs] = nowMs;
     words[at + Field.count] = 0;
