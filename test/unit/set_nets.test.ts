@@ -151,8 +151,9 @@ describe.each([4, 6] as const)('networks of IPv%i', (family) => {
           pair.add(cut(near(next, BASES[family][integer(4)], integer(bits), family), length), length);
         }
       };
-      if (bulk) pair.set.bulk(fill);
-      else fill();
+      const settle = bulk ? pair.set.startBulk() : () => undefined;
+      fill();
+      settle();
       const edges = [...pair.set.list()].flatMap(({ text }) => {
         const [address, length] = text.split('/');
         const first = [...parseAddress(address).words] as Words;

@@ -55,7 +55,7 @@ export function completeOptions(given: Partial<SetOptions> & Pick<SetOptions, 'n
     throw new SluiceError('SLUICE_FORMAT', message, remedy);
   };
   const { name, maxelem, timeout, type, mask4, mask6 } = options;
-  if (name === '' || name.length > NAME_MOST || /[\s\0-\x1f"]/.test(name)) {
+  if (name === '' || name.length > NAME_MOST || /[\s\p{Cc}"]/u.test(name)) {
     fail(`${JSON.stringify(name.slice(0, 64))} is not a name for a set`, `1 to ${NAME_MOST} characters, no blanks.`);
   }
   if (!(Number.isInteger(maxelem) && maxelem >= 1 && maxelem <= 0xffffffff))
