@@ -17,6 +17,7 @@
         "native/tap.cc",
         "native/readable.cc",
         "native/packet_socket.cc",
+        "native/socket_filter.cc",
         "native/link.cc",
         "native/process.cc",
         "native/bpf_object.cc",
@@ -33,6 +34,22 @@
       "cflags_cc": ["-std=c++17", "-fno-exceptions", "-fno-rtti"],
       "cflags_cc!": ["-std=gnu++17", "-std=gnu++20", "-O3"],
       "libraries": ["-lbpf", "-lelf"],
+      "conditions": [
+        ["sanitize==1", {
+          "cflags": ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-g"],
+          "ldflags": ["-fsanitize=address,undefined"]
+        }]
+      ]
+    },
+    {
+      "target_name": "sluice-pcap",
+      "type": "executable",
+      "sources": ["native/pcap/main.cc", "native/pcap/names.cc", "native/pcap/confine.cc"],
+      "cflags": ["-O2", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"],
+      "cflags_cc": ["-std=c++17", "-fno-rtti"],
+      "cflags_cc!": ["-std=gnu++17", "-std=gnu++20", "-O3"],
+      "ldflags!": ["-rdynamic"],
+      "libraries": ["-lpcap"],
       "conditions": [
         ["sanitize==1", {
           "cflags": ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-g"],

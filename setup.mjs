@@ -4,7 +4,8 @@
  *
  *   apt      compilers, headers and tools from the distribution
  *   npm      node_modules/, exactly as package-lock.json says, without running any package's scripts
- *   native   the addon (build/Release/sluice.node) and the BPF objects (build/bpf/*.bpf.o)
+ *   native   the addon (build/Release/sluice.node), the compiler of expressions (build/Release/sluice-pcap) and the BPF
+ *            objects (build/bpf/*.bpf.o)
  *   dist     TypeScript to JavaScript (dist/; with --bench also dist-bench/)
  *
  * A step that is already right is skipped, so a second run takes a fraction of a second. "Right" is decided by content (a
@@ -39,6 +40,7 @@ const PACKAGES = [
     probe: '/usr/include/bpf/libbpf.h',
     why: 'loads BPF objects from the addon, and has bpf_helpers.h',
   },
+  { name: 'libpcap-dev', probe: '/usr/include/pcap/pcap.h', why: 'compiles pcap-filter expressions' },
   { name: 'g++', probe: 'g++', why: 'compiles the native addon' },
   { name: 'make', probe: 'make', why: 'runs the build that node-gyp writes' },
   { name: 'python3', probe: 'python3', why: 'runs node-gyp' },
@@ -47,14 +49,15 @@ const PACKAGES = [
   { name: 'bpftool', probe: 'bpftool', why: 'tests look for BPF objects left behind' },
   { name: 'iputils-ping', probe: 'ping', why: 'reachability in the demo and the tests' },
   { name: 'procps', probe: 'sysctl', why: 'settings of namespaces in tests, and commands that the doctor prints' },
+  { name: 'nftables', probe: 'nft', why: 'a NAT and a firewall between client and node, in tests' },
   { name: 'tcpdump', probe: 'tcpdump', why: 'an eye on packets that is not ours, in tests and in the playground' },
   { name: 'curl', probe: 'curl', why: 'to talk to the playground of demo --keep by hand' },
 ];
 
 /** Names in other distributions, for the message only. */
 const ELSEWHERE =
-  'Fedora: dnf install clang libbpf-devel elfutils-libelf-devel gcc-c++ make python3 iproute ethtool bpftool curl tcpdump iputils\n' +
-  '  Arch: pacman -S clang libbpf gcc make python iproute2 ethtool bpf curl tcpdump iputils';
+  'Fedora: dnf install clang libbpf-devel libpcap-devel elfutils-libelf-devel gcc-c++ make python3 iproute ethtool bpftool curl tcpdump iputils\n' +
+  '  Arch: pacman -S clang libbpf libpcap gcc make python iproute2 ethtool bpf curl tcpdump iputils';
 
 const STEPS = ['apt', 'npm', 'native', 'dist', 'bench'];
 
@@ -295,7 +298,7 @@ function native() {
   const sources = filesUnder('native', 'bpf', 'bench/reference', 'binding.gyp');
   const gyp = fs.readFileSync(path.join(root, 'binding.gyp'), 'utf8');
   const outputs = [...new Set([...gyp.matchAll(/"(build\/bpf\/[\w.]+)"/g)].map((match) => match[1]))];
-  outputs.push('build/Release/sluice.node');
+  outputs.push('build/Release/sluice.node', 'build/Release/sluice-pcap');
   const modules = readJson('package-lock.json')?.packages ?? {};
   const tools = ['node-gyp', 'node-addon-api'].map((name) => modules[`node_modules/${name}`]?.version);
   const hash = fingerprint(sources, process.version, process.arch, tools);
@@ -303,7 +306,7 @@ function native() {
   const lost = outputs.find((output) => !exists(output));
   if (!lost && readJson(stamp)?.hash === hash) return;
   const why = lost ? `${lost} is not there` : 'native/, bpf/, binding.gyp or Node changed';
-  if (!announce('native', 'building the addon and the BPF objects', why)) return;
+  if (!announce('native', 'building the addon, the compiler of expressions and the BPF objects', why)) return;
   fs.rmSync(path.join(root, stamp), { force: true });
   const gypScript = path.join(root, 'node_modules/node-gyp/bin/node-gyp.js');
   const args = [gypScript, 'configure', 'build', `--nodedir=${nodeDirectory()}`, '--jobs=max', '--loglevel=warn'];

@@ -4,6 +4,7 @@
 #include "link.h"
 #include "packet_socket.h"
 #include "process.h"
+#include "socket_filter.h"
 #include "tap.h"
 #include "umem_js.h"
 #include "xsk_socket_js.h"
@@ -28,6 +29,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitXskSocket(env, exports);
   InitTap(env, exports);
   InitPacketSocket(env, exports);
+  InitSocketFilter(env, exports);
   InitLink(env, exports);
   InitProcess(env, exports);
   return InitBpf(env, exports);

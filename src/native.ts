@@ -165,6 +165,16 @@ export interface PacketSocket {
   close(): void;
 }
 
+/**
+ * A classic BPF program in the kernel's engine (SO_ATTACH_FILTER), for tests of ours. The constructor throws EINVAL for a program that the
+ * kernel refuses.
+ */
+export interface SocketFilter {
+  /** Bytes of the packet that the program keeps: what it returns as uint32, or the packet's length when that is less. */
+  run(packet: Uint8Array): number;
+  close(): void;
+}
+
 export interface BpfMapInfo {
   name: string;
   fd: number;
@@ -258,6 +268,8 @@ export interface NativeAddon {
   XskSocket: new (umem: Umem, options: XskOptions) => XskSocket;
   Tap: new (options: { name: string }) => Tap;
   PacketSocket: new (options: { interface: string }) => PacketSocket;
+  /** `program`: four int32 an instruction, code, jt, jf, k. */
+  SocketFilter: new (program: Int32Array) => SocketFilter;
   BpfObject: new (path: string) => BpfObject;
   /** null when no program is attached. Throws ENODEV for an interface that is not there. */
   queryXdp(ifindex: number): XdpQuery | null;

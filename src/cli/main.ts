@@ -21,6 +21,8 @@ const COMMANDS: Record<string, () => Promise<MakeCommand>> = {
   'backend-agent': async () => (await import('./commands/backend_agent.js')).backendAgentCommand,
   backend: async () => (await import('./commands/backend.js')).backendCommand,
   replay: async () => (await import('./commands/replay.js')).replayCommand,
+  match: async () => (await import('./commands/match.js')).matchCommand,
+  rules: async () => (await import('./commands/rules.js')).rulesCommand,
 };
 
 /** The one command that the arguments name; all of them for help and for a name that is none. */
@@ -45,6 +47,7 @@ Examples:
   sluice doctor eth0                 what this machine and its interface can do
   sluice check sluice.yaml           is this configuration right?
   ipvsadm -Sn | sluice convert       a configuration from that of IPVS, Katran or GLB Director
+  sluice match x.pcap 'udp port 53'  which frames are these?
   sluice run --config sluice.yaml    serve
   sluice status --watch              what it does now`,
     );

@@ -21,7 +21,7 @@ import { outerSource } from './outer_source.js';
 import type { Numbers, Registry } from './registry.js';
 import { RingShelf } from './rings.js';
 import type { NextHop } from './routes.js';
-import { buildRules } from './rule_records.js';
+import { RuleShelf } from './rule_tables.js';
 import { buildServiceKeys } from './service_keys.js';
 import { planService, type BackendOverride, type ServicePlan } from './service_plan.js';
 import { serviceRecords } from './service_records.js';
@@ -51,7 +51,7 @@ export interface PublisherOptions {
   resolveModule: (path: string) => string;
 }
 
-type Part = 'serviceKeys' | 'services' | 'backendList' | 'backends' | 'rules';
+type Part = 'serviceKeys' | 'services' | 'backendList' | 'backends';
 
 const NONE_DOWN: ReadonlyMap<string, string> = new Map();
 
@@ -61,6 +61,7 @@ export class Publisher {
   #last: Tables | null = null;
   #numbers: Numbers;
   readonly #rings = new RingShelf();
+  readonly #rules = new RuleShelf();
   /** Tables handed out, by the words that they were made from. */
   #shared: WeakMap<Int32Array, SharedArrayBuffer> = new WeakMap();
   #views: ReadonlyMap<string, RingView> = new Map();
@@ -125,7 +126,7 @@ export class Publisher {
     const numbers = assignment.numbers;
 
     const keys = buildServiceKeys(config.services, (name) => numbers.services.get(name)!.number);
-    const rules = buildRules(config.rules, (name) => numbers.rules.get(name)!.number);
+    const rules = this.#rules.build(config.rules, (name) => numbers.rules.get(name)!.number);
     const rings = this.#rings.build(plans);
     const records = serviceRecords(plans, numbers, rings.indexes, config.hashKey);
     const { backends, warnings } = backendRecords(plans, numbers, state);
@@ -138,7 +139,7 @@ export class Publisher {
       backendList: this.#part('backendList', records.backendList),
       rings: rings.list,
       backends: this.#part('backends', backends),
-      rules: this.#part('rules', rules),
+      ...rules,
       serverIds: records.serverIds.map((words, i) => this.#same(this.#last?.serverIds[i], words)),
       sourceRoutes: records.sourceRoutes.map(({ ipv4, ipv6 }) => ({
         ipv4: ipv4 && this.#once(ipv4),

@@ -83,7 +83,24 @@ export const enum DropReason {
   sanityIpv4Options = 41,
   /** An echo request above the rate of ICMP messages. */
   icmpLimited = 42,
-  SIZE = 43,
+  // Mitigation
+  /** Above the limit of a rule, or of the destination. */
+  limited = 43,
+  connectionLimit = 44,
+  fairShare = 45,
+  /** A SYN that was to be challenged, above the rate of challenges. */
+  challenge = 46,
+  /** The RST that answered a challenge: it has done its work. */
+  challengeAnswer = 47,
+  tcpUnexpected = 48,
+  tcpNotFound = 49,
+  tcpOutOfSequence = 50,
+  tcpAlreadyClosed = 51,
+  /** In a set whose packets are dropped. */
+  set = 52,
+  /** A SYN that was to be challenged and cannot be: a fragment, IP options, no host's address. */
+  challengeNeeded = 53,
+  SIZE = 54,
 }
 
 /** Names for logs and metrics, by DropReason. */
@@ -131,6 +148,17 @@ export const DROP_REASONS: readonly string[] = [
   'ttl_expired',
   'sanity_ipv4_options',
   'icmp_limited',
+  'limited',
+  'connection_limit',
+  'fair_share',
+  'challenge',
+  'challenge_answer',
+  'tcp_unexpected',
+  'tcp_not_found',
+  'tcp_out_of_sequence',
+  'tcp_already_closed',
+  'set',
+  'challenge_needed',
 ];
 
 export const VERDICTS: readonly string[] = ['aborted', 'drop', 'pass', 'tx', 'redirect', 'hold'];

@@ -3,7 +3,10 @@
  * in the unit that its name says. `control/config/` makes it from YAML; the rest of the control plane reads only this.
  */
 
+import type { Program } from './cbpf/program.js';
 import type { HealthConfig } from './health_config.js';
+import type { Rate } from './limits/rate.js';
+import type { SampleSpec } from './rule_layout.js';
 import type { ServerId } from './server_ids.js';
 
 /** An IP address as its words in network byte order, int32. IPv4 uses word 0 only. */
@@ -138,25 +141,74 @@ export interface ServiceConfig {
   mssClamp: number | 'auto' | 'off';
 }
 
+type OneOrMore<T> = T | readonly T[];
+
+/** A set of addresses that a packet has to be in. */
+export interface RuleSetReference {
+  name: string;
+  /** What of the packet is looked up, as the config spells it: "src", "dst", "src,dport". */
+  key: string;
+}
+
+/** What a packet must have for a rule: all of it. Of a list, one. */
 export interface RuleMatchConfig {
   family?: 4 | 6;
   protocol?: number;
-  src?: Prefix;
-  dst?: Prefix;
-  sport?: PortRange;
-  dport?: PortRange;
+  src?: OneOrMore<Prefix>;
+  dst?: OneOrMore<Prefix>;
+  sport?: OneOrMore<PortRange>;
+  dport?: OneOrMore<PortRange>;
   /** TCP flags: packets with (flags & mask) == value. */
   tcpFlags?: { mask: number; value: number };
   /** Layer-3 length in bytes. */
   length?: PortRange;
   ttl?: PortRange;
   fragment?: boolean;
+  /** `expr` or `bytecode` of the config; one of the two at most. */
+  program?: RuleProgramConfig;
+  sets?: readonly RuleSetReference[];
+  /** TCP signature in p0f's form. */
+  p0f?: string;
+  /** Names of DNS queries, with wildcards. */
+  dns?: readonly string[];
+}
+
+/** A match program and the text that it was made from. */
+export interface RuleProgramConfig {
+  kind: 'expr' | 'bytecode';
+  text: string;
+  /** Has passed checkLoops of shared/cbpf. */
+  program: Program;
+}
+
+/** Packets above a rate are dropped. */
+export interface RuleLimitConfig {
+  rate: Rate;
+  /** Packets (or bytes, with a rate of bytes) that may come at once. */
+  burst?: number;
+  /** What has a rate of its own; []: all packets of the rule together. */
+  per: readonly ('src' | 'dst' | 'sport' | 'dport')[];
+  /** Prefix lengths that addresses are cut to; left out: whole addresses. */
+  srcMask4?: number;
+  srcMask6?: number;
+  dstMask4?: number;
+  dstMask6?: number;
 }
 
 export interface RuleConfig {
   name: string;
   match: RuleMatchConfig;
-  action: 'drop' | 'pass' | 'count';
+  action: 'drop' | 'pass' | 'count' | 'sample' | 'limit' | 'challenge';
+  /** 'shadow': counts what the rule would have done, and the search goes on. Left out: 'enforce'. */
+  mode?: 'enforce' | 'shadow';
+  /** Share of the packets that match, above 0, at most 1, on which the rule is used at all. Left out: 1. */
+  probability?: number;
+  /** Seconds after which the rule is gone. Left out: it stays. */
+  ttl?: number;
+  /** With action 'limit'. */
+  limit?: RuleLimitConfig;
+  /** With action 'sample'. */
+  sample?: SampleSpec;
 }
 
 export type FilterConfig =

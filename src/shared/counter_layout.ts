@@ -122,12 +122,6 @@ export const enum BackendCounter {
   SIZE = 4,
 }
 
-export const enum RuleCounter {
-  packets = 0,
-  bytes = 1,
-  SIZE = 2,
-}
-
 /** Where each part starts in a worker's counter block, in Float64 elements. */
 export const enum CounterBlock {
   totals = 0,
@@ -137,8 +131,9 @@ export const enum CounterBlock {
   ports = 64 + 128,
   services = 64 + 128 + 16 * 25,
   backends = 64 + 128 + 16 * 25 + 16384 * 2,
+  /** By RuleField.id, RuleCounter.SIZE each (rule_layout.ts). */
   rules = 64 + 128 + 16 * 25 + 16384 * 2 + 131072 * 4,
   /** By position in the filter chain: packets dropped by a module filter. */
-  filters = 64 + 128 + 16 * 25 + 16384 * 2 + 131072 * 4 + 4096 * 2,
-  SIZE = 64 + 128 + 16 * 25 + 16384 * 2 + 131072 * 4 + 4096 * 2 + 64,
+  filters = 64 + 128 + 16 * 25 + 16384 * 2 + 131072 * 4 + 4096 * 4,
+  SIZE = 64 + 128 + 16 * 25 + 16384 * 2 + 131072 * 4 + 4096 * 4 + 64,
 }

@@ -10,15 +10,17 @@
  * read without converting. An IPv4 address is one word (word 0, words 1-3 zero); an IPv6 address is four.
  */
 
-export * from './counter_layout.js';
+import type { RuleIndexTables, RuleProgram, SampleSpec } from './rule_layout.js';
 
-/** Changes whenever anything below, or in counter_layout.ts, does; a worker refuses tables of another version. */
-export const LAYOUT_VERSION = 3;
+export * from './counter_layout.js';
+export * from './rule_layout.js';
+
+/** Changes whenever anything below, or in counter_layout.ts or rule_layout.ts, does; a worker refuses tables of another version. */
+export const LAYOUT_VERSION = 4;
 
 /** Limits that size the shared blocks. Unused parts are never touched and cost no memory. */
 export const MAX_SERVICES = 16384;
 export const MAX_BACKENDS = 131072;
-export const MAX_RULES = 4096;
 export const MAX_PORTS = 16;
 export const MAX_FILTERS = 64;
 /** Backends that one packet may try, one after the other. */
@@ -42,8 +44,25 @@ export interface Tables {
   rings: SharedArrayBuffer[];
   /** One record a backend number; see BackendField. */
   backends: SharedArrayBuffer;
-  /** Structured rules in order; see RuleField. A rule with `src` or `dst` also has its family bit. */
+  /** Rules in order, as records; see RuleField. A record with `src` or `dst` also has its family bit. */
   rules: SharedArrayBuffer;
+  /** Which records a packet may match; null: there are no rules. See RuleIndexTables. */
+  ruleIndex: RuleIndexTables | null;
+  /** Programs that records refer to, distinct by content. */
+  programs: RuleProgram[];
+  /** Runs of [position in `sets`, SetKey bits] that records refer to. */
+  ruleSets: SharedArrayBuffer;
+  /** Address sets, by number. */
+  sets: SharedArrayBuffer[];
+  /** Limits that rules refer to. */
+  limits: never[];
+  /** Samplers that rules refer to. */
+  samples: SampleSpec[];
+  /**
+   * Changes whenever something of the rules does (records, index, programs, what they refer to), and never comes back within a process: with an
+   * equal stamp a worker keeps what it has made of them.
+   */
+  ruleStamp: number;
   /** Tables from server id to position in a service's backend list; see shared/server_ids.ts. */
   serverIds: SharedArrayBuffer[];
   /** Longest-prefix tables from source address to position in a service's backend list; see shared/lpm.ts. */
@@ -294,69 +313,6 @@ export const enum BackendFlag {
   steered = 64,
   /** Of a service that lowers the MSS of SYNs. */
   clamps = 128,
-}
-
-/** Rules: header [count, 0, 0, 0], then records. A field is compared only where `fields` has its bit. */
-export const enum RuleField {
-  HEADER = 4,
-  STRIDE = 32,
-  /** RuleMatch bits. */
-  fields = 0,
-  action = 1,
-  /** Number that the rule's counters go under; stable over reloads for a rule of the same name. */
-  id = 2,
-  family = 3,
-  protocol = 4,
-  src0 = 5,
-  src1 = 6,
-  src2 = 7,
-  src3 = 8,
-  srcMask0 = 9,
-  srcMask1 = 10,
-  srcMask2 = 11,
-  srcMask3 = 12,
-  dst0 = 13,
-  dst1 = 14,
-  dst2 = 15,
-  dst3 = 16,
-  dstMask0 = 17,
-  dstMask1 = 18,
-  dstMask2 = 19,
-  dstMask3 = 20,
-  sportFirst = 21,
-  sportLast = 22,
-  dportFirst = 23,
-  dportLast = 24,
-  /** TCP flags: (flags & tcpMask) == tcpValue. */
-  tcpMask = 25,
-  tcpValue = 26,
-  /** Layer-3 length in bytes. */
-  lengthFirst = 27,
-  lengthLast = 28,
-  ttlFirst = 29,
-  ttlLast = 30,
-  /** 1: only fragments, 0: only whole datagrams. */
-  fragment = 31,
-}
-
-export const enum RuleMatch {
-  family = 1,
-  protocol = 2,
-  src = 4,
-  dst = 8,
-  sport = 16,
-  dport = 32,
-  tcpFlags = 64,
-  length = 128,
-  ttl = 256,
-  fragment = 512,
-}
-
-export const enum RuleAction {
-  drop = 1,
-  pass = 2,
-  /** Counts and goes on with the next rule. */
-  count = 3,
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -54,8 +54,8 @@ function contains({ words, lengths, wordsEach }: PrefixColumns, outer: number, i
   return rest === 0 || (words[a + whole] ^ words[b + whole]) >>> (32 - rest) === 0;
 }
 
-/** Numbers of the prefixes by address, then by length, shorter first, then as they were added: radix sort by bytes, last byte first. */
-function sortedOrder({ count, words, lengths, wordsEach }: PrefixColumns, width: number): Uint32Array {
+/** Numbers of the prefixes by their first `width` words, then by length, shorter first, then as they were added: radix sort by bytes, last byte first. */
+export function sortedOrder({ count, words, lengths, wordsEach }: PrefixColumns, width: number): Uint32Array {
   let from = Uint32Array.from({ length: count }, (_, i) => i);
   let to = new Uint32Array(count);
   const digits = new Uint8Array(count);

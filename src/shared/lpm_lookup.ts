@@ -140,6 +140,11 @@ function startsBy(
 
 /** `bits` (1-31) bits of an address from `position` on. Words behind the address's last count as 0. */
 export function bitsOf(position: number, bits: number, a0: number, a1: number, a2: number, a3: number): number {
+  return windowAt(position, a0, a1, a2, a3) >>> (32 - bits);
+}
+
+/** The 32 bits of an address from `position` (0-127) on, filled up with zeros behind its end. */
+export function windowAt(position: number, a0: number, a1: number, a2: number, a3: number): number {
   const shift = position & 31;
   let high = a3;
   let low = 0;
@@ -154,5 +159,5 @@ export function bitsOf(position: number, bits: number, a0: number, a1: number, a
     low = a3;
   }
   // low >>> 32 would be low: two steps.
-  return ((high << shift) | ((low >>> 1) >>> (31 - shift))) >>> (32 - bits);
+  return (high << shift) | ((low >>> 1) >>> (31 - shift));
 }

@@ -3,6 +3,7 @@
  * loop (receiveMessageOnPort), after the manager raised ControlWord.posted; events come back with postMessage.
  */
 import type { MessagePort } from 'node:worker_threads';
+import type { CaptureCommand } from './capture_spec.js';
 import type { Tables } from './layout.js';
 
 /** One queue of one interface that a worker serves. */
@@ -33,7 +34,10 @@ export interface WorkerOptions {
 }
 
 export type WorkerCommand =
-  { kind: 'tables'; tables: Tables } | { kind: 'open'; port: PortSpec } | { kind: 'close'; index: number };
+  | { kind: 'tables'; tables: Tables }
+  | { kind: 'open'; port: PortSpec }
+  | { kind: 'close'; index: number }
+  | CaptureCommand;
 
 export interface OpenedPort {
   index: number;

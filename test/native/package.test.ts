@@ -49,6 +49,7 @@ describe('the package', () => {
     const wanted = [
       ...[...named, ...Object.values(manifest.bin)].map((path) => path.replace(/^\.\//, '')),
       'build/Release/sluice.node',
+      'build/Release/sluice-pcap',
       'build/bpf/redirect.bpf.o',
       'build/bpf/decap.bpf.o',
       'dist/dataplane/worker.js',
@@ -68,9 +69,9 @@ describe('the package', () => {
 
   it('has nothing else', () => {
     const known =
-      /^(dist\/.+\.(js|d\.ts|js\.map)|build\/bpf\/\w+\.bpf\.o|build\/Release\/sluice\.node|src\/.+\.ts|native\/[\w.]+\.(cc|h|md)|bpf\/[\w.]+\.(c|h|md)|examples\/[\w-]+\.(ts|yaml|md)|docs\/[\w-]+\.md|binding\.gyp|setup\.mjs|package\.json|LICENSE|(README|ARCHITECTURE|CHANGELOG)\.md)$/;
+      /^(dist\/.+\.(js|d\.ts|js\.map)|build\/bpf\/\w+\.bpf\.o|build\/Release\/sluice(\.node|-pcap)|src\/.+\.ts|native\/(pcap\/)?[\w.]+\.(cc|h|md)|bpf\/[\w.]+\.(c|h|md)|examples\/[\w-]+\.(ts|yaml|md)|docs\/[\w-]+\.md|binding\.gyp|setup\.mjs|package\.json|LICENSE|(README|ARCHITECTURE|CHANGELOG)\.md)$/;
     expect(files.filter((path) => !known.test(path))).toEqual([]);
-    expect(bytes).toBeLessThan(6e6);
+    expect(bytes).toBeLessThan(8e6);
   });
 
   it('has no compiled file whose source is gone', () => {
@@ -111,6 +112,21 @@ describe('the package', () => {
       "import { Verdict, type Policy } from 'sluice';\nenum Two { two = 2 }\nconst policy: Policy = () => Verdict.Drop;\nconsole.log(policy(undefined as never) + Two.two);\n",
     );
     expect(node('--import', 'sluice/ts', 'program.ts')).toEqual({ status: 0, stdout: '3\n', stderr: '' });
+  });
+
+  it('has the compiler of expressions where its command looks for it', () => {
+    const main = 'node_modules/sluice/dist/cli/main.js';
+    const { status, stdout, stderr } = node(main, 'rules', 'compile', '--only', 'bytecode', 'ip');
+    expect({ status, stdout, stderr }).toEqual({
+      status: 0,
+      stdout: '4,40 0 0 12,21 0 1 2048,6 0 0 262144,6 0 0 0\n',
+      stderr: '',
+    });
+    rmSync(join(directory, 'node_modules/sluice/build/Release/sluice-pcap'));
+    expect(node(main, 'rules', 'compile', 'ip')).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/not built[^]*npm run setup/) as string,
+    });
   });
 
   it('has a command that answers', () => {

@@ -29,7 +29,7 @@ describe('the blocks of a worker', () => {
   });
 
   it('are refused when too small', () => {
-    expect(() => new WorkerCounters(0, new SharedArrayBuffer(64))).toThrow(/4527232 bytes, not 64/);
+    expect(() => new WorkerCounters(0, new SharedArrayBuffer(64))).toThrow(/4592768 bytes, not 64/);
   });
 
   it('are read where the layout says, without asking the worker', () => {

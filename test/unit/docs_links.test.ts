@@ -13,8 +13,10 @@ import { checkCommand } from '../../src/cli/commands/check.js';
 import { convertCommand } from '../../src/cli/commands/convert.js';
 import { demoCommand } from '../../src/cli/commands/demo.js';
 import { doctorCommand } from '../../src/cli/commands/doctor.js';
+import { matchCommand } from '../../src/cli/commands/match.js';
 import { reloadCommand } from '../../src/cli/commands/reload.js';
 import { replayCommand } from '../../src/cli/commands/replay.js';
+import { rulesCommand } from '../../src/cli/commands/rules.js';
 import { runCommand } from '../../src/cli/commands/run.js';
 import { statusCommand } from '../../src/cli/commands/status.js';
 import { processEnv } from '../../src/cli/env.js';
@@ -95,6 +97,8 @@ const commands = new Map<string, Command>(
     backendAgentCommand,
     backendCommand,
     replayCommand,
+    matchCommand,
+    rulesCommand,
   ].map((make) => {
     const command = make(processEnv());
     return [command.name(), command];

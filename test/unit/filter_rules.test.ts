@@ -1,7 +1,7 @@
 /** Rules against packets, one row each: what matches, what just does not. */
 import { describe, expect, it } from 'vitest';
 import { parseConfig } from '../../src/control/config/index.js';
-import { buildRules } from '../../src/control/rule_records.js';
+import { RuleShelf } from '../../src/control/rule_tables.js';
 import { RuleSet } from '../../src/dataplane/filter/rules.js';
 import { CounterBlock, RuleAction, RuleCounter } from '../../src/shared/layout.js';
 import { PacketBuilder, TCP } from '../support/packet_builder.js';
@@ -11,10 +11,8 @@ import { parsed } from '../support/packets.js';
 function rulesOf(yaml: string) {
   const { rules } = parseConfig(`interfaces: [{ name: net0 }]\nservices: []\nrules: ${yaml}\n`);
   const counters = new Float64Array(CounterBlock.SIZE);
-  const set = new RuleSet(
-    buildRules(rules, (name) => rules.findIndex((rule) => rule.name === name)),
-    counters,
-  );
+  const tables = new RuleShelf().build(rules, (name) => rules.findIndex((rule) => rule.name === name));
+  const set = new RuleSet(new Int32Array(tables.rules), counters);
   const counted = (n: number) => {
     const at = CounterBlock.rules + n * RuleCounter.SIZE;
     return { packets: counters[at + RuleCounter.packets], bytes: counters[at + RuleCounter.bytes] };

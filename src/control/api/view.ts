@@ -2,6 +2,7 @@
  * What the manager knows of the running daemon, as its surfaces see it: status and metrics are both made from this and
  * from nothing else. Counters come by reference and are read when they are asked for.
  */
+import type { RuleConfig } from '../../shared/config.js';
 import type { CounterBook } from '../metrics/book.js';
 
 export type BackendState = 'active' | 'draining' | 'inactive';
@@ -96,7 +97,7 @@ export interface RuleView {
   /** Number under which it counts. */
   id: number;
   name: string;
-  action: 'drop' | 'pass' | 'count';
+  action: RuleConfig['action'];
 }
 
 /** The last attempt to load the configuration, the one at start included. */

@@ -4,12 +4,12 @@ import { basename, extname, isAbsolute, resolve } from 'node:path';
 import { MAX_FILTERS, MAX_RULES } from '../../shared/layout.js';
 import type { Findings } from './findings.js';
 import { checkNames } from './names.js';
-import { hasPorts, protocolName } from './protocols.js';
-import type { Recovered, RecoveredFilter, RecoveredRule } from './schema.js';
+import { checkRules } from './check_rules.js';
+import type { RulePrograms } from './rule_programs.js';
+import type { Recovered, RecoveredFilter } from './schema.js';
 
 /** What a worker can import. */
 const MODULE_EXTENSIONS = ['.js', '.mjs', '.cjs', '.ts', '.mts', '.cts'];
-const TCP = 6;
 
 /** Absolute path of a filter's module. */
 export function modulePath(path: string, directory: string): string {
@@ -22,15 +22,13 @@ export function moduleName(path: string): string {
   return /^[A-Za-z0-9]/.test(name) ? name.slice(0, 63) : `filter-${name}`.slice(0, 63);
 }
 
-export function checkPolicy(config: Recovered, directory: string, findings: Findings): void {
+export function checkPolicy(config: Recovered, directory: string, programs: RulePrograms, findings: Findings): void {
   const { filters, rules } = config;
   if (filters !== undefined) checkFilters(filters, directory, findings);
   if (rules === undefined) return;
   if (rules.length > MAX_RULES) findings.error(['rules'], `there are ${rules.length} rules, at most ${MAX_RULES} fit`);
   checkNames(rules, ['rules'], 'rule', findings);
-  rules.forEach((rule, i) => {
-    if (rule?.match !== undefined) checkMatch(rule.match, i, findings);
-  });
+  checkRules(rules, ['rules'], programs, findings);
   const applied = filters === undefined || filters.some((filter) => filter === undefined || filter.rules !== undefined);
   if (rules.length > 0 && !applied) {
     findings.warn(
@@ -94,44 +92,4 @@ function checkModule(given: string, directory: string, at: (string | number)[], 
   }
   if (!isFile)
     findings.error(at, `there is no file ${path}`, 'Paths are relative to the directory of the configuration.');
-}
-
-function checkMatch(match: NonNullable<RecoveredRule['match']>, index: number, findings: Findings): void {
-  const at = ['rules', index, 'match'];
-  const { protocol, src, dst, family } = match;
-  if (typeof protocol === 'number') {
-    for (const key of ['sport', 'dport'] as const) {
-      if (match[key] !== undefined && !hasPorts(protocol)) {
-        findings.error(
-          [...at, key],
-          `the protocol ${protocolName(protocol)} has no ports`,
-          'Take the port out, or write protocol: tcp or udp.',
-        );
-      }
-    }
-  }
-  if (match.tcp_flags !== undefined && protocol !== undefined && protocol !== TCP) {
-    findings.error(
-      [...at, 'tcp_flags'],
-      'goes with protocol tcp only',
-      'Write protocol: tcp, or leave the protocol out.',
-    );
-  }
-  if (src !== undefined && dst !== undefined && src.family !== dst.family) {
-    findings.error(
-      [...at, 'dst'],
-      `no packet matches: src is IPv${src.family}, dst is IPv${dst.family}`,
-      'Make two rules of it.',
-    );
-  }
-  for (const key of ['src', 'dst'] as const) {
-    const prefix = match[key];
-    if (family !== undefined && prefix !== undefined && prefix.family !== family) {
-      findings.error(
-        [...at, key],
-        `no packet matches: family is ${family}, ${key} is IPv${prefix.family}`,
-        'Leave the family out.',
-      );
-    }
-  }
 }

@@ -1,7 +1,7 @@
 /** What changes between two configurations, and whether a running sluice can take the change. */
 import { isDeepStrictEqual } from 'node:util';
 import { SluiceError } from '../../errors.js';
-import type { Config, FilterConfig } from '../../shared/config.js';
+import type { Config, FilterConfig, RuleConfig } from '../../shared/config.js';
 import { diffFields } from './diff_fields.js';
 import { encapsulationChanges, serviceChanges } from './diff_service.js';
 
@@ -42,7 +42,7 @@ export function diffConfig(old: Config, next: Config): ConfigDiff {
     const same = text(old) === text(next) ? 'settings changed' : `${text(old)} → ${text(next)}`;
     diff.live.push(`filters: ${same}`);
   }
-  diffNamed('rules', old.rules, next.rules, diff.live);
+  diffNamed('rules', old.rules, next.rules, diff.live, ruleChanges);
   if (diff.live.every((line) => !line.startsWith('rules[')) && !isDeepStrictEqual(old.rules, next.rules)) {
     diff.live.push('rules: order changed');
   }
@@ -117,6 +117,14 @@ function diffNamed<T extends { name: string }>(
     else if (!isDeepStrictEqual(was, entry)) out.push(...inside(was, entry, at));
   }
   for (const name of before.keys()) out.push(`${path}[${name}]: removed`);
+}
+
+/** What an operator looks for: a rule that starts to drop. */
+function ruleChanges(before: RuleConfig, after: RuleConfig, path: string): string[] {
+  const mode = ({ mode = 'enforce' }: RuleConfig): string => mode;
+  if (mode(before) === mode(after)) return [`${path}: changed`];
+  const rest = isDeepStrictEqual({ ...before, mode: '' }, { ...after, mode: '' }) ? '' : ', and more changed';
+  return [`${path}.mode: ${mode(before)} → ${mode(after)}${rest}`];
 }
 
 function filterName(filter: FilterConfig): string {

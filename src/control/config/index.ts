@@ -15,6 +15,7 @@ import { normalise } from './normalise.js';
 import { ConfigError } from './problem.js';
 import { recover } from './recover.js';
 import { RouteFiles } from './route_files.js';
+import { RulePrograms } from './rule_programs.js';
 import { type RawConfig, type Recovered, configSchema } from './schema.js';
 import { MAX_BYTES, type Source, readSource } from './source.js';
 
@@ -60,14 +61,16 @@ function parse(text: string, file: string, path: string, directory: string): Con
     const recovered = read(source, findings);
     if (recovered !== undefined) {
       const files = new RouteFiles();
+      const programs = new RulePrograms();
       checkMachine(recovered, directory, findings);
       checkServices(recovered, directory, files, findings);
       checkEncapsulation(recovered, findings);
-      checkPolicy(recovered, directory, findings);
+      checkPolicy(recovered, directory, programs, findings);
       findings.sort();
       if (findings.errors.length === 0) {
         // Nothing was refused, so nothing is missing.
-        return { ...normalise(recovered as RawConfig, path, directory, files), warnings: findings.warnings };
+        const config = normalise(recovered as RawConfig, path, directory, { files, programs });
+        return { ...config, warnings: findings.warnings };
       }
     }
   }

@@ -10,21 +10,26 @@ import {
   type PortRange,
   type Prefix,
   type QuicConfig,
-  type RuleConfig,
   type ServiceConfig,
   type SourceRoute,
 } from '../../shared/config.js';
 import { addressBits } from '../../shared/addr.js';
 import { moduleName, modulePath } from './check_policy.js';
+import { normaliseRule } from './normalise_rule.js';
 import type { RouteFiles } from './route_files.js';
-import { HELD_SHARE, type RawConfig, type RawFilter, type RawRule, type RawService } from './schema.js';
+import type { RulePrograms } from './rule_programs.js';
+import { HELD_SHARE, type RawConfig, type RawFilter, type RawService } from './schema.js';
 import type { RawEncapsulation } from './schema_encap.js';
 import { normaliseHealth } from './schema_health.js';
 
-const TCP = 6;
+/** What the checks have read and made already. */
+export interface Prepared {
+  files: RouteFiles;
+  programs: RulePrograms;
+}
 
 /** `path` and `directory` are absolute; `directory` is what relative paths in the configuration are relative to. */
-export function normalise(raw: RawConfig, path: string, directory: string, files: RouteFiles): Config {
+export function normalise(raw: RawConfig, path: string, directory: string, { files, programs }: Prepared): Config {
   const timeouts = raw.flows.timeouts;
   const socket = raw.control.socket;
   const encapsulation = encapsulationOf(raw.encapsulation, DEFAULT_ENCAPSULATION);
@@ -59,7 +64,7 @@ export function normalise(raw: RawConfig, path: string, directory: string, files
     hashKey: raw.hash_key,
     services: raw.services.map((service) => serviceOf(service, encapsulation, directory, files)),
     filters: raw.filters.map((filter) => filterOf(filter, directory)),
-    rules: raw.rules.map(ruleOf),
+    rules: raw.rules.map((rule) => normaliseRule(rule, programs)),
     metrics: { listen: raw.metrics.listen },
     control: { socket: isAbsolute(socket) ? socket : resolve(directory, socket) },
     log: raw.log,
@@ -169,17 +174,4 @@ function filterOf(raw: RawFilter, directory: string): FilterConfig {
     // Objects with a prototype again: a filter's author expects ordinary ones. The reader has refused __proto__.
     options: structuredClone(raw.options),
   };
-}
-
-function ruleOf(raw: RawRule): RuleConfig {
-  const { protocol, tcp_flags: tcpFlags, ...rest } = raw.match;
-  const match: RuleConfig['match'] = { ...rest };
-  if (typeof protocol === 'number') match.protocol = protocol;
-  if (tcpFlags !== undefined) {
-    match.tcpFlags = tcpFlags;
-    // A packet of another protocol reads as one without flags, and would match "!syn".
-    match.protocol = TCP;
-  }
-  for (const key of Object.keys(match) as (keyof typeof match)[]) if (match[key] === undefined) delete match[key];
-  return { name: raw.name, match, action: raw.action };
 }

@@ -10,6 +10,7 @@ import { DEFAULT_HASH_KEY_TEXT } from './hash_key.js';
 import * as s from './scalars.js';
 import { encapsulationSchema, type RawEncapsulation } from './schema_encap.js';
 import { listOf, required, short } from './schema_parts.js';
+import { ruleSchema, type RawRule, type RecoveredRule } from './schema_rules.js';
 import { serviceSchema, type RawBackend, type RawService } from './schema_service.js';
 
 const interfaceSchema = short(
@@ -75,26 +76,6 @@ const filterSchema = short(
   }),
 );
 
-const ruleSchema = z.strictObject({
-  name: required(s.name, 'drop-flood'),
-  match: required(
-    z.strictObject({
-      family: s.family.optional(),
-      protocol: s.protocolOrAny.optional(),
-      src: s.prefix.optional(),
-      dst: s.prefix.optional(),
-      sport: s.range(65535, 'a port').optional(),
-      dport: s.range(65535, 'a port').optional(),
-      tcp_flags: s.tcpFlags.optional(),
-      length: s.range(65535, 'a packet length in bytes').optional(),
-      ttl: s.range(255, 'a TTL').optional(),
-      fragment: z.boolean().optional(),
-    }),
-    '{protocol: udp, dport: 9999}',
-  ),
-  action: required(z.enum(['drop', 'pass', 'count']), 'drop'),
-});
-
 const icmpSchema = z.strictObject({
   echo: z.enum(['answer', 'forward', 'pass']).default('answer'),
   too_big: z.enum(['reply', 'drop']).default('reply'),
@@ -146,9 +127,8 @@ export const configSchema = z.strictObject({
 
 /** A configuration as the schema puts it out: values read, defaults filled in, snake_case, not yet checked as a whole. */
 export type RawConfig = z.output<typeof configSchema>;
-export type { RawBackend, RawService };
+export type { RawBackend, RawRule, RawService, RecoveredRule };
 export type RawFilter = z.output<typeof filterSchema>;
-export type RawRule = z.output<typeof ruleSchema>;
 
 /**
  * What is left of a configuration when some of it was refused: what could not be read is undefined, and list positions are
@@ -193,8 +173,4 @@ export interface RecoveredEncapsulation extends Partial<Omit<RawEncapsulation, '
 
 export interface RecoveredFilter extends Partial<Omit<RawFilter, 'sanity'>> {
   sanity?: Partial<NonNullable<RawFilter['sanity']>>;
-}
-
-export interface RecoveredRule extends Partial<Omit<RawRule, 'match'>> {
-  match?: Partial<RawRule['match']>;
 }

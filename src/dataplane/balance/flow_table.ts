@@ -27,7 +27,7 @@ export class FlowTable {
   readonly places: FlowSlots;
   /** From this number of flows on none is moved: with one slot in 128 empty, the search for room costs more than it finds. */
   private readonly crowded: number;
-  /** By FlowState. */
+  /** By FlowState, with room for the states of a table that has its own. */
   readonly timeoutMs: Int32Array;
   /** Number of the slot that the sweeper looks at next. */
   private cursor = 0;
@@ -40,6 +40,17 @@ export class FlowTable {
   /** Out parameters of `insert`: backend of the flow whose slot was taken, or −1; and whether that flow was still alive. */
   evictedBackend = -1;
   evictedAlive = false;
+  /** Of the same flow: its state, 0 when no slot was taken from another flow, its `kind` word and its addresses. */
+  evictedState: number = FlowState.free;
+  evictedKind = 0;
+  evictedSrc0 = 0;
+  evictedSrc1 = 0;
+  evictedSrc2 = 0;
+  evictedSrc3 = 0;
+  evictedDst0 = 0;
+  evictedDst1 = 0;
+  evictedDst2 = 0;
+  evictedDst3 = 0;
   // What `survey` found in a window.
   private timedOut = -1;
   private unproven = -1;
@@ -50,7 +61,7 @@ export class FlowTable {
     this.words = words;
     this.wordMask = (words.length - 1) | 0;
     this.crowded = this.slots - (this.slots >> 7);
-    this.timeoutMs = new Int32Array(FlowState.COUNT);
+    this.timeoutMs = new Int32Array(16);
     this.setTimeouts(timeouts);
   }
 
@@ -186,6 +197,7 @@ export class FlowTable {
   private claim(hash: number, nowMs: number): number {
     this.evictedBackend = -1;
     this.evictedAlive = false;
+    this.evictedState = FlowState.free;
     const empty = this.places.take(hash);
     if (empty >= 0) {
       this.count++;
@@ -257,8 +269,19 @@ export class FlowTable {
 
   /** Gives the slot at `at` to the flow with this hash, one of whose windows starts at `window`. */
   private evict(at: number, window: number, hash: number, alive: boolean): number {
-    this.evictedBackend = this.words[at + FlowField.backend];
+    const words = this.words;
+    this.evictedBackend = words[at + FlowField.backend];
     this.evictedAlive = alive;
+    this.evictedState = words[at + FlowField.state];
+    this.evictedKind = words[at + FlowField.kind];
+    this.evictedSrc0 = words[at + FlowField.src0];
+    this.evictedSrc1 = words[at + FlowField.src1];
+    this.evictedSrc2 = words[at + FlowField.src2];
+    this.evictedSrc3 = words[at + FlowField.src3];
+    this.evictedDst0 = words[at + FlowField.dst0];
+    this.evictedDst1 = words[at + FlowField.dst1];
+    this.evictedDst2 = words[at + FlowField.dst2];
+    this.evictedDst3 = words[at + FlowField.dst3];
     this.places.release(at);
     this.places.takeAt(at, window, hash);
     return at;
@@ -275,10 +298,10 @@ export class FlowTable {
 
   /**
    * Looks at the slots whose turn has come since the last call and forgets what has timed out; `onExpire` hears
-   * the backend of each. Returns the number forgotten. Once around the table takes about eight seconds; a call right after
+   * the backend and the place of each, whose words are still there. Returns the number forgotten. Once around the table takes about eight seconds; a call right after
    * another costs nothing.
    */
-  sweep(nowMs: number, onExpire: (backend: number) => void): number {
+  sweep(nowMs: number, onExpire: (backend: number, at: number) => void): number {
     const elapsed = (nowMs - this.sweptMs) | 0;
     this.sweptMs = nowMs;
     if (elapsed === 0 || this.count === 0) return 0;
@@ -287,7 +310,7 @@ export class FlowTable {
     return this.sweepSlots(Math.min(due, SWEEP_MOST), nowMs, onExpire);
   }
 
-  private sweepSlots(slots: number, nowMs: number, onExpire: (backend: number) => void): number {
+  private sweepSlots(slots: number, nowMs: number, onExpire: (backend: number, at: number) => void): number {
     const occupied = this.places.occupied;
     const slotMask = (this.slots - 1) | 0;
     let slot = this.cursor;
@@ -300,9 +323,8 @@ export class FlowTable {
       budget -= skip + 1;
       const at = slot << FlowField.STRIDE_SHIFT;
       if (bits !== 0 && this.expired(at, nowMs)) {
-        const backend = this.words[at + FlowField.backend];
+        onExpire(this.words[at + FlowField.backend], at);
         this.remove(at);
-        onExpire(backend);
         forgotten++;
       }
       slot = (slot + 1) & slotMask;

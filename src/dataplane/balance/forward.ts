@@ -41,7 +41,7 @@ export class Balancer {
   private readonly newFlows = new NewFlows();
   private readonly chooser: Chooser;
   private readonly budget: IcmpBudget;
-  private readonly sender: Sender;
+  readonly sender: Sender;
   readonly fragments: FragmentTable;
   /** The packet that an ICMP error is about. */
   private readonly inner: Packet;

@@ -29,6 +29,8 @@ export class Packet {
   port = 0;
   /** For Verdict.Redirect: number of the port to leave by. */
   target = 0;
+  /** Which of its port's packet objects it is. */
+  position = 0;
 
   // What parse() found
   /** EtherType behind any VLAN tags. */

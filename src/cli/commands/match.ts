@@ -1,0 +1,124 @@
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { Command, Option } from 'commander';
+import { compileExpressions, type ExpressionResult } from '../../control/expression/compile.js';
+import { SluiceError } from '../../errors.js';
+import { readCapture } from '../../pcap/capture.js';
+import { interpret } from '../../shared/cbpf/interpret.js';
+import { compileJavaScript } from '../../shared/cbpf/javascript.js';
+import { link } from '../../shared/cbpf/link.js';
+import { hasLoop } from '../../shared/cbpf/loops.js';
+import type { PacketMatch, Program } from '../../shared/cbpf/program.js';
+import { processEnv, type Env } from '../env.js';
+import { plain, print, printJson } from '../output.js';
+
+/** What runs a program over frames. All give the same answers. */
+const ENGINES: Record<string, (program: Program) => PacketMatch> = {
+  interpreter: interpreted,
+  // There is no JavaScript of a program with a loop.
+  js: (program) => (hasLoop(program) ? interpreted(program) : link(compileJavaScript([program]))[0]),
+};
+
+function interpreted(program: Program): PacketMatch {
+  return (view, at, length, wireLength) => interpret(program, view, at, length, wireLength);
+}
+
+interface Options {
+  engine: string;
+  json?: boolean;
+  exprFile?: string;
+  strict: boolean;
+}
+
+/** A line of JSON, one an expression. */
+type MatchLine = FailedLine | { expr: string; ok: true; /** Positions in the file, from 0. */ matches: number[] };
+type FailedLine = { expr: string; ok: false; error: string };
+
+/** `sluice match`: which frames of a capture match an expression. Needs neither root nor the addon. */
+export function matchCommand(env: Env = processEnv()): Command {
+  return new Command('match')
+    .description('Print which frames of a capture match a pcap-filter expression: 0-based numbers, one a line')
+    .argument('<capture>', 'pcap or pcapng file, Ethernet')
+    .argument(
+      '[expression...]',
+      'pcap-filter(7); several words are joined by spaces to ONE expression, as tcpdump does',
+    )
+    .addOption(new Option('--engine <name>', 'what runs the bytecode').choices(Object.keys(ENGINES)).default('js'))
+    .option('--expr-file <file>', 'expressions, one a line, - for standard input; prints one line of JSON for each')
+    .option('--json', 'print {"expr":…,"ok":true,"matches":[…]} or {"expr":…,"ok":false,"error":…}')
+    .option('--no-strict', 'match the frames before the damage of a damaged capture')
+    .addHelpText(
+      'after',
+      `
+Every line of --expr-file is an expression; the empty one matches every frame, there are no comments. Names of hosts are
+never looked up. Exit code 1 when an expression does not compile.
+
+Examples:
+  sluice match attack.pcap 'udp src port 53 and greater 512'
+  sluice match attack.pcapng tcp port 80 and host 192.0.2.1
+  sluice match --engine interpreter --expr-file rules.txt attack.pcap | jq -c '[.expr, (.matches | length)]'`,
+    )
+    .action((capture: string, words: string[], options: Options) => {
+      const expressions = expressionsOf(env, words, options);
+      const failed: FailedLine[] = [];
+      for (const line of matchAll(resolve(env.cwd, capture), expressions, options)) {
+        if (!line.ok) failed.push(line);
+        if (options.json || options.exprFile !== undefined) printJson(env, line, 0);
+        else if (line.ok && line.matches.length > 0) print(env, line.matches.join('\n'));
+      }
+      if (failed.length > 0) {
+        const of =
+          expressions.length > 1 ? `${failed.length} of ${expressions.length} do not compile; the first: ` : '';
+        const [{ expr, error }] = failed;
+        throw new SluiceError('SLUICE_FORMAT', `${of}${JSON.stringify(plain(expr))}: ${plain(error)}`);
+      }
+    });
+}
+
+function expressionsOf(env: Env, words: readonly string[], { exprFile }: Options): string[] {
+  if (exprFile === undefined) {
+    if (words.length > 0) return [words.join(' ')];
+    throw new SluiceError(
+      'SLUICE_USAGE',
+      'no expression',
+      "Give one after the capture, '' to match all, or --expr-file FILE.",
+    );
+  }
+  if (words.length > 0) {
+    throw new SluiceError('SLUICE_USAGE', 'both an expression and --expr-file', 'Give one of them.');
+  }
+  const text = readText(exprFile === '-' ? 0 : resolve(env.cwd, exprFile));
+  // The last line needs no line end.
+  return text === '' ? [] : text.replace(/\r?\n$/, '').split(/\r?\n/);
+}
+
+function readText(file: string | 0): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new SluiceError('SLUICE_USAGE', `cannot read the expressions: ${why}`, 'Check the path.', { cause });
+  }
+}
+
+/** One line an expression, made as it is asked for: all of them could be too much to hold. */
+function* matchAll(capture: string, expressions: readonly string[], { engine, strict }: Options): Generator<MatchLine> {
+  const file = readCapture(capture, { strict });
+  const views: DataView[] = [];
+  const wireLengths: number[] = [];
+  for (let i = 0; i < file.length; i++) {
+    const { data, originalLength } = file.packet(i);
+    views.push(new DataView(data.buffer, data.byteOffset, data.byteLength));
+    wireLengths.push(originalLength);
+  }
+  const line = (expr: string, result: ExpressionResult): MatchLine => {
+    if (!result.ok) return { expr, ok: false, error: result.error };
+    const match = ENGINES[engine](result.program);
+    const matches: number[] = [];
+    for (let i = 0; i < views.length; i++) {
+      if (match(views[i], 0, views[i].byteLength, wireLengths[i]) !== 0) matches.push(i);
+    }
+    return { expr, ok: true, matches };
+  };
+  for (const [i, result] of compileExpressions(expressions).entries()) yield line(expressions[i], result);
+}

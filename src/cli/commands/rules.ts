@@ -1,0 +1,72 @@
+import { Command, Option } from 'commander';
+import { compileExpression } from '../../control/expression/compile.js';
+import { SluiceError } from '../../errors.js';
+import { writeBytecode } from '../../shared/cbpf/bytecode_text.js';
+import { disassemble } from '../../shared/cbpf/disassemble.js';
+import { compileJavaScript } from '../../shared/cbpf/javascript.js';
+import { hasLoop } from '../../shared/cbpf/loops.js';
+import { instructionCount, Word, type Program } from '../../shared/cbpf/program.js';
+import { processEnv, type Env } from '../env.js';
+import { plain, plural, print, printJson } from '../output.js';
+
+const FORMS = ['cbpf', 'bytecode', 'javascript'] as const;
+type Form = (typeof FORMS)[number];
+
+/** `sluice rules`: what rules are made of. */
+export function rulesCommand(env: Env = processEnv()): Command {
+  const command = new Command('rules').description('Look at rules and what they compile to');
+  command
+    .command('compile')
+    .description('Print what a pcap-filter expression compiles to')
+    .argument('<expression...>', 'pcap-filter(7); several words are joined by spaces to one expression')
+    .addOption(new Option('--only <form>', 'one form, without its title').choices(FORMS))
+    .option('--json', 'print all forms as JSON')
+    .addHelpText(
+      'after',
+      `
+Forms: cbpf, instructions as tcpdump -d prints them; bytecode, numbers as iptables -m bpf --bytecode takes them (which begin at
+the IP header there, at the Ethernet header here); javascript, what the data path runs.
+
+Examples:
+  sluice rules compile 'udp src port 53 and greater 512'
+  sluice rules compile --only javascript tcp port 80`,
+    )
+    .action((words: string[], options: { only?: Form; json?: boolean }) => compile(env, words.join(' '), options));
+  return command;
+}
+
+function compile(env: Env, expr: string, options: { only?: Form; json?: boolean }): void {
+  const result = compileExpression(expr);
+  if (!result.ok) {
+    if (options.json) printJson(env, { expr, ok: false, error: result.error });
+    throw new SluiceError('SLUICE_FORMAT', `${JSON.stringify(plain(expr))}: ${plain(result.error)}`);
+  }
+  const { program } = result;
+  if (options.json) {
+    printJson(env, { expr, ok: true, instructions: instructionsOf(program), ...formsOf(program) });
+  } else if (options.only !== undefined) {
+    print(env, formsOf(program)[options.only] ?? `${NO_JAVASCRIPT}.`);
+  } else {
+    const { cbpf, bytecode, javascript } = formsOf(program);
+    const title = `cBPF, ${plural(instructionCount(program), 'instruction')}`;
+    print(env, title, cbpf, '', 'bytecode', bytecode, '', 'JavaScript', javascript ?? `${NO_JAVASCRIPT}.`);
+  }
+}
+
+const NO_JAVASCRIPT = 'None: it has a loop (protochain), the interpreter runs it';
+
+function formsOf(program: Program): Record<Form, string | null> & { cbpf: string; bytecode: string } {
+  return {
+    cbpf: disassemble(program).trimEnd(),
+    bytecode: writeBytecode(program),
+    javascript: hasLoop(program) ? null : compileJavaScript([program]).trimEnd(),
+  };
+}
+
+/** [code, jt, jf, k] each, k unsigned. */
+function instructionsOf({ words }: Program): number[][] {
+  return Array.from({ length: words.length / Word.SIZE }, (_, i) => {
+    const at = i * Word.SIZE;
+    return [words[at], words[at + Word.jt], words[at + Word.jf], words[at + Word.k] >>> 0];
+  });
+}

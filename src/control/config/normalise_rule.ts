@@ -1,0 +1,46 @@
+/** From a rule as the schema puts it out to the one that the control plane reads. */
+import type { RuleConfig, RuleMatchConfig, RuleProgramConfig } from '../../shared/config.js';
+import type { RulePrograms } from './rule_programs.js';
+import type { RawRule } from './schema_rules.js';
+
+const TCP = 6;
+
+/** The checks have seen to it that its expression compiles. What has its usual value is left out. */
+export function normaliseRule(raw: RawRule, programs: RulePrograms): RuleConfig {
+  const { protocol, tcp_flags: tcpFlags, src, dst, sport, dport, expr, bytecode, ...rest } = raw.match;
+  const match: RuleMatchConfig = {
+    ...rest,
+    src: single(src),
+    dst: single(dst),
+    sport: single(sport),
+    dport: single(dport),
+    program: programOf(expr, bytecode, programs),
+  };
+  if (typeof protocol === 'number') match.protocol = protocol;
+  if (tcpFlags !== undefined) {
+    match.tcpFlags = tcpFlags;
+    // A packet of another protocol reads as one without flags, and would match "!syn".
+    match.protocol = TCP;
+  }
+  for (const key of Object.keys(match) as (keyof typeof match)[]) if (match[key] === undefined) delete match[key];
+  const rule: RuleConfig = { name: raw.name, match, action: raw.action };
+  if (raw.mode === 'shadow') rule.mode = 'shadow';
+  if (raw.probability !== undefined && raw.probability < 1) rule.probability = raw.probability;
+  if (raw.ttl !== undefined) rule.ttl = raw.ttl;
+  return rule;
+}
+
+function single<T>(values: readonly T[] | undefined): T | readonly T[] | undefined {
+  return values?.length === 1 ? values[0] : values;
+}
+
+function programOf(
+  expr: string | undefined,
+  bytecode: RawRule['match']['bytecode'],
+  programs: RulePrograms,
+): RuleProgramConfig | undefined {
+  if (bytecode !== undefined) return { kind: 'bytecode', ...bytecode };
+  if (expr === undefined) return undefined;
+  const result = programs.get(expr);
+  return result.ok ? { kind: 'expr', text: expr, program: result.program } : undefined;
+}

@@ -1,0 +1,71 @@
+/** A rule as a configuration writes it: what `parseConfig` makes the same rule of. */
+import { formatPrefix } from '../../shared/addr.js';
+import type { PortRange, RuleConfig, RuleMatchConfig } from '../../shared/config.js';
+import { protocolName } from '../config/protocols.js';
+
+export type RuleDocument = { name: string; match: Record<string, unknown>; action: string } & Record<string, unknown>;
+
+/** The keys of a rule, snake_case, without those that have their default. */
+export function ruleDocument(rule: RuleConfig): RuleDocument {
+  const { name, match, action, mode, probability, ttl } = rule;
+  const document: RuleDocument = { name, match: matchDocument(match), action };
+  if (mode === 'shadow') document.mode = mode;
+  if (probability !== undefined) document.probability = probability;
+  if (ttl !== undefined) document.ttl = ttlText(ttl);
+  return document;
+}
+
+function matchDocument(match: RuleMatchConfig): Record<string, unknown> {
+  const { family, protocol, src, dst, sport, dport, tcpFlags, length, ttl, fragment, program } = match;
+  const document: Record<string, unknown> = {
+    family,
+    // tcp_flags says it already.
+    protocol: protocol === undefined || tcpFlags !== undefined ? undefined : protocolValue(protocol),
+    src: each(src, formatPrefix),
+    dst: each(dst, formatPrefix),
+    sport: each(sport, rangeValue),
+    dport: each(dport, rangeValue),
+    tcp_flags: tcpFlags && flagsText(tcpFlags),
+    length: length && rangeValue(length),
+    ttl: ttl && rangeValue(ttl),
+    fragment,
+  };
+  if (program !== undefined) document[program.kind] = program.text;
+  for (const key of Object.keys(document)) if (document[key] === undefined) delete document[key];
+  return document;
+}
+
+function protocolValue(protocol: number): string | number {
+  const name = protocolName(protocol);
+  return /^\d/.test(name) ? protocol : name;
+}
+
+function each<T extends object, U>(value: T | readonly T[] | undefined, write: (one: T) => U): U | U[] | undefined {
+  if (value === undefined) return undefined;
+  return Array.isArray(value) ? (value as readonly T[]).map(write) : write(value as T);
+}
+
+function rangeValue({ first, last }: PortRange): number | string {
+  return first === last ? first : `${first}-${last}`;
+}
+
+const FLAGS = ['fin', 'syn', 'rst', 'psh', 'ack', 'urg', 'ece', 'cwr'];
+
+function flagsText({ mask, value }: { mask: number; value: number }): string {
+  if (mask === 255 && value === 0) return 'none';
+  return FLAGS.flatMap((flag, bit) =>
+    (mask & (1 << bit)) === 0 ? [] : [(value & (1 << bit)) === 0 ? `!${flag}` : flag],
+  ).join(',');
+}
+
+/** "10m" for 600. */
+export function ttlText(seconds: number): string {
+  for (const [unit, size] of [
+    ['d', 86400],
+    ['h', 3600],
+    ['m', 60],
+  ] as const) {
+    if (seconds % size === 0) return `${seconds / size}${unit}`;
+  }
+  return `${seconds}s`;
+}

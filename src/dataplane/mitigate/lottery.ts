@@ -1,0 +1,18 @@
+/** Draws for drops by chance: xorshift32 (Marsaglia, "Xorshift RNGs", 2003). Good enough that nobody outside can tell; not a secret. */
+export class Lottery {
+  private state: number;
+
+  constructor(seed: number) {
+    this.state = (seed | 0) === 0 ? 0x9e3779b9 | 0 : seed | 0;
+  }
+
+  /** A number from 0 up to 1. */
+  next(): number {
+    let x = this.state;
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    this.state = x;
+    return (x >>> 0) / 4294967296;
+  }
+}

@@ -1,0 +1,88 @@
+import { PacketFlag, type Packet } from '../packet/packet.js';
+import { IpProtocol } from '../packet/wire.js';
+import { DEFAULT_CONNECTION_TIMEOUTS, type ConnectionTimeouts } from './connection_state.js';
+import { Connections, LARGEST_WINDOW, TcpReason } from './connections.js';
+
+export type OutOfStateMode = 'off' | 'monitor' | 'mitigate';
+
+export interface OutOfStateOptions {
+  /** `monitor`: everything is tracked and counted, nothing dropped. */
+  mode: OutOfStateMode;
+  /**
+   * Whether packets of unknown connections are taken for those of connections that are older than the table, or that were another
+   * node's: only for `learningMs`, or always (then only flags and sequence numbers decide), or never.
+   */
+  adopt: 'always' | 'learning' | 'never';
+  /** Time after the first packet in which connections are adopted, ms. Connections that are silent for all of it are cut. */
+  learningMs: number;
+  timeouts: ConnectionTimeouts;
+  /** Farthest that a sequence number may be from the last seen, bytes: 2^17 to 2^30. Less drops more, and asks that no client has a larger window. */
+  windowBytes: number;
+}
+
+export const DEFAULT_OUT_OF_STATE: OutOfStateOptions = {
+  mode: 'monitor',
+  adopt: 'learning',
+  learningMs: 15 * 60_000,
+  timeouts: DEFAULT_CONNECTION_TIMEOUTS,
+  windowBytes: LARGEST_WINDOW,
+};
+
+/**
+ * TCP packets that no connection accounts for: floods of ACK, RST, FIN, SYN-ACK. Only the client's side is seen (direct server return), so a
+ * connection is what its client's packets say.
+ */
+export class OutOfState {
+  readonly connections: Connections;
+  private readonly isOn: boolean;
+  private readonly drops: boolean;
+  private hasStarted = false;
+  /** Still taking packets of unknown connections for those of older ones. */
+  isLearning: boolean;
+  private learnUntilMs = 0;
+
+  // Packets by reason, also in mode `monitor`.
+  unexpected = 0;
+  notFound = 0;
+  outOfSequence = 0;
+  alreadyClosed = 0;
+
+  /** `words`: 16 int32 a connection, all zero; a power of two of them, at least 32. */
+  constructor(
+    private readonly options: OutOfStateOptions,
+    words: Int32Array,
+  ) {
+    this.connections = new Connections(words, options.timeouts, options.windowBytes);
+    this.isOn = options.mode !== 'off';
+    this.drops = options.mode === 'mitigate';
+    this.isLearning = options.adopt !== 'never';
+  }
+
+  /** Why to drop the packet (`TcpReason.none`: do not). Packets must be parsed and have their `flowHash`; what is not TCP passes. */
+  judge(packet: Packet, nowMs: number): TcpReason {
+    if (!this.isOn || packet.protocol !== IpProtocol.tcp || (packet.flags & PacketFlag.hasPorts) === 0) {
+      return TcpReason.none;
+    }
+    if (this.isLearning) this.learn(nowMs);
+    const reason = this.connections.check(packet, this.isLearning, nowMs);
+    if (reason === TcpReason.none) return reason;
+    this.count(reason);
+    return this.drops ? reason : TcpReason.none;
+  }
+
+  private learn(nowMs: number): void {
+    if (this.options.adopt === 'always') return;
+    if (!this.hasStarted) {
+      this.hasStarted = true;
+      this.learnUntilMs = (nowMs + this.options.learningMs) | 0;
+    }
+    if (((nowMs - this.learnUntilMs) | 0) >= 0) this.isLearning = false;
+  }
+
+  private count(reason: TcpReason): void {
+    if (reason === TcpReason.notFound) this.notFound++;
+    else if (reason === TcpReason.outOfSequence) this.outOfSequence++;
+    else if (reason === TcpReason.unexpected) this.unexpected++;
+    else this.alreadyClosed++;
+  }
+}

@@ -1,0 +1,45 @@
+import type { Packet } from '../packet/packet.js';
+import { ChallengeVerdict, type SynChallenge } from './challenge.js';
+import type { OutOfState } from './out_of_state.js';
+
+/** What becomes of a packet: go on, send it back as it is now, or a DropReason's number. */
+export const enum TcpVerdict {
+  Continue = 0,
+  /** The packet is now a SYN challenge: Verdict.Tx. */
+  Tx = -1,
+  // Drop reasons
+  challenge = 46,
+  challengeAnswer = 47,
+  unexpected = 48,
+  notFound = 49,
+  outOfSequence = 50,
+  alreadyClosed = 51,
+  challengeNeeded = 53,
+}
+
+/**
+ * The two TCP stages in the order that keeps each from spoiling the other: a SYN that is challenged leaves no connection behind, and the RST
+ * that answers a challenge is no packet of an unknown connection.
+ */
+export class TcpGuard {
+  constructor(
+    readonly challenge: SynChallenge,
+    readonly outOfState: OutOfState,
+  ) {}
+
+  /** Packets must be parsed and have their `flowHash`. */
+  judge(packet: Packet, nowMs: number): TcpVerdict {
+    switch (this.challenge.judge(packet, nowMs)) {
+      case ChallengeVerdict.Continue:
+        return this.outOfState.judge(packet, nowMs) as number as TcpVerdict;
+      case ChallengeVerdict.Tx:
+        return TcpVerdict.Tx;
+      case ChallengeVerdict.DropAnswer:
+        return TcpVerdict.challengeAnswer;
+      case ChallengeVerdict.DropLimited:
+        return TcpVerdict.challenge;
+      default:
+        return TcpVerdict.challengeNeeded;
+    }
+  }
+}

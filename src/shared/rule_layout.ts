@@ -1,0 +1,192 @@
+/**
+ * Rules as the control plane hands them to the workers: records of int32 words, and what the records refer to by position.
+ *
+ * A rule of the config is one record, or several that follow each other and have one `id`: a list of ports or addresses makes a record each. A packet counts
+ * once for a rule, whichever of its records it matches.
+ */
+
+/** Rules of a config, and numbers that their counters have. */
+export const MAX_RULES = 4096;
+/** Records that these rules may come to. */
+export const MAX_RULE_RECORDS = 8192;
+
+/** Rules: header [number of records, 0, 0, 0], then records. A field is compared only where `fields` has its bit. */
+export const enum RuleField {
+  HEADER = 4,
+  STRIDE = 48,
+  /** RuleMatch bits. */
+  fields = 0,
+  /** RuleAction. */
+  action = 1,
+  /** Number that the rule's counters go under; stable over reloads for a rule of the same name. */
+  id = 2,
+  family = 3,
+  protocol = 4,
+  src0 = 5,
+  src1 = 6,
+  src2 = 7,
+  src3 = 8,
+  srcMask0 = 9,
+  srcMask1 = 10,
+  srcMask2 = 11,
+  srcMask3 = 12,
+  dst0 = 13,
+  dst1 = 14,
+  dst2 = 15,
+  dst3 = 16,
+  dstMask0 = 17,
+  dstMask1 = 18,
+  dstMask2 = 19,
+  dstMask3 = 20,
+  sportFirst = 21,
+  sportLast = 22,
+  dportFirst = 23,
+  dportLast = 24,
+  /** TCP flags: (flags & tcpMask) == tcpValue. */
+  tcpMask = 25,
+  tcpValue = 26,
+  /** Layer-3 length in bytes. */
+  lengthFirst = 27,
+  lengthLast = 28,
+  ttlFirst = 29,
+  ttlLast = 30,
+  /** 1: only fragments, 0: only whole datagrams. */
+  fragment = 31,
+  /** RuleFlag bits. */
+  flags = 32,
+  /** uint32: the rule is hit when a random uint32 is below it, once a packet and rule; 0: always. */
+  threshold = 33,
+  /** Position in Tables.programs, -1: none. */
+  program = 34,
+  /** Run in Tables.ruleSets, in pairs: the packet must be in every one of these sets. */
+  setStart = 35,
+  setCount = 36,
+  /** Position in Tables.limits, -1: none. */
+  limit = 37,
+  /** Position in Tables.samples, -1: none. */
+  sample = 38,
+  /** p0f signature, -1: none. */
+  signature = 39,
+  /** List of DNS names, -1: none. */
+  names = 40,
+}
+
+export const enum RuleMatch {
+  family = 1,
+  protocol = 2,
+  src = 4,
+  dst = 8,
+  sport = 16,
+  dport = 32,
+  tcpFlags = 64,
+  length = 128,
+  ttl = 256,
+  fragment = 512,
+  /** Any of the above: the packet is IP. */
+  ip = 1023,
+  // From here on what is looked at last, cheapest first.
+  sets = 1024,
+  program = 2048,
+  signature = 4096,
+  names = 8192,
+}
+
+export const enum RuleAction {
+  drop = 1,
+  /** Ends the search; the stages behind the rules still judge. */
+  pass = 2,
+  /** Counts and goes on with the next rule. */
+  count = 3,
+  /** Hands packets to a sampler and goes on. */
+  sample = 4,
+  /** Drops what is above the limit; the rest goes on. */
+  limit = 5,
+  /** Ends the search for a SYN, which has to pass the challenge; other packets go on. */
+  challenge = 6,
+}
+
+export const enum RuleFlag {
+  /** Counts what the rule would have done, and goes on with the next. */
+  shadow = 1,
+}
+
+/** A classic BPF program (shared/cbpf/program.ts), checked. */
+export interface RuleProgram {
+  /** What offset 0 is: the Ethernet header of the frame, or the layer-3 header. The latter matches IP only. */
+  link: 'ethernet' | 'ip';
+  /** Program.words. */
+  words: SharedArrayBuffer;
+}
+
+/** What a sampler takes of the packets that it is shown. */
+export interface SampleSpec {
+  /** One packet in this many; 0: none by number. */
+  oneIn: number;
+  /** The first packets of each flow; 0: none. */
+  first: number;
+  /** Bytes of a packet that are kept. */
+  snaplen: number;
+}
+
+/**
+ * Which rules a packet may match, by a few of its fields: bit vectors over *entries*. An entry is a way to match a record; a record has one, or several when
+ * it is an expression like `port 53`, which means either port.
+ *
+ * For each field (dimension) every value belongs to a class, and the class has a row of bits, one an entry, in the order of the records. The
+ * entries that a packet may match are those with their bit set in the rows of all dimensions. (Lakshman, Stiliadis, "High-Speed Policy-based Packet Forwarding
+ * Using Efficient Multi-dimensional Range Matching", SIGCOMM 1998.) A row starts with summary words, a bit for each word
+ * that is not 0, so that most words are never read (Baboescu, Varghese, "Scalable Packet Classification", SIGCOMM 2001).
+ *
+ * `words`: header (RuleIndexHeader), protocol table, port tables, entry-to-record table, rows.
+ */
+export interface RuleIndexTables {
+  words: SharedArrayBuffer;
+  /** Longest-prefix tables (shared/lpm.ts) from address to the word index of its row; null: no entry asks for an address of that family. */
+  src4: SharedArrayBuffer | null;
+  src6: SharedArrayBuffer | null;
+  dst4: SharedArrayBuffer | null;
+  dst6: SharedArrayBuffer | null;
+}
+
+/** Word indexes of what is in RuleIndexTables.words, unless the name says otherwise. */
+export const enum RuleIndexHeader {
+  SIZE = 16,
+  /** Number of entries. */
+  entries = 0,
+  /** Words of a row: summary words, and words of bits. */
+  summaryWords = 1,
+  rowWords = 2,
+  /** Rows by IP protocol: 0: not IP; 1 + protocol: IPv4; 257 + protocol: IPv6. RuleIndexKey.PROTOCOLS of them. */
+  protocols = 3,
+  /** Rows by port, and at PORTS those of packets without; 0: no entry asks for that port. */
+  sourcePorts = 4,
+  destinationPorts = 5,
+  /** Record (word index in Tables.rules) of each entry. */
+  records = 6,
+  /** Rows of addresses that are in no prefix. */
+  src4 = 7,
+  src6 = 8,
+  dst4 = 9,
+  dst6 = 10,
+  /** Rows of packets without addresses. */
+  noAddress = 11,
+  /** Row of all entries: of a dimension that no entry asks for. */
+  all = 12,
+  /** 1: some entry is a program over the Ethernet frame, which reads VLAN tags and IPv6 extension headers as bytes. */
+  frames = 13,
+}
+
+export const enum RuleIndexKey {
+  PROTOCOLS = 513,
+  PORTS = 65536,
+}
+
+export const enum RuleCounter {
+  /** Packets that matched, and their bytes. */
+  packets = 0,
+  bytes = 1,
+  /** Those on which the action was carried out, or in shadow mode would have been: dropped, above the limit, sampled, challenged. */
+  acted = 2,
+  actedBytes = 3,
+  SIZE = 4,
+}
