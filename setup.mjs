@@ -47,8 +47,14 @@ const PACKAGES = [
   { name: 'iproute2', probe: 'ip', why: 'namespaces and veth pairs of the demo and the tests' },
   { name: 'ethtool', probe: 'ethtool', why: 'offloads and queues: doctor, demo, tests' },
   { name: 'bpftool', probe: 'bpftool', why: 'tests look for BPF objects left behind' },
+  {
+    name: 'iptables',
+    probe: 'iptables',
+    why: "the kernel's own hashlimit and connlimit, which tests hold ours against",
+  },
   { name: 'iputils-ping', probe: 'ping', why: 'reachability in the demo and the tests' },
   { name: 'procps', probe: 'sysctl', why: 'settings of namespaces in tests, and commands that the doctor prints' },
+  { name: 'ipset', probe: 'ipset', why: 'what our sets are compared with, in tests' },
   { name: 'nftables', probe: 'nft', why: 'a NAT and a firewall between client and node, in tests' },
   { name: 'tcpdump', probe: 'tcpdump', why: 'an eye on packets that is not ours, in tests and in the playground' },
   { name: 'curl', probe: 'curl', why: 'to talk to the playground of demo --keep by hand' },
@@ -56,7 +62,7 @@ const PACKAGES = [
 
 /** Names in other distributions, for the message only. */
 const ELSEWHERE =
-  'Fedora: dnf install clang libbpf-devel libpcap-devel elfutils-libelf-devel gcc-c++ make python3 iproute ethtool bpftool curl tcpdump iputils\n' +
+  'Fedora: dnf install clang libbpf-devel libpcap-devel elfutils-libelf-devel gcc-c++ make python3 iproute ethtool bpftool curl tcpdump iptables iputils\n' +
   '  Arch: pacman -S clang libbpf libpcap gcc make python iproute2 ethtool bpf curl tcpdump iputils';
 
 const STEPS = ['apt', 'npm', 'native', 'dist', 'bench'];

@@ -106,9 +106,7 @@ export class IpSet {
     const mask = maskOf(this.options, element.family);
     const state = this.stateFor(fields);
     expand(element, this.isNet, mask, (words, scope) => {
-      if (!this.isNet && (words[0] | words[1] | words[2] | words[3]) === 0) {
-        throw elementError(`${this.textOf(family, words, scope)} cannot be in a set of ${this.options.type}`);
-      }
+      this.checkZero(family, words, scope);
       this.addOne(family, words, scope, state, fields, exist);
     });
   }
@@ -118,6 +116,7 @@ export class IpSet {
     const element = this.parse(text);
     const family = this.familyOf(element);
     expand(element, this.isNet, maskOf(this.options, element.family), (words, scope) => {
+      this.checkZero(family, words, scope);
       const entry = this.findLive(family, words, scope);
       if (entry !== 0) this.drop(family, entry);
       else if (!exist) throw this.stateError(`${this.textOf(family, words, scope)} is not in set ${this.options.name}`);
@@ -126,14 +125,18 @@ export class IpSet {
 
   /**
    * Whether an address matches, or, of networks with a length, whether that very entry is there. With `nomatch` the question is for an entry of
-   * that kind. A range asks for its first address. Counts nothing.
+   * that kind. Counts nothing.
    */
   test(text: string, nomatch = false): boolean {
     const element = this.parse(text);
     const family = this.familyOf(element);
+    const isHost = element.length === (element.family === 4 ? 32 : 128);
+    if (element.last !== null || element.firstPort !== element.lastPort || !(this.isNet || isHost)) {
+      throw elementError(`${JSON.stringify(text)} is more than one element`, 'Ask for one.');
+    }
     const [a0, a1, a2, a3] = element.words;
     const key = (element.protocol << 16) | element.firstPort;
-    if (!this.isNet || element.length === (element.family === 4 ? 32 : 128)) {
+    if (!this.isNet || isHost) {
       const result =
         element.family === 4
           ? this.currentView().lookup4(a0, key, this.seconds())
@@ -233,6 +236,12 @@ export class IpSet {
     }
     if (this.count >= this.options.maxelem || table.entries.count >= ENTRIES_MOST) this.makeRoom(family);
     table.add(words, scope, state, (fresh) => extras.start(fresh, fields));
+  }
+
+  /** The kernel has no place for the address 0 in a set of hosts. */
+  private checkZero(family: Family, words: readonly [number, number, number, number], scope: number): void {
+    if (this.isNet || (words[0] | words[1] | words[2] | words[3]) !== 0) return;
+    throw elementError(`${this.textOf(family, words, scope)} cannot be in a set of ${this.options.type}`);
   }
 
   private makeRoom(family: Family): void {

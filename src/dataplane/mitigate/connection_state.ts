@@ -9,30 +9,31 @@ export const enum ConnectionState {
   free = FlowState.free,
   /** New: the client's SYN was seen. `sequence` is the number after it. */
   fresh = FlowState.tcpSyn,
-  /** As fresh, and then a SYN with another number: `second` is the number after that one. */
-  freshTwice = FlowState.udpSingle,
   /** The client sent ACK. */
   open = FlowState.tcpEstablished,
-  /** Open or closing, and then a SYN with another number: `second` is the number after it. The client began anew, or somebody else sent it. */
-  offered = FlowState.other,
-  /** As offered, and then packets that fit `second`: both go on. */
-  twofold = FlowState.udp,
-  /** As twofold, and then a FIN or RST of either. */
-  ending = FlowState.COUNT,
   /** First seen in its middle, one packet. */
   adopted = FlowState.tcpPickup,
   /** The client sent FIN, or an RST that its server may not have taken. */
   closing = FlowState.tcpClosing,
   /** The client sent an RST with the very number that its server waits for. */
   closed = FlowState.otherSingle,
+  /**
+   * A SYN with another number came while it was fresh or closing: a client that tries again or uses its ports again, or somebody else. Which
+   * sequence numbers are the client's cannot be told from here, so none is held against it.
+   */
+  looseFresh = FlowState.udpSingle,
+  /** As looseFresh and then another packet; or such a SYN came while it was open. */
+  loose = FlowState.other,
+  /** As loose, and then a FIN or RST. */
+  looseClosing = FlowState.COUNT,
 }
 
 /** Words of an entry, where a FlowTable has backend and incarnation. */
 export const enum ConnectionField {
   /** Sequence number behind the last byte seen. */
   sequence = FlowField.backend,
-  /** Of `freshTwice`, `offered`, `twofold` and `ending`: the other sequence number. Else: that behind the last packet from far off. */
-  second = FlowField.incarnation,
+  /** That behind the last packet from far off. */
+  far = FlowField.incarnation,
 }
 
 /** Whether the client still has it: what connlimit counts. */
@@ -40,7 +41,7 @@ export function isCounted(state: ConnectionState): boolean {
   switch (state) {
     case ConnectionState.free:
     case ConnectionState.closing:
-    case ConnectionState.ending:
+    case ConnectionState.looseClosing:
     case ConnectionState.closed:
       return false;
     default:
@@ -48,9 +49,11 @@ export function isCounted(state: ConnectionState): boolean {
   }
 }
 
-/** Whether an open connection has a second beside it. */
-export function hasSecond(state: ConnectionState): boolean {
-  return state === ConnectionState.offered || state === ConnectionState.twofold || state === ConnectionState.ending;
+/** Whether sequence numbers are not looked at. */
+export function isLoose(state: ConnectionState): boolean {
+  return (
+    state === ConnectionState.loose || state === ConnectionState.looseFresh || state === ConnectionState.looseClosing
+  );
 }
 
 /** Seconds without a packet after which a connection is forgotten, by how far it came. */
@@ -68,9 +71,13 @@ export const DEFAULT_CONNECTION_TIMEOUTS: ConnectionTimeouts = { fresh: 90, open
 
 /** Milliseconds by state, for FlowTable.timeoutMs. */
 export function setConnectionTimeouts(timeoutMs: Int32Array, timeouts: ConnectionTimeouts): void {
-  timeoutMs[ConnectionState.fresh] = timeoutMs[ConnectionState.freshTwice] = timeouts.fresh * 1000;
-  timeoutMs[ConnectionState.open] = timeoutMs[ConnectionState.offered] = timeouts.open * 1000;
-  timeoutMs[ConnectionState.twofold] = timeoutMs[ConnectionState.adopted] = timeouts.open * 1000;
-  timeoutMs[ConnectionState.closing] = timeoutMs[ConnectionState.ending] = timeouts.closing * 1000;
+  timeoutMs[ConnectionState.fresh] = timeouts.fresh * 1000;
+  timeoutMs[ConnectionState.open] = timeouts.open * 1000;
+  timeoutMs[ConnectionState.loose] = timeouts.open * 1000;
+  timeoutMs[ConnectionState.adopted] = timeouts.open * 1000;
+  timeoutMs[ConnectionState.closing] = timeouts.closing * 1000;
+  timeoutMs[ConnectionState.looseClosing] = timeouts.closing * 1000;
+  // The connection before it may be half-closed.
+  timeoutMs[ConnectionState.looseFresh] = Math.max(timeouts.fresh, timeouts.closing) * 1000;
   timeoutMs[ConnectionState.closed] = timeouts.closed * 1000;
 }

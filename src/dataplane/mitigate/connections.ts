@@ -5,8 +5,8 @@ import { TcpFlag } from '../packet/wire.js';
 import {
   ConnectionField,
   ConnectionState,
-  hasSecond,
   isCounted,
+  isLoose,
   setConnectionTimeouts,
   type ConnectionTimeouts,
 } from './connection_state.js';
@@ -40,8 +40,6 @@ export const LARGEST_WINDOW = 1 << 30;
  */
 const NEAR = 0x20000;
 
-const CLOSE = 1 << 24;
-
 /** Words of `ended` for one connection: family, source, destination. */
 export const ENDED_WORDS = 9;
 /** What FlowTable's sweep looks at in one call, at most. */
@@ -52,7 +50,7 @@ const SWEEP_MOST = 8192;
  * 64 bytes, same bounds, same order of giving way.
  *
  * What it must never do is tell a client's own packet from its connection; so sequence numbers are taken within the largest window either
- * way, no packet moves a connection far by itself, and a SYN into a connection that is open is remembered beside it, not in its place.
+ * way, no packet moves a connection far by itself, and a SYN into a connection that is open makes it loose: its numbers are no longer looked at.
  *
  * Packets must be parsed, be TCP with ports, and have their `flowHash`.
  */
@@ -116,7 +114,8 @@ export class Connections {
   undo(packet: Packet): void {
     const at = this.table.find(packet);
     if (at < 0) return;
-    if (this.table.words[at + FlowField.state] === ConnectionState.offered) this.become(at, ConnectionState.closing);
+    if (this.table.words[at + FlowField.state] === ConnectionState.looseFresh)
+      this.become(at, ConnectionState.looseClosing);
     else this.table.remove(at);
     this.event = ConnectionEvent.none;
   }
@@ -151,26 +150,19 @@ export class Connections {
       return;
     }
     const words = this.table.words;
-    const state: ConnectionState = words[at + FlowField.state];
     words[at + FlowField.lastSeen] = nowMs;
+    const state: ConnectionState = words[at + FlowField.state];
     if (state === ConnectionState.closed) {
       words[at + ConnectionField.sequence] = next;
       this.become(at, ConnectionState.fresh);
-      return;
+    } else if (state === ConnectionState.fresh) {
+      // Not the same one sent again.
+      if (words[at + ConnectionField.sequence] !== next) this.become(at, ConnectionState.looseFresh);
+    } else if (state === ConnectionState.closing || state === ConnectionState.looseClosing) {
+      this.become(at, ConnectionState.looseFresh);
+    } else if (!isLoose(state)) {
+      this.become(at, ConnectionState.loose);
     }
-    const known = words[at + ConnectionField.sequence] === next || words[at + ConnectionField.second] === next;
-    if (isFresh(state)) {
-      if (known) return;
-      this.become(at, ConnectionState.freshTwice);
-    } else {
-      // Sent again, or a third beside two that are open: none of these is given up for it.
-      if ((known && hasSecond(state)) || state === ConnectionState.twofold) return;
-      if (state === ConnectionState.ending) {
-        words[at + ConnectionField.sequence] = words[at + ConnectionField.second];
-      }
-      this.become(at, ConnectionState.offered);
-    }
-    words[at + ConnectionField.second] = next;
   }
 
   private adopt(packet: Packet, flags: number, sequence: number, nowMs: number): TcpReason {
@@ -185,93 +177,49 @@ export class Connections {
   private fit(at: number, packet: Packet, flags: number, sequence: number): TcpReason {
     const words = this.table.words;
     const state: ConnectionState = words[at + FlowField.state];
-    if (isFresh(state)) return this.fitFresh(at, packet, flags, sequence);
+    if (isLoose(state)) {
+      this.loose(at, flags, state);
+      return TcpReason.none;
+    }
     const distance = (sequence - words[at + ConnectionField.sequence]) | 0;
-    if (hasSecond(state)) return this.fitTwo(at, packet, flags, sequence, distance);
-    if (state === ConnectionState.closed && (flags & TcpFlag.rst) === 0) return TcpReason.alreadyClosed;
-    if (!this.isWithin(distance)) return TcpReason.outOfSequence;
-    if ((flags & TcpFlag.rst) === 0) this.advance(at, packet, flags, sequence, distance);
-    else if (state !== ConnectionState.closed) this.reset(at, sequence, distance);
+    // Behind a SYN, nothing is sent again but the SYN; and the window that the SYN-ACK gave is small.
+    if (state === ConnectionState.fresh ? distance < -1 || distance > NEAR : !this.isWithin(distance)) {
+      return TcpReason.outOfSequence;
+    }
+    if (state === ConnectionState.closed) {
+      // A client without the connection resets each packet of the server that was still under way.
+      return (flags & TcpFlag.rst) !== 0 ? TcpReason.none : TcpReason.alreadyClosed;
+    }
+    if ((flags & TcpFlag.rst) !== 0) this.reset(at, sequence, distance, state);
+    else this.advance(at, packet, flags, sequence, distance);
     return TcpReason.none;
   }
 
-  /** The first packet behind a SYN is within the window that the SYN-ACK gave, which is small. */
-  private fitFresh(at: number, packet: Packet, flags: number, sequence: number): TcpReason {
-    const words = this.table.words;
-    const isTwice = words[at + FlowField.state] === ConnectionState.freshTwice;
-    let distance = (sequence - words[at + ConnectionField.sequence]) | 0;
-    if (!isFirst(distance)) {
-      if (!isTwice) return TcpReason.outOfSequence;
-      distance = (sequence - words[at + ConnectionField.second]) | 0;
-      if (!isFirst(distance)) return TcpReason.outOfSequence;
-    }
-    if ((flags & TcpFlag.rst) !== 0) {
-      // One that is not exact changes nothing: the server goes on waiting for its ACK.
-      if (distance === 0 && !isTwice) this.become(at, ConnectionState.closed);
-      return TcpReason.none;
-    }
-    if (isTwice) {
-      this.become(at, ConnectionState.twofold);
-      return this.fit(at, packet, flags, sequence);
-    }
-    this.become(at, ConnectionState.open);
-    this.advance(at, packet, flags, sequence, distance);
-    return TcpReason.none;
-  }
-
-  /** A packet of a connection that may be two. It belongs to the one that it is near to; only that one moves. */
-  private fitTwo(at: number, packet: Packet, flags: number, sequence: number, distance: number): TcpReason {
-    const words = this.table.words;
-    const state: ConnectionState = words[at + FlowField.state];
-    const toSecond = (sequence - words[at + ConnectionField.second]) | 0;
-    const isOffer = state === ConnectionState.offered;
-    if (isNear(distance)) {
-      this.advanceTwo(at, ConnectionField.sequence, packet, flags, sequence);
-      // The RST of a client that began anew: what its server had of the old connection is gone.
-      if (isOffer && (flags & TcpFlag.rst) !== 0 && distance === 0) {
-        words[at + ConnectionField.sequence] = words[at + ConnectionField.second];
-        this.become(at, ConnectionState.fresh);
-      }
-      return TcpReason.none;
-    }
-    if (isOffer ? isFirst(toSecond) : isClose(toSecond)) {
-      this.become(at, isOffer ? ConnectionState.twofold : state);
-      this.advanceTwo(at, ConnectionField.second, packet, flags, sequence);
-      return TcpReason.none;
-    }
-    return this.isWithin(distance) || (!isOffer && this.isWithin(toSecond)) ? TcpReason.none : TcpReason.outOfSequence;
-  }
-
-  /** Notes a packet of one of two connections: of that whose number is in `field`. */
-  private advanceTwo(at: number, field: ConnectionField, packet: Packet, flags: number, sequence: number): void {
-    const words = this.table.words;
-    const state: ConnectionState = words[at + FlowField.state];
-    const end = endOf(packet, flags, sequence);
-    const isAhead = ((end - words[at + field]) | 0) > 0;
-    if (isAhead) words[at + field] = end;
-    const ends = (flags & (TcpFlag.fin | TcpFlag.rst)) !== 0;
-    if (ends && state === ConnectionState.twofold) this.become(at, ConnectionState.ending);
-    if (!ends && isAhead && state === ConnectionState.ending) this.become(at, ConnectionState.twofold);
+  private loose(at: number, flags: number, state: ConnectionState): void {
+    if ((flags & (TcpFlag.fin | TcpFlag.rst)) !== 0) this.become(at, ConnectionState.looseClosing);
+    else if (state === ConnectionState.looseFresh) this.become(at, ConnectionState.loose);
   }
 
   /** An RST within the window. Only an exact one is sure to be taken (RFC 9293 §3.10.7.4, RFC 5961 §3.2). */
-  private reset(at: number, sequence: number, distance: number): void {
-    if (!isNear(distance)) return;
+  private reset(at: number, sequence: number, distance: number, state: ConnectionState): void {
+    if (distance === 0) this.become(at, ConnectionState.closed);
+    // Of a fresh one, the server goes on waiting for the ACK.
+    if (distance === 0 || state === ConnectionState.fresh || !isNear(distance)) return;
     // What was sent before it may still come.
     if (distance > 0) this.table.words[at + ConnectionField.sequence] = sequence;
-    this.become(at, distance === 0 ? ConnectionState.closed : ConnectionState.closing);
+    this.become(at, ConnectionState.closing);
   }
 
-  /** Notes a packet, no RST, that is within the window of a connection that is one. */
+  /** Notes a packet, no RST, that is within the window. */
   private advance(at: number, packet: Packet, flags: number, sequence: number, distance: number): void {
     const words = this.table.words;
     const state: ConnectionState = words[at + FlowField.state];
     const end = endOf(packet, flags, sequence);
-    if (state === ConnectionState.adopted) this.become(at, ConnectionState.open);
+    if (state === ConnectionState.adopted || state === ConnectionState.fresh) this.become(at, ConnectionState.open);
     if (!isNear(distance)) {
       // Two neighbours from far off: the packets between were lost on their way here, or these are sent again.
-      if (sequence === words[at + ConnectionField.second]) words[at + ConnectionField.sequence] = end;
-      words[at + ConnectionField.second] = end;
+      if (sequence === words[at + ConnectionField.far]) words[at + ConnectionField.sequence] = end;
+      words[at + ConnectionField.far] = end;
       return;
     }
     const isAhead = ((end - words[at + ConnectionField.sequence]) | 0) > 0;
@@ -315,22 +263,8 @@ function isOfClient(flags: number): boolean {
   return (flags & TcpFlag.ack) !== 0;
 }
 
-function isFresh(state: ConnectionState): boolean {
-  return state === ConnectionState.fresh || state === ConnectionState.freshTwice;
-}
-
 function isNear(distance: number): boolean {
   return distance >= -NEAR && distance <= NEAR;
-}
-
-/** Behind a SYN: nothing is sent again but the SYN, with its data. */
-function isFirst(distance: number): boolean {
-  return distance >= -1 && distance <= NEAR;
-}
-
-/** Of the second of two, which has no far packets remembered: what it may move by at once is more. */
-function isClose(distance: number): boolean {
-  return distance >= -CLOSE && distance <= CLOSE;
 }
 
 /** Sequence number behind the packet's last byte; of a first fragment, behind what it has of it. */
