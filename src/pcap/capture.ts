@@ -4,6 +4,7 @@ import { ClassicReader, classicMagic } from './classic.js';
 import { PCAP_MAGIC_MODIFIED, Source } from './format.js';
 import type { CapturedPacket, CaptureInterface, FormatReader } from './packet_index.js';
 import { isPcapng, PcapngReader } from './pcapng.js';
+import type { InterfaceStatistics } from './pcapng_options.js';
 
 export type { CapturedPacket, CaptureInterface } from './packet_index.js';
 
@@ -40,6 +41,11 @@ export class Capture {
 
   get interfaces(): readonly CaptureInterface[] {
     return this.#reader.interfaces;
+  }
+
+  /** What the file says of its interfaces at the end. */
+  get statistics(): readonly InterfaceStatistics[] {
+    return this.#reader.statistics;
   }
 
   /** Number of whole packets. */

@@ -21,6 +21,7 @@ export class ClassicReader implements FormatReader {
   readonly format = 'pcap';
   readonly interfaces: CaptureInterface[] = [];
   readonly index = new PacketIndex();
+  readonly statistics = [];
   readonly #littleEndian: boolean;
   readonly #tickNs: bigint;
 

@@ -18,6 +18,7 @@ export const enum Block {
   /** Obsolete Packet Block. */
   packet = 2,
   simplePacket = 3,
+  interfaceStatistics = 5,
   enhancedPacket = 6,
 }
 
@@ -36,7 +37,19 @@ export const enum Option {
   ifTsResol = 9,
   ifTsOffset = 14,
   epbFlags = 2,
+  epbPacketId = 5,
+  epbQueue = 6,
+  epbVerdict = 7,
+  isbStartTime = 2,
+  isbEndTime = 3,
+  isbIfRecv = 4,
+  isbFilterAccept = 6,
+  isbOsDrop = 7,
+  isbUsrDeliv = 8,
 }
+
+/** First octet of epb_verdict, for which 8 octets of an enum xdp_action follow: Linux_eBPF_XDP. */
+export const VERDICT_XDP = 2;
 
 /** LINKTYPE_ETHERNET, the only link type that a port can play. */
 export const LINKTYPE_ETHERNET = 1;

@@ -1,4 +1,5 @@
 import type { Source } from './format.js';
+import type { InterfaceStatistics } from './pcapng_options.js';
 
 /** An interface of a capture: what a pcapng interface description says, or a classic file's header. */
 export interface CaptureInterface {
@@ -37,6 +38,12 @@ export interface CapturedPacket {
   readonly comment?: string;
   /** epb_flags: bits 0-1 are 1 for inbound, 2 for outbound. */
   readonly flags?: number;
+  /** epb_packetid. */
+  readonly packetId?: bigint;
+  /** epb_queue. */
+  readonly queue?: number;
+  /** epb_verdict of XDP: enum xdp_action. */
+  readonly verdict?: number;
 }
 
 /**
@@ -85,6 +92,8 @@ export interface FormatReader {
   readonly source: Source;
   readonly interfaces: CaptureInterface[];
   readonly index: PacketIndex;
+  /** Interface statistics blocks, in file order; classic pcap has none. */
+  readonly statistics: readonly InterfaceStatistics[];
   /**
    * Walks the file once and fills `interfaces` and `index`. Throws SLUICE_FORMAT at the first damage; what was found
    * before it stays valid.

@@ -1,5 +1,5 @@
 import { notEthernet } from './classic.js';
-import { Block, BYTE_ORDER_MAGIC, LINKTYPE_ETHERNET, Option, padded, type Source } from './format.js';
+import { Block, BYTE_ORDER_MAGIC, LINKTYPE_ETHERNET, Option, padded, VERDICT_XDP, type Source } from './format.js';
 import {
   PacketIndex,
   timestampNs,
@@ -7,6 +7,7 @@ import {
   type CaptureInterface,
   type FormatReader,
 } from './packet_index.js';
+import type { InterfaceStatistics } from './pcapng_options.js';
 
 /** Type, length, and the length again at the end. */
 const BLOCK_OVERHEAD = 12;
@@ -15,8 +16,14 @@ const SHB_BODY = 24;
 const IDB_BODY = 16;
 const EPB_BODY = 28;
 const SPB_BODY = 12;
+const ISB_BODY = 20;
 
 const text = new TextDecoder();
+
+/** What the options of a packet block say. */
+type PacketFindings = {
+  -readonly [Key in 'comment' | 'flags' | 'packetId' | 'queue' | 'verdict']?: CapturedPacket[Key];
+};
 
 /** Whether the file begins with a section header block. */
 export function isPcapng(source: Source): boolean {
@@ -34,6 +41,7 @@ export class PcapngReader implements FormatReader {
   readonly format = 'pcapng';
   readonly interfaces: CaptureInterface[] = [];
   readonly index = new PacketIndex();
+  readonly statistics: InterfaceStatistics[] = [];
   #littleEndian = true;
   /** Number in `interfaces` of the section's interface 0. */
   #firstInterface = 0;
@@ -140,6 +148,9 @@ export class PcapngReader implements FormatReader {
         this.index.add(position, interfaceId);
         return;
       }
+      case Block.interfaceStatistics:
+        this.#statistics(position, length);
+        return;
       case Block.simplePacket: {
         if (length < SPB_BODY + 4) throw source.error(position, `a packet block of ${length} bytes is too short`);
         const interfaceId = this.#packetInterface(position, 0);
@@ -200,14 +211,43 @@ export class PcapngReader implements FormatReader {
     });
   }
 
-  #packetOptions(start: number, end: number, little: boolean): { comment?: string; flags?: number } {
-    const found: { comment?: string; flags?: number } = {};
+  #statistics(position: number, length: number): void {
+    const { view } = this.source;
+    const little = this.#littleEndian;
+    // They are only told, so a strange one is no reason to refuse the packets.
+    const iface =
+      length < ISB_BODY + 4 ? undefined : this.interfaces[this.#firstInterface + view.getUint32(position + 8, little)];
+    if (iface === undefined) return;
+    const found = { interfaceId: iface.id, startNs: 0n, endNs: 0n, received: 0, accepted: 0, lost: 0, delivered: 0 };
+    this.#eachOption(position + ISB_BODY, position + length - 4, little, (code, at, size) => {
+      if (size !== 8) return;
+      const time = (): bigint =>
+        timestampNs(iface, (BigInt(view.getUint32(at, little)) << 32n) | BigInt(view.getUint32(at + 4, little)));
+      if (code === Option.isbStartTime) found.startNs = time();
+      else if (code === Option.isbEndTime) found.endNs = time();
+      else if (code === Option.isbIfRecv) found.received = Number(view.getBigUint64(at, little));
+      else if (code === Option.isbFilterAccept) found.accepted = Number(view.getBigUint64(at, little));
+      else if (code === Option.isbOsDrop) found.lost = Number(view.getBigUint64(at, little));
+      else if (code === Option.isbUsrDeliv) found.delivered = Number(view.getBigUint64(at, little));
+    });
+    this.statistics.push(found);
+  }
+
+  #packetOptions(start: number, end: number, little: boolean): PacketFindings {
+    const found: PacketFindings = {};
+    const { view } = this.source;
     this.#eachOption(start, end, little, (code, at, size) => {
       if (code === Option.comment) {
         const comment = this.#text(at, size);
         found.comment = found.comment === undefined ? comment : `${found.comment}\n${comment}`;
       } else if (code === Option.epbFlags && size === 4) {
-        found.flags = this.source.view.getUint32(at, little);
+        found.flags = view.getUint32(at, little);
+      } else if (code === Option.epbPacketId && size === 8) {
+        found.packetId = view.getBigUint64(at, little);
+      } else if (code === Option.epbQueue && size === 4) {
+        found.queue = view.getUint32(at, little);
+      } else if (code === Option.epbVerdict && size === 9 && view.getUint8(at) === VERDICT_XDP) {
+        found.verdict = Number(view.getBigUint64(at + 1, little));
       }
     });
     return found;

@@ -1,6 +1,14 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { SluiceError } from '../errors.js';
 import { Block, BYTE_ORDER_MAGIC, LINKTYPE_ETHERNET, Option, padded } from './format.js';
+import {
+  encodeOptions,
+  encodeText,
+  packetOptions,
+  statisticsOptions,
+  type InterfaceStatistics,
+  type PacketMetadata,
+} from './pcapng_options.js';
 
 export interface SectionOptions {
   /** Options of the section header. Only what is given is written, so that equal input makes equal bytes. */
@@ -17,7 +25,7 @@ export interface InterfaceOptions {
   snapLength?: number;
 }
 
-export interface PacketOptions {
+export interface PacketOptions extends PacketMetadata {
   /** What `addInterface` returned. */
   interfaceId: number;
   /** Nanoseconds since the epoch, 0 to 2^64 - 1. */
@@ -25,17 +33,12 @@ export interface PacketOptions {
   data: Uint8Array;
   /** Bytes on the wire, when the packet was cut; default: the length of `data`. */
   originalLength?: number;
-  comment?: string;
-  direction?: 'in' | 'out';
 }
 
 /** Writes reach the file in pieces of about this many bytes: large enough that the system call does not matter. */
 const BUFFER_BYTES = 256 * 1024;
-const MAX_OPTION_BYTES = 0xffff;
 /** if_tsresol 9: timestamps count nanoseconds. */
 const NANOSECONDS = 9;
-
-const encoder = new TextEncoder();
 
 /**
  * Writes pcapng (one section, little-endian, Ethernet, nanosecond timestamps) to a file descriptor or into memory.
@@ -79,17 +82,18 @@ export class PcapngWriter {
 
   /** Describes an interface; returns its number, counting from 0. May be called between packets. */
   addInterface(options: InterfaceOptions): number {
-    const name = encodeText(options.name);
-    const description = encodeText(options.description);
-    const length = 20 + optionSize(name) + optionSize(description) + 8 + 4;
+    const bytes = encodeOptions([
+      [Option.ifName, encodeText(options.name)],
+      ...(options.description === undefined ? [] : [[Option.ifDescription, encodeText(options.description)] as const]),
+      [Option.ifTsResol, Uint8Array.of(NANOSECONDS)],
+    ]);
+    const length = 20 + bytes.length;
     const start = this.#begin(Block.interfaceDescription, length);
     this.#view.setUint16(start + 8, LINKTYPE_ETHERNET, true);
     this.#view.setUint16(start + 10, 0, true);
     this.#view.setUint32(start + 12, options.snapLength ?? 0, true);
-    let at = this.#option(start + 16, Option.ifName, name);
-    at = this.#option(at, Option.ifDescription, description);
-    at = this.#option(at, Option.ifTsResol, Uint8Array.of(NANOSECONDS));
-    this.#end(this.#endOfOptions(at), length);
+    this.#buffer.set(bytes, start + 16);
+    this.#end(start + 16 + bytes.length, length);
     return this.#interfaces++;
   }
 
@@ -101,10 +105,8 @@ export class PcapngWriter {
     if (timestampNs < 0n || timestampNs > 0xffff_ffff_ffff_ffffn) {
       throw new RangeError(`timestamp ${timestampNs} ns does not fit 64 bits`);
     }
-    const comment = encodeText(packet.comment);
-    const flags = packet.direction === undefined ? 0 : 8;
-    const options = optionSize(comment) + flags;
-    const length = 32 + padded(data.length) + (options === 0 ? 0 : options + 4);
+    const options = packetOptions(packet);
+    const length = 32 + padded(data.length) + options.length;
     const start = this.#begin(Block.enhancedPacket, length);
     const view = this.#view;
     view.setUint32(start + 8, interfaceId, true);
@@ -113,19 +115,22 @@ export class PcapngWriter {
     view.setUint32(start + 20, data.length, true);
     view.setUint32(start + 24, packet.originalLength ?? data.length, true);
     this.#buffer.set(data, start + 28);
-    let at = this.#pad(start + 28 + data.length, data.length);
-    if (options !== 0) {
-      at = this.#option(at, Option.comment, comment);
-      if (flags !== 0) {
-        view.setUint16(at, Option.epbFlags, true);
-        view.setUint16(at + 2, 4, true);
-        view.setUint32(at + 4, packet.direction === 'in' ? 1 : 2, true);
-        at += 8;
-      }
-      at = this.#endOfOptions(at);
-    }
-    this.#end(at, length);
+    const at = this.#pad(start + 28 + data.length, data.length);
+    this.#buffer.set(options, at);
+    this.#end(at + options.length, length);
     this.#packets++;
+  }
+
+  /** What is known of an interface at the end. */
+  writeStatistics(statistics: InterfaceStatistics): void {
+    const options = statisticsOptions(statistics);
+    const length = 24 + options.length;
+    const start = this.#begin(Block.interfaceStatistics, length);
+    this.#view.setUint32(start + 8, statistics.interfaceId, true);
+    this.#view.setUint32(start + 12, Number(statistics.endNs >> 32n), true);
+    this.#view.setUint32(start + 16, Number(statistics.endNs & 0xffff_ffffn), true);
+    this.#buffer.set(options, start + 20);
+    this.#end(start + 20 + options.length, length);
   }
 
   /** Number of packets written. */
@@ -137,6 +142,13 @@ export class PcapngWriter {
   bytes(): Uint8Array {
     if (this.#fd >= 0) throw new SluiceError('SLUICE_STATE', 'this capture goes to a file, not into memory');
     return this.#buffer.subarray(0, this.#used);
+  }
+
+  /** Takes out what was written into memory; it is the caller's. What comes goes on behind it. */
+  take(): Uint8Array {
+    const bytes = this.bytes().slice();
+    this.#used = 0;
+    return bytes;
   }
 
   /** Hands what is buffered to the file. */
@@ -164,10 +176,13 @@ export class PcapngWriter {
   }
 
   #section(options: SectionOptions): void {
-    const hardware = encodeText(options.hardware);
-    const os = encodeText(options.os);
-    const userAppl = encodeText(options.userAppl ?? 'sluice');
-    const length = 28 + optionSize(hardware) + optionSize(os) + optionSize(userAppl) + 4;
+    const { hardware, os, userAppl = 'sluice' } = options;
+    const bytes = encodeOptions([
+      ...(hardware === undefined ? [] : [[Option.shbHardware, encodeText(hardware)] as const]),
+      ...(os === undefined ? [] : [[Option.shbOs, encodeText(os)] as const]),
+      [Option.shbUserAppl, encodeText(userAppl)],
+    ]);
+    const length = 28 + bytes.length;
     const start = this.#begin(Block.sectionHeader, length);
     this.#view.setUint32(start + 8, BYTE_ORDER_MAGIC, true);
     this.#view.setUint16(start + 12, 1, true);
@@ -175,10 +190,8 @@ export class PcapngWriter {
     // Section length -1: not known, which is what a stream can say.
     this.#view.setInt32(start + 16, -1, true);
     this.#view.setInt32(start + 20, -1, true);
-    let at = this.#option(start + 24, Option.shbHardware, hardware);
-    at = this.#option(at, Option.shbOs, os);
-    at = this.#option(at, Option.shbUserAppl, userAppl);
-    this.#end(this.#endOfOptions(at), length);
+    this.#buffer.set(bytes, start + 24);
+    this.#end(start + 24 + bytes.length, length);
   }
 
   /** Makes room for a block, writes its type and length, returns where it starts in the buffer. */
@@ -197,19 +210,6 @@ export class PcapngWriter {
     this.#used = at + 4;
   }
 
-  #option(at: number, code: Option, value: Uint8Array | null): number {
-    if (value === null) return at;
-    this.#view.setUint16(at, code, true);
-    this.#view.setUint16(at + 2, value.length, true);
-    this.#buffer.set(value, at + 4);
-    return this.#pad(at + 4 + value.length, value.length);
-  }
-
-  #endOfOptions(at: number): number {
-    this.#view.setUint32(at, 0, true);
-    return at + 4;
-  }
-
   /** Zeroes the padding behind `length` bytes that end at `at`: the buffer holds remains of earlier blocks. */
   #pad(at: number, length: number): number {
     const end = at + padded(length) - length;
@@ -226,18 +226,4 @@ export class PcapngWriter {
     this.#buffer = larger;
     this.#view = new DataView(larger.buffer);
   }
-}
-
-/** UTF-8 of an option's text, cut at a character's end to what the option's 16-bit length can say. */
-function encodeText(text: string | undefined): Uint8Array | null {
-  if (text === undefined) return null;
-  const bytes = encoder.encode(text);
-  if (bytes.length <= MAX_OPTION_BYTES) return bytes;
-  let end = MAX_OPTION_BYTES;
-  while ((bytes[end]! & 0xc0) === 0x80) end--;
-  return bytes.subarray(0, end);
-}
-
-function optionSize(value: Uint8Array | null): number {
-  return value === null ? 0 : 4 + padded(value.length);
 }
