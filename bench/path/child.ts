@@ -34,7 +34,7 @@ const memory = new ArrayBuffer((flowSlots * FlowField.STRIDE + 16) * 4);
 const table = new FlowTable(new Int32Array(memory, 48, flowSlots * FlowField.STRIDE), tables.settings.timeouts);
 const snapshot = new Snapshot(tables);
 const balancer = new Balancer(table, counters, FLOW_SECRET, snapshot);
-const chain = buildChain(tables.filters, snapshot.rules, counters, { worker: 0, nowMs: () => 0 });
+const chain = buildChain(tables, counters, { worker: 0, nowMs: () => 0 });
 const path = new Path(pool.memory, 2048, balancer, chain, [false], counters, (error) => {
   throw error;
 });

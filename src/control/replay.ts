@@ -57,6 +57,9 @@ export interface ReplayOptions {
 /** Frames of the replay: more than any burst, and what a burst sent is free again when the next one is taken. */
 const FRAMES = 4096;
 
+/** Rules with a probability hit the same packets in every run. */
+const RULE_SEED = 1;
+
 /** Place of a flow in the flow table does not depend on the run. */
 const FLOW_SECRET = [0x736c7569, 0x63650001, 0x63650002, 0x63650003];
 
@@ -146,8 +149,9 @@ class Run {
     const snapshot = new Snapshot(tables);
     const table = new FlowTable(new Int32Array(flows.slots * FlowField.STRIDE), tables.settings.timeouts);
     this.balancer = new Balancer(table, block, FLOW_SECRET, snapshot);
-    const chain = buildChain(tables.filters, snapshot.rules, block, {
+    const chain = buildChain(tables, block, {
       worker: 0,
+      seed: RULE_SEED,
       nowMs: () => this.input.burst.header[BurstHeader.nowMs],
     });
     this.path = new Path(

@@ -3,6 +3,7 @@ import { SluiceError } from '../errors.js';
 import type { RuleConfig, RuleSetReference } from '../shared/config.js';
 import type { Program } from '../shared/cbpf/program.js';
 import type { Tables } from '../shared/layout.js';
+import { buildRuleIndex } from './rule_index.js';
 import { buildRecords } from './rule_records.js';
 
 /** What of the tables belongs to the rules. */
@@ -66,7 +67,7 @@ export class RuleShelf {
     }
     return (this.#last = {
       rules: shared(records),
-      ruleIndex: null,
+      ruleIndex: buildRuleIndex(records, programs),
       programs: programs.map(({ link, words }) => ({ link, words: shared(words) })),
       ruleSets: shared(ruleSets),
       sets: [...sets],

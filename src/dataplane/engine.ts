@@ -62,7 +62,7 @@ export class Engine {
       this.umem.buffer,
       frames.size,
       this.balancer,
-      this.chain(tables, snapshot),
+      this.chain(tables),
       tables.settings.repairChecksums,
       this.counters,
       (error, packet) => this.reportAbort(error, packet.view, packet.data, packet.dataEnd),
@@ -71,8 +71,8 @@ export class Engine {
     this.counters[Counter.generation] = tables.generation;
   }
 
-  private chain(tables: Tables, snapshot: Snapshot) {
-    return buildChain(tables.filters, snapshot.rules, this.counters, {
+  private chain(tables: Tables) {
+    return buildChain(tables, this.counters, {
       worker: this.options.worker,
       nowMs: () => this.path.nowMs,
     });
@@ -222,7 +222,7 @@ export class Engine {
   private adopt(tables: Tables): void {
     try {
       const snapshot = new Snapshot(tables);
-      const filters = this.chain(tables, snapshot);
+      const filters = this.chain(tables);
       this.balancer.adopt(snapshot);
       this.path.adopt(filters, tables.settings.repairChecksums);
     } catch (error) {

@@ -68,6 +68,7 @@ export class Path {
     this.clockCostNs = costOf(clockNs);
     const { flows, flowHash, snapshot } = balancer;
     this.plain = new PlainPath(memory, chunkSize, flows, flowHash, counters, snapshot, MAX_BURST);
+    this.plain.ruleIndex = filters.ruleIndex;
   }
 
   /** New filters and settings; the balancer has adopted its part already. */
@@ -75,6 +76,7 @@ export class Path {
     this.filters = filters;
     this.repairByPort = repairByPort;
     this.plain.adopt(this.balancer.snapshot);
+    this.plain.ruleIndex = filters.ruleIndex;
   }
 
   /** Takes one burst from the port and judges it. Returns its number of packets. Verdicts take effect at the port's next exchange. */
@@ -91,7 +93,7 @@ export class Path {
 
     const repairs = this.repairByPort[port.index];
     const rest =
-      this.takesShortWay && this.filters.onlySanity && !repairs
+      this.takesShortWay && this.filters.onlyRules && !repairs
         ? this.plain.run(port.burst, count, port.index, nowMs)
         : this.plain.leaveAll(count);
     if (rest > 0) this.steps(packets, port.burst, rest, nowMs, repairs, resumed);
@@ -196,7 +198,7 @@ export class Path {
           verdict[i] = this.drop(packet.malformed);
           continue;
         }
-        const said = filters.run(packet);
+        const said = filters.run(packet, this.nowMs);
         if (said === FilterVerdict.Continue) verdict[i] = Decision.undecided;
         else if (said === FilterVerdict.Drop) verdict[i] = this.drop(filters.reason);
         else verdict[i] = said;

@@ -26,7 +26,6 @@ export class Snapshot {
   readonly backends: Int32Array;
   /** By backend, laid out for the path; see Egress. */
   readonly egress: Int32Array;
-  readonly rules: Int32Array;
   readonly settings: DataPlaneSettings;
   readonly ringHash: FlowHash;
   /** Encapsulated packets that are opened before they are balanced. */
@@ -47,7 +46,6 @@ export class Snapshot {
     this.rings = tables.rings.map((ring) => new Uint16Array(ring));
     this.backends = new Int32Array(tables.backends);
     this.egress = buildEgress(this.backends, this.services);
-    this.rules = new Int32Array(tables.rules);
     this.settings = tables.settings;
     this.ringHash = new FlowHash(tables.settings.hashKey);
     this.decap = new DecapRules(tables.settings.decapsulate);

@@ -9,6 +9,8 @@
 export const MAX_RULES = 4096;
 /** Records that these rules may come to. */
 export const MAX_RULE_RECORDS = 8192;
+/** Entries that the index of these records may have. */
+export const MAX_RULE_ENTRIES = 16384;
 
 /** Rules: header [number of records, 0, 0, 0], then records. A field is compared only where `fields` has its bit. */
 export const enum RuleField {
@@ -129,56 +131,64 @@ export interface SampleSpec {
 }
 
 /**
- * Which rules a packet may match, by a few of its fields: bit vectors over *entries*. An entry is a way to match a record; a record has one, or several when
- * it is an expression like `port 53`, which means either port.
+ * Which records a packet may match, by a few of its fields: bit vectors over *entries*. An entry is one way to match a record; a record has one, or several
+ * when it is an expression like `port 53`, which means either port.
  *
- * For each field (dimension) every value belongs to a class, and the class has a row of bits, one an entry, in the order of the records. The
- * entries that a packet may match are those with their bit set in the rows of all dimensions. (Lakshman, Stiliadis, "High-Speed Policy-based Packet Forwarding
- * Using Efficient Multi-dimensional Range Matching", SIGCOMM 1998.) A row starts with summary words, a bit for each word
- * that is not 0, so that most words are never read (Baboescu, Varghese, "Scalable Packet Classification", SIGCOMM 2001).
+ * Every value of a field (dimension) belongs to a class, and a class has a row of bits, one an entry, in the order of the records. The entries that a
+ * packet may match are those whose bit is set in the rows of all dimensions (Lakshman and Stiliadis, "High-speed policy-based packet
+ * forwarding using efficient multi-dimensional range matching", SIGCOMM 1998). A row starts with summary words, a bit for each of its words that is not
+ * 0, so that most words are never read (Baboescu and Varghese, "Scalable packet classification", SIGCOMM 2001).
  *
- * `words`: header (RuleIndexHeader), protocol table, port tables, entry-to-record table, rows.
+ * What the index leaves is then compared with the record itself, so it may be too wide, and never too narrow.
  */
 export interface RuleIndexTables {
+  /** RuleIndexHeader, then what it points at. */
   words: SharedArrayBuffer;
-  /** Longest-prefix tables (shared/lpm.ts) from address to the word index of its row; null: no entry asks for an address of that family. */
+  /** Longest-prefix tables (shared/lpm.ts) from address to class - 1; null: no entry asks for an address of that kind. */
   src4: SharedArrayBuffer | null;
   src6: SharedArrayBuffer | null;
   dst4: SharedArrayBuffer | null;
   dst6: SharedArrayBuffer | null;
 }
 
-/** Word indexes of what is in RuleIndexTables.words, unless the name says otherwise. */
+/** Positions in RuleIndexTables.words; what is there is a word index unless said otherwise. */
 export const enum RuleIndexHeader {
   SIZE = 16,
-  /** Number of entries. */
-  entries = 0,
-  /** Words of a row: summary words, and words of bits. */
-  summaryWords = 1,
-  rowWords = 2,
-  /** Rows by IP protocol: 0: not IP; 1 + protocol: IPv4; 257 + protocol: IPv6. RuleIndexKey.PROTOCOLS of them. */
-  protocols = 3,
-  /** Rows by port, and at PORTS those of packets without; 0: no entry asks for that port. */
-  sourcePorts = 4,
-  destinationPorts = 5,
+  /** Number of summary words, and of all words of a row. */
+  summaryWords = 0,
+  rowWords = 1,
   /** Record (word index in Tables.rules) of each entry. */
-  records = 6,
-  /** Rows of addresses that are in no prefix. */
-  src4 = 7,
-  src6 = 8,
-  dst4 = 9,
-  dst6 = 10,
-  /** Rows of packets without addresses. */
-  noAddress = 11,
-  /** Row of all entries: of a dimension that no entry asks for. */
-  all = 12,
-  /** 1: some entry is a program over the Ethernet frame, which reads VLAN tags and IPv6 extension headers as bytes. */
-  frames = 13,
+  records = 2,
+  /** The row of all entries: of a dimension that does not count. */
+  all = 3,
+  /** Row of each ProtocolKey. */
+  protocols = 4,
+  /** Classes of ports, Uint16, PortKey.SIZE of them; 0: no entry asks for that port. */
+  sourcePorts = 5,
+  destinationPorts = 6,
+  /** First rows, by class: row c is `rowWords` * c behind. */
+  sourcePortRows = 7,
+  destinationPortRows = 8,
+  src4Rows = 9,
+  src6Rows = 10,
+  dst4Rows = 11,
+  dst6Rows = 12,
+  /** 1: some entries are programs, which know nothing of VLAN tags and IPv6 extension headers. */
+  programs = 13,
 }
 
-export const enum RuleIndexKey {
-  PROTOCOLS = 513,
-  PORTS = 65536,
+/** IP version and protocol as one number: 0: not IP; `ipv4` + protocol; `ipv6` + protocol. */
+export const enum ProtocolKey {
+  none = 0,
+  ipv4 = 1,
+  ipv6 = 257,
+  SIZE = 513,
+}
+
+/** A port, or that there is none. */
+export const enum PortKey {
+  none = 65536,
+  SIZE = 65537,
 }
 
 export const enum RuleCounter {

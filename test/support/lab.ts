@@ -77,7 +77,7 @@ export class Lab {
       this.pool.memory,
       2048,
       this.balancer,
-      this.chain(snapshot),
+      this.chain(),
       this.tables.settings.repairChecksums,
       this.counters,
       (error) => this.aborts.push(error),
@@ -120,9 +120,9 @@ export class Lab {
     };
   }
 
-  private chain(snapshot: Snapshot): FilterChain {
-    const context = { worker: 0, nowMs: () => this.nowMs };
-    const configured = buildChain(this.tables.filters, snapshot.rules, this.counters, context);
+  private chain(): FilterChain {
+    const context = { worker: 0, nowMs: () => this.nowMs, seed: 1 };
+    const configured = buildChain(this.tables, this.counters, context);
     if (!this.options.filter) return configured;
     const first: Stage = { sanity: null, rules: null, module: this.options.filter };
     return new FilterChain([first, ...configured.stages], this.counters);
@@ -134,7 +134,7 @@ export class Lab {
     this.tables = this.build();
     const snapshot = new Snapshot(this.tables);
     this.balancer.adopt(snapshot);
-    this.path.adopt(this.chain(snapshot), this.tables.settings.repairChecksums);
+    this.path.adopt(this.chain(), this.tables.settings.repairChecksums);
   }
 
   setBackend(service: string, address: string, override: BackendOverride): void {

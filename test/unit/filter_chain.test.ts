@@ -1,6 +1,8 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import { Chance } from '../../src/dataplane/filter/chance.js';
 import { FilterChain, type Stage } from '../../src/dataplane/filter/chain.js';
 import { FilterVerdict, type PacketFilter } from '../../src/dataplane/filter/contract.js';
+import { NO_PARTS } from '../../src/dataplane/filter/rule_parts.js';
 import { RuleSet } from '../../src/dataplane/filter/rules.js';
 import { SanityFilter } from '../../src/dataplane/filter/sanity.js';
 import { DROP_REASONS } from '../../src/dataplane/verdict.js';
@@ -21,11 +23,13 @@ const module = (filter: PacketFilter): Stage => ({ sanity: null, rules: null, mo
 
 /** One rule for packets to a port. */
 function rules(port: number, action: RuleAction): Stage {
-  const words = new Int32Array(RuleField.HEADER + RuleField.STRIDE);
+  const shared = new SharedArrayBuffer((RuleField.HEADER + RuleField.STRIDE) * 4);
+  const words = new Int32Array(shared);
   words[0] = 1;
   words.set([RuleMatch.dport, action, 5], RuleField.HEADER);
   words.set([port, port], RuleField.HEADER + RuleField.dportFirst);
-  return { sanity: null, rules: new RuleSet(words, counters), module: null };
+  const tables = { rules: shared, ruleIndex: null, ruleSets: new SharedArrayBuffer(0) };
+  return { sanity: null, rules: new RuleSet(tables, [], NO_PARTS, counters, new Chance(1)), module: null };
 }
 
 const tcp = (dport: number, flags: number = TCP.SYN) =>
@@ -36,7 +40,7 @@ const dropped = (position: number) => counters[CounterBlock.filters + position];
 
 /** What it says, and of a drop why. */
 function run(filters: FilterChain, packet = tcp(80)): [verdict: FilterVerdict, reason: string | null] {
-  const verdict = filters.run(packet);
+  const verdict = filters.run(packet, 0);
   return [verdict, verdict === FilterVerdict.Drop ? DROP_REASONS[filters.reason] : null];
 }
 
@@ -93,11 +97,11 @@ describe('a chain', () => {
   });
 
   it('aborts on a filter’s own word, and throws on what is none', () => {
-    expect(chain(asked('a', Aborted)).run(tcp(80))).toBe(Aborted);
+    expect(chain(asked('a', Aborted)).run(tcp(80), 0)).toBe(Aborted);
     for (const nonsense of [undefined, null, 'Drop', 4, 99, NaN, {}]) {
-      expect(() => chain(module(() => nonsense as FilterVerdict)).run(tcp(80))).toThrow(/which is no FilterVerdict/);
+      expect(() => chain(module(() => nonsense as FilterVerdict)).run(tcp(80), 0)).toThrow(/which is no FilterVerdict/);
     }
-    expect(() => chain(module(() => { throw new RangeError('mine'); })).run(tcp(80))).toThrow(RangeError); // prettier-ignore
+    expect(() => chain(module(() => { throw new RangeError('mine'); })).run(tcp(80), 0)).toThrow(RangeError); // prettier-ignore
   });
 
   it('a pass rule shields from later rules of its table, not from later filters', () => {

@@ -1,7 +1,11 @@
-import type { FilterSpec } from '../../shared/layout.js';
+import type { FilterSpec, Tables } from '../../shared/layout.js';
+import { Chance } from './chance.js';
 import { FilterChain, type Stage } from './chain.js';
 import type { FilterContext, PacketFilter } from './contract.js';
 import { createFilter, isLoaded, loadFilter } from './load.js';
+import { NO_MITIGATION, type Mitigation } from './mitigation.js';
+import { ProgramShelf } from './programs.js';
+import { NO_PARTS, type RuleParts } from './rule_parts.js';
 import { RuleSet } from './rules.js';
 import { SanityFilter } from './sanity.js';
 
@@ -15,42 +19,74 @@ export async function loadModules(specs: readonly FilterSpec[]): Promise<void> {
   for (const url of missingModules(specs)) await loadFilter(url);
 }
 
-/** Instances of user modules in use, by the counters of their worker, then by module, options and how often it came before. */
-const instances = new WeakMap<Float64Array, ReadonlyMap<string, PacketFilter>>();
+/** What of the tables makes a chain. */
+export type ChainTables = Pick<Tables, 'filters' | 'rules' | 'ruleIndex' | 'ruleSets' | 'programs' | 'ruleStamp'>;
+
+export interface ChainContext extends Omit<FilterContext, 'options'> {
+  /** Seed for rules with a probability; left out: a random one. */
+  seed?: number;
+  /** What rules refer to, and the stages around them. With an equal `ruleStamp` both are as before. */
+  parts?: RuleParts;
+  mitigation?: Mitigation;
+}
+
+/** What a worker keeps from one publication to the next. */
+interface Kept {
+  /** Instances of user modules in use, by module, options and how often it came before. */
+  modules: ReadonlyMap<string, PacketFilter>;
+  readonly programs: ProgramShelf;
+  readonly chance: Chance;
+  rules: RuleSet | null;
+  ruleStamp: number;
+}
+
+/** By the counters of the worker. */
+const kept = new WeakMap<Float64Array, Kept>();
+
+/** How the programs of a worker's rules run: see ProgramShelf. null before its first chain. */
+export function programsOf(counters: Float64Array): ProgramShelf | null {
+  return kept.get(counters)?.programs ?? null;
+}
 
 /**
- * The chain of a config. Its modules must be loaded. `rules` is the published rule table; `counters` are the worker's own.
+ * The chain of a config. Its modules must be loaded. `counters` are the worker's own.
  *
  * A chain is built for every publication, a backend's new hardware address among them. So a module whose file and options are as
- * before keeps its instance, and with it what the filter has learnt.
+ * before keeps its instance, and with it what the filter has learnt; and rules that are as before are not touched.
  */
-export function buildChain(
-  specs: readonly FilterSpec[],
-  rules: Int32Array,
-  counters: Float64Array,
-  context: Omit<FilterContext, 'options'>,
-): FilterChain {
-  const before = instances.get(counters);
-  const now = new Map<string, PacketFilter>();
+export function buildChain(tables: ChainTables, counters: Float64Array, context: ChainContext): FilterChain {
+  const before = kept.get(counters) ?? {
+    modules: new Map(),
+    programs: new ProgramShelf(),
+    chance: new Chance(context.seed ?? Math.random() * 2 ** 32),
+    rules: null,
+    ruleStamp: 0,
+  };
+  const { seed: _, parts = NO_PARTS, mitigation = NO_MITIGATION, ...shared } = context;
+  const modules = new Map<string, PacketFilter>();
   const moduleFilter = (url: string, options: unknown): PacketFilter => {
     const base = `${url}\n${JSON.stringify(options)}`;
     let key = base;
-    for (let i = 1; now.has(key); i++) key = `${base}\n${i}`;
-    const filter = before?.get(key) ?? createFilter(url, { ...context, options });
-    now.set(key, filter);
+    for (let i = 1; modules.has(key); i++) key = `${base}\n${i}`;
+    const filter = before.modules.get(key) ?? createFilter(url, { ...shared, options });
+    modules.set(key, filter);
     return filter;
   };
-  const stages = specs.map((spec): Stage => {
+  const rules =
+    before.rules !== null && before.ruleStamp === tables.ruleStamp
+      ? before.rules
+      : new RuleSet(tables, before.programs.load(tables.programs), parts, counters, before.chance);
+  const stages = tables.filters.map((spec): Stage => {
     switch (spec.kind) {
       case 'sanity':
         return { sanity: new SanityFilter(spec.checks, spec.protocols), rules: null, module: null };
       case 'rules':
-        return { sanity: null, rules: new RuleSet(rules, counters), module: null };
+        return { sanity: null, rules, module: null };
       case 'module':
         return { sanity: null, rules: null, module: moduleFilter(spec.url, spec.options) };
     }
   });
-  const chain = new FilterChain(stages, counters);
-  instances.set(counters, now);
+  const chain = new FilterChain(stages, counters, mitigation);
+  kept.set(counters, { ...before, modules, rules, ruleStamp: tables.ruleStamp });
   return chain;
 }

@@ -2,6 +2,9 @@ import { CounterBlock, RuleAction } from '../../shared/layout.js';
 import type { Packet } from '../packet/packet.js';
 import { DropReason } from '../verdict.js';
 import { FilterVerdict, type PacketFilter } from './contract.js';
+import { NO_MITIGATION, StageVerdict, type Mitigation, type MitigationStage, type TcpStage } from './mitigation.js';
+import type { RuleIndex } from './rule_index.js';
+import type { Limiter } from './rule_parts.js';
 import type { RuleSet } from './rules.js';
 import type { SanityFilter } from './sanity.js';
 
@@ -18,6 +21,9 @@ const LAST_POSITION = 63;
 /**
  * The filters of a config, in order. The first that does not say Continue decides. The built-in stages are called directly, so
  * that V8 can inline them; user modules through their functions.
+ *
+ * A packet of the default config meets: allow list → sanity → sets → rules → out-of-state and challenge → fair share → limits. The stages from sets to limits
+ * stand together where the config has `rules`; user modules and the sanity checks stand where the config has them.
  */
 export class FilterChain {
   /** Out parameter of `run`: why it dropped. */
@@ -27,47 +33,109 @@ export class FilterChain {
   private readonly rest: readonly Stage[];
   /** Position in the config of the first of `rest`. */
   private readonly restFrom: number;
+  private readonly allow: Mitigation['allow'];
+  private readonly sets: MitigationStage | null;
+  private readonly tcp: TcpStage | null;
+  private readonly fairShare: Limiter | null;
+  private readonly limits: MitigationStage | null;
 
   constructor(
     readonly stages: readonly Stage[],
     private readonly counters: Float64Array,
+    mitigation: Mitigation = NO_MITIGATION,
   ) {
     this.first = stages.length > 0 ? stages[0].sanity : null;
     this.restFrom = this.first === null ? 0 : 1;
+    this.allow = mitigation.allow;
+    this.sets = mitigation.sets;
+    this.tcp = mitigation.tcp;
+    this.fairShare = mitigation.fairShare;
+    this.limits = mitigation.limits;
     const rest = stages.slice(this.restFrom);
     // A table of no rules decides nothing.
-    this.rest = rest.some((stage) => stage.rules === null || !stage.rules.empty) ? rest : [];
+    const decides = this.mitigates || rest.some((stage) => stage.rules === null || !stage.rules.empty);
+    this.rest = decides ? rest : [];
   }
 
-  /** No rules and no modules, and TCP and UDP allowed: what no sanity check could object to passes. */
-  get onlySanity(): boolean {
-    return this.rest.length === 0 && (this.first === null || this.first.allowsTcpAndUdp);
+  /** Some stage other than the rules. */
+  private get mitigates(): boolean {
+    return [this.allow, this.sets, this.tcp, this.fairShare, this.limits].some((stage) => stage !== null);
   }
 
-  run(packet: Packet): FilterVerdict {
+  /** TCP and UDP allowed, and no stage but sanity checks and rules: what no check could object to and no rule names passes. */
+  get onlyRules(): boolean {
+    const allows = this.first === null || this.first.allowsTcpAndUdp;
+    return allows && !this.mitigates && this.rest.every((stage) => stage.rules !== null);
+  }
+
+  /** The index of the rules, when there are any: which packets they name. */
+  get ruleIndex(): RuleIndex | null {
+    return this.rest.find((stage) => stage.rules !== null && !stage.rules.empty)?.rules?.index ?? null;
+  }
+
+  /** `nowMs`: monotonic clock of the burst, wrapping int32. */
+  run(packet: Packet, nowMs: number): FilterVerdict {
+    if (this.allow !== null && this.allow.has(packet)) return this.runModules(packet);
     if (this.first !== null) {
       const reason = this.first.check(packet);
       if (reason !== DropReason.none) return this.drop(reason);
     }
-    return this.rest.length === 0 ? FilterVerdict.Continue : this.runRest(packet);
+    return this.rest.length === 0 ? FilterVerdict.Continue : this.runRest(packet, nowMs);
   }
 
-  private runRest(packet: Packet): FilterVerdict {
+  private runRest(packet: Packet, nowMs: number): FilterVerdict {
     const stages = this.rest;
     for (let i = 0; i < stages.length; i++) {
       const stage = stages[i];
       if (stage.rules !== null) {
-        if (stage.rules.match(packet) === RuleAction.drop) return this.drop(DropReason.rule);
+        const verdict = this.mitigate(stage.rules, packet, nowMs);
+        if (verdict !== FilterVerdict.Continue) return verdict;
       } else if (stage.sanity !== null) {
         const reason = stage.sanity.check(packet);
         if (reason !== DropReason.none) return this.drop(reason);
       } else if (stage.module !== null) {
         const verdict = stage.module(packet);
-        if (verdict === FilterVerdict.Continue) continue;
-        return this.decided(verdict, this.restFrom + i);
+        if (verdict !== FilterVerdict.Continue) return this.decided(verdict, this.restFrom + i);
       }
     }
     return FilterVerdict.Continue;
+  }
+
+  /** What a packet meets that is on the allow list. */
+  private runModules(packet: Packet): FilterVerdict {
+    const stages = this.rest;
+    for (let i = 0; i < stages.length; i++) {
+      const { module } = stages[i];
+      if (module === null) continue;
+      const verdict = module(packet);
+      if (verdict !== FilterVerdict.Continue) return this.decided(verdict, this.restFrom + i);
+    }
+    return FilterVerdict.Continue;
+  }
+
+  private mitigate(rules: RuleSet, packet: Packet, nowMs: number): FilterVerdict {
+    if (this.sets !== null) {
+      const said = this.sets.judge(packet, nowMs);
+      if (said !== (StageVerdict.Continue as number)) return this.stopped(said);
+    }
+    const action = rules.match(packet, nowMs);
+    if (action === RuleAction.drop) return this.drop(DropReason.rule);
+    if (action === RuleAction.limit) return this.drop(DropReason.limited);
+    if (this.tcp !== null) {
+      const said = this.tcp.judge(packet, nowMs, action === RuleAction.challenge);
+      if (said !== (StageVerdict.Continue as number)) return this.stopped(said);
+    }
+    if (this.fairShare !== null && this.fairShare.judge(packet, nowMs) !== 0) return this.drop(DropReason.fairShare);
+    if (this.limits !== null) {
+      const said = this.limits.judge(packet, nowMs);
+      if (said !== (StageVerdict.Continue as number)) return this.stopped(said);
+    }
+    return FilterVerdict.Continue;
+  }
+
+  /** A stage's word that is not Continue. */
+  private stopped(said: number): FilterVerdict {
+    return said === (StageVerdict.Tx as number) ? FilterVerdict.Tx : this.drop(said);
   }
 
   private drop(reason: DropReason): FilterVerdict {

@@ -1,96 +1,194 @@
-import { CounterBlock, RuleAction, RuleCounter, RuleField, RuleMatch } from '../../shared/layout.js';
-import { PacketFlag, type Packet } from '../packet/packet.js';
-import { IpProtocol } from '../packet/wire.js';
+import {
+  CounterBlock,
+  RuleAction,
+  RuleCounter,
+  RuleField,
+  RuleFlag,
+  RuleMatch,
+  type Tables,
+} from '../../shared/layout.js';
+import type { PacketMatch } from '../../shared/cbpf/program.js';
+import type { Packet } from '../packet/packet.js';
+import { IpProtocol, TcpFlag } from '../packet/wire.js';
+import type { Chance } from './chance.js';
+import type { LoadedProgram } from './programs.js';
+import { RuleIndex } from './rule_index.js';
+import { matchesFields } from './rule_fields.js';
+import type { RuleParts, RuleWatch } from './rule_parts.js';
+
+/** Fewer records than this are looked at one by one: the index would cost more. */
+export const INDEX_LEAST = 8;
 
 /**
- * Ordered rules: the first that matches decides, `count` rules count and let the search go on. A match compares only the
- * fields that the rule names. Rules with ports or TCP flags match only packets that have them, so no later fragment.
+ * Ordered rules: the first that decides ends the search. Rules that only count, sample or limit let it go on, and so does every rule in
+ * shadow mode. A match compares only what the rule names. Rules with ports or TCP flags match only packets that have them, so no
+ * later fragment.
+ *
+ * Which records are looked at, the index says (rule_index.ts); each of these is then compared in full.
  */
 export class RuleSet {
+  /** null: there are no rules. */
+  readonly index: RuleIndex | null;
   private readonly rules: Int32Array;
   private readonly end: number;
+  private readonly searches: boolean;
+  private readonly runs: Int32Array;
+  private readonly matches: readonly PacketMatch[];
+  /** By program: 1: it wants the frame. */
+  private readonly wantsFrame: Uint8Array;
+  private readonly watch: RuleWatch | null;
+  /** Rule of the record that matched last, for the packet in hand: its other records are not asked. */
+  private hitId = -1;
 
+  /** `programs`: by RuleField.program. `indexLeast` is for tests and benches. */
   constructor(
-    rules: Int32Array,
+    tables: Pick<Tables, 'rules' | 'ruleIndex' | 'ruleSets'>,
+    programs: readonly LoadedProgram[],
+    private readonly parts: RuleParts,
     private readonly counters: Float64Array,
+    private readonly chance: Chance,
+    indexLeast = INDEX_LEAST,
   ) {
-    this.rules = rules;
-    this.end = RuleField.HEADER + (rules.length > 0 ? rules[0] : 0) * RuleField.STRIDE;
+    this.rules = new Int32Array(tables.rules);
+    const count = this.rules.length > 0 ? this.rules[0] : 0;
+    this.end = RuleField.HEADER + count * RuleField.STRIDE;
+    this.index = tables.ruleIndex && new RuleIndex(tables.ruleIndex);
+    this.searches = this.index !== null && count >= indexLeast;
+    this.runs = new Int32Array(tables.ruleSets);
+    this.watch = parts.watch ?? null;
+    this.matches = programs.map(({ match }) => match);
+    this.wantsFrame = Uint8Array.from(programs, ({ wantsFrame }) => (wantsFrame ? 1 : 0));
   }
 
   get empty(): boolean {
     return this.end === RuleField.HEADER;
   }
 
-  /** Action of the rule that decided: RuleAction.drop, RuleAction.pass, or 0 when none did. Counts every rule that matched. */
-  match(packet: Packet): number {
-    const rules = this.rules;
+  /**
+   * What the rules make of a packet: RuleAction.drop, .limit (above a limit: drop it), .challenge or .pass; 0 when none decided. Counts
+   * every rule that matched. `nowMs`: monotonic, wrapping int32.
+   */
+  match(packet: Packet, nowMs: number): number {
+    this.hitId = -1;
+    if (this.searches) return this.search(packet, nowMs, this.index!);
     for (let at = RuleField.HEADER as number; at < this.end; at += RuleField.STRIDE) {
-      if (!matches(rules, at, packet)) continue;
-      const counter = CounterBlock.rules + Math.imul(rules[at + RuleField.id], RuleCounter.SIZE);
-      this.counters[counter + RuleCounter.packets]++;
-      this.counters[counter + RuleCounter.bytes] += packet.dataEnd - packet.data;
-      const action = rules[at + RuleField.action];
-      if (action !== RuleAction.count) return action;
+      const decision = this.ask(at, packet, nowMs);
+      if (decision !== 0) return decision;
     }
     return 0;
   }
+
+  /** Asks the records whose bit is set in all rows of the packet, in order. */
+  private search(packet: Packet, nowMs: number, index: RuleIndex): number {
+    index.locate(packet);
+    const words = index.words;
+    const { summaryWords, records, odd, protocol, sport, dport, src, dst } = index;
+    let before = -1;
+    for (let s = 0; s < summaryWords; s++) {
+      let summary = words[protocol + s] & words[sport + s] & words[dport + s] & words[src + s] & words[dst + s];
+      if (odd !== 0) summary |= index.oddWord(s);
+      while (summary !== 0) {
+        const w = ((s << 5) + 31 - Math.clz32(summary & -summary)) | 0;
+        summary &= summary - 1;
+        const at = (summaryWords + w) | 0;
+        let bits = words[protocol + at] & words[sport + at] & words[dport + at] & words[src + at] & words[dst + at];
+        if (odd !== 0) bits |= index.oddWord(at);
+        while (bits !== 0) {
+          const entry = ((w << 5) + 31 - Math.clz32(bits & -bits)) | 0;
+          bits &= bits - 1;
+          const record = words[records + entry];
+          // The entries of a record follow each other.
+          if (record === before) continue;
+          before = record;
+          const decision = this.ask(record, packet, nowMs);
+          if (decision !== 0) return decision;
+        }
+      }
+    }
+    return 0;
+  }
+
+  /** Compares one record, counts, acts. Returns the decision, 0: none, go on. */
+  private ask(at: number, packet: Packet, nowMs: number): number {
+    const rules = this.rules;
+    if (!matchesFields(rules, at, packet)) return 0;
+    const id = rules[at + RuleField.id];
+    if (id === this.hitId) return 0;
+    if (rules[at + RuleField.fields] >= RuleMatch.sets && !this.matchesMore(at, packet)) return 0;
+    this.hitId = id;
+    const threshold = rules[at + RuleField.threshold];
+    if (threshold !== 0 && !this.chance.below(threshold)) return 0;
+    const counters = this.counters;
+    const counter = CounterBlock.rules + Math.imul(id, RuleCounter.SIZE);
+    counters[counter + RuleCounter.packets]++;
+    counters[counter + RuleCounter.bytes] += packet.dataEnd - packet.data;
+    const action = rules[at + RuleField.action];
+    if (this.watch !== null && action !== RuleAction.sample) this.watch.matched(packet, id);
+    const enforced = (rules[at + RuleField.flags] & RuleFlag.shadow) === 0;
+    if (action === RuleAction.count) return 0;
+    if (action === RuleAction.pass) return enforced ? action : 0;
+    if (!this.acts(at, action, packet, nowMs, enforced)) return 0;
+    counters[counter + RuleCounter.acted]++;
+    counters[counter + RuleCounter.actedBytes] += packet.dataEnd - packet.data;
+    return enforced && action !== RuleAction.sample ? action : 0;
+  }
+
+  /** What is not in the record itself, cheapest first. */
+  private matchesMore(at: number, packet: Packet): boolean {
+    const rules = this.rules;
+    const fields = rules[at + RuleField.fields];
+    if (
+      (fields & RuleMatch.sets) !== 0 &&
+      !this.inSets(rules[at + RuleField.setStart], rules[at + RuleField.setCount], packet)
+    ) {
+      return false;
+    }
+    if ((fields & RuleMatch.program) !== 0 && !this.programMatches(rules[at + RuleField.program], packet)) return false;
+    if (
+      (fields & RuleMatch.signature) !== 0 &&
+      !this.parts.signatures[rules[at + RuleField.signature]].matches(packet)
+    ) {
+      return false;
+    }
+    return (fields & RuleMatch.names) === 0 || this.parts.names[rules[at + RuleField.names]].matches(packet);
+  }
+
+  private inSets(start: number, count: number, packet: Packet): boolean {
+    const runs = this.runs;
+    for (let i = 0; i < count; i++) {
+      const at = (start + (i << 1)) | 0;
+      if (!this.parts.sets[runs[at]].has(packet, runs[at + 1])) return false;
+    }
+    return true;
+  }
+
+  private programMatches(program: number, packet: Packet): boolean {
+    const match = this.matches[program];
+    if (this.wantsFrame[program] !== 0) {
+      const length = (packet.dataEnd - packet.data) | 0;
+      return match(packet.view, packet.data, length, length) !== 0;
+    }
+    return packet.family !== 0 && match(packet.view, packet.l3, packet.l3Length, packet.l3Length) !== 0;
+  }
+
+  /** Whether the action concerns this packet; carried out when it is one that leaves the packet be. */
+  private acts(at: number, action: number, packet: Packet, nowMs: number, enforced: boolean): boolean {
+    const rules = this.rules;
+    switch (action) {
+      case RuleAction.limit:
+        return this.parts.limits[rules[at + RuleField.limit]].judge(packet, nowMs) !== 0;
+      case RuleAction.sample: {
+        const sampler = this.parts.samples[rules[at + RuleField.sample]];
+        if (!sampler.judge(packet, nowMs)) return false;
+        if (enforced) sampler.take(packet, rules[at + RuleField.id]);
+        return true;
+      }
+      case RuleAction.challenge:
+        return packet.protocol === IpProtocol.tcp && (packet.tcpFlags & CONTROL) === TcpFlag.syn;
+      default:
+        return true;
+    }
+  }
 }
 
-function matches(rules: Int32Array, at: number, packet: Packet): boolean {
-  const fields = rules[at + RuleField.fields];
-  if ((fields & RuleMatch.family) !== 0 && packet.family !== rules[at + RuleField.family]) return false;
-  if ((fields & RuleMatch.protocol) !== 0 && packet.protocol !== rules[at + RuleField.protocol]) return false;
-  // A rule on any field of IP says nothing about frames that are not IP.
-  if (fields !== 0 && packet.family === 0) return false;
-  if ((fields & RuleMatch.dport) !== 0) {
-    const port = packet.ports & 0xffff;
-    if (port < rules[at + RuleField.dportFirst] || port > rules[at + RuleField.dportLast]) return false;
-  }
-  if ((fields & RuleMatch.sport) !== 0) {
-    const port = packet.ports >>> 16;
-    if (port < rules[at + RuleField.sportFirst] || port > rules[at + RuleField.sportLast]) return false;
-  }
-  if ((fields & (RuleMatch.sport | RuleMatch.dport)) !== 0 && (packet.flags & PacketFlag.hasPorts) === 0) return false;
-  if ((fields & RuleMatch.src) !== 0 && !inSource(rules, at, packet)) return false;
-  if ((fields & RuleMatch.dst) !== 0 && !inDestination(rules, at, packet)) return false;
-  return fields < RuleMatch.tcpFlags || matchesRest(rules, at, packet, fields);
-}
-
-function matchesRest(rules: Int32Array, at: number, packet: Packet, fields: number): boolean {
-  if ((fields & RuleMatch.tcpFlags) !== 0) {
-    if (packet.protocol !== IpProtocol.tcp || packet.l4 === 0) return false;
-    if ((packet.tcpFlags & rules[at + RuleField.tcpMask]) !== rules[at + RuleField.tcpValue]) return false;
-  }
-  if ((fields & RuleMatch.length) !== 0) {
-    const length = packet.l3Length;
-    if (length < rules[at + RuleField.lengthFirst] || length > rules[at + RuleField.lengthLast]) return false;
-  }
-  if ((fields & RuleMatch.ttl) !== 0) {
-    if (packet.ttl < rules[at + RuleField.ttlFirst] || packet.ttl > rules[at + RuleField.ttlLast]) return false;
-  }
-  if ((fields & RuleMatch.fragment) !== 0) {
-    const wanted = rules[at + RuleField.fragment] !== 0;
-    if (((packet.flags & PacketFlag.fragment) !== 0) !== wanted) return false;
-  }
-  return true;
-}
-
-/** src and dst always come with the family bit set, so the high words of an IPv4 packet are zero on both sides. */
-function inSource(rules: Int32Array, at: number, packet: Packet): boolean {
-  return (
-    ((packet.src0 ^ rules[at + RuleField.src0]) & rules[at + RuleField.srcMask0]) === 0 &&
-    ((packet.src1 ^ rules[at + RuleField.src1]) & rules[at + RuleField.srcMask1]) === 0 &&
-    ((packet.src2 ^ rules[at + RuleField.src2]) & rules[at + RuleField.srcMask2]) === 0 &&
-    ((packet.src3 ^ rules[at + RuleField.src3]) & rules[at + RuleField.srcMask3]) === 0
-  );
-}
-
-function inDestination(rules: Int32Array, at: number, packet: Packet): boolean {
-  return (
-    ((packet.dst0 ^ rules[at + RuleField.dst0]) & rules[at + RuleField.dstMask0]) === 0 &&
-    ((packet.dst1 ^ rules[at + RuleField.dst1]) & rules[at + RuleField.dstMask1]) === 0 &&
-    ((packet.dst2 ^ rules[at + RuleField.dst2]) & rules[at + RuleField.dstMask2]) === 0 &&
-    ((packet.dst3 ^ rules[at + RuleField.dst3]) & rules[at + RuleField.dstMask3]) === 0
-  );
-}
+const CONTROL = TcpFlag.fin | TcpFlag.syn | TcpFlag.rst | TcpFlag.ack;

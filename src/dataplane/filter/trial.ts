@@ -3,14 +3,16 @@
  * control/manager/trial.ts.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import { CounterBlock, RuleField, type FilterSpec } from '../../shared/layout.js';
+import { CounterBlock, type FilterSpec } from '../../shared/layout.js';
 import { buildChain, loadModules } from './build.js';
 
 const filters = workerData as FilterSpec[];
 try {
   await loadModules(filters);
-  const noRules = new Int32Array(RuleField.HEADER as number);
-  buildChain(filters, noRules, new Float64Array(CounterBlock.SIZE as number), { worker: 0, nowMs: () => 0 });
+  const nothing = new SharedArrayBuffer(0);
+  const noRules = { rules: nothing, ruleIndex: null, ruleSets: nothing, programs: [], ruleStamp: 0 };
+  const counters = new Float64Array(CounterBlock.SIZE as number);
+  buildChain({ filters, ...noRules }, counters, { worker: 0, nowMs: () => 0 });
   parentPort?.postMessage('');
 } catch (error) {
   parentPort?.postMessage(error instanceof Error ? error.message : String(error));
