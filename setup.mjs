@@ -63,7 +63,7 @@ const PACKAGES = [
 /** Names in other distributions, for the message only. */
 const ELSEWHERE =
   'Fedora: dnf install clang libbpf-devel libpcap-devel elfutils-libelf-devel gcc-c++ make python3 iproute ethtool bpftool curl tcpdump iptables iputils\n' +
-  '  Arch: pacman -S clang libbpf libpcap gcc make python iproute2 ethtool bpf curl tcpdump iputils';
+  '  Arch: pacman -S clang libbpf libpcap gcc make python iproute2 ethtool bpf curl tcpdump iptables iputils';
 
 const STEPS = ['apt', 'npm', 'native', 'dist', 'bench'];
 
