@@ -5,7 +5,7 @@ import { DEFAULT_OUT_OF_STATE, OutOfState, type OutOfStateOptions } from '../../
 import { TcpGuard, TcpVerdict } from '../../src/dataplane/mitigate/tcp_guard.js';
 import { flow, hashed } from '../support/flow_packets.js';
 import { PacketBuilder, TCP } from '../support/packet_builder.js';
-import { parsed } from '../support/packets.js';
+import { parsed, random } from '../support/packets.js';
 import { ACK, RST, SegmentPacket, SYN } from '../support/tcp_client.js';
 
 const maker = new SegmentPacket();
@@ -98,6 +98,45 @@ describe('both TCP stages together', () => {
     expect(guard.judge(client(TCP.ACK, 0xf0000000), 3)).toBe(TcpVerdict.Continue);
     expect(guard.judge(client(TCP.ACK, 0x80000000), 3)).toBe(TcpVerdict.outOfSequence);
     expect(guard.outOfState.connections.table.count).toBe(1);
+  });
+
+  it('never throw, never write into a packet that they let go on, and stay inside of every other', () => {
+    const seed = Date.now() | 0;
+    const next = random(seed);
+    const guard = new TcpGuard(
+      new SynChallenge({ ...DEFAULT_CHALLENGE, mode: 'always', slots: 64 }, [1, 2, 3, 4]),
+      stage({ mode: 'mitigate', adopt: 'always' }),
+    );
+    const builders = [
+      () => new PacketBuilder().ethernet().ipv4(),
+      () => new PacketBuilder().ethernet().vlan(5).ipv6(),
+      () => new PacketBuilder().ethernet().ipv6().extension(60),
+    ];
+    const seen = new Set<number>();
+    for (let round = 0; round < 20_000; round++) {
+      const flags = next() < 0.5 ? TCP.SYN : Math.floor(next() * 256);
+      const frame = builders[round % 3]()
+        .tcp({ flags, seq: Math.floor(next() * 0x100000000) })
+        .payload(round % 40)
+        .build();
+      for (let i = Math.floor(next() * 4); i > 0; i--)
+        frame[12 + Math.floor(next() * (frame.length - 12))] = next() * 256;
+      const packet = parsed(frame.subarray(0, next() < 0.1 ? Math.floor(next() * frame.length) : frame.length));
+      if (packet.malformed !== 0) continue;
+      const { data, dataEnd } = packet;
+      if (packet.family !== 0) hashed(packet);
+      const before = new Uint8Array(packet.view.buffer.slice(0));
+      const verdict = guard.judge(packet, round);
+      seen.add(verdict);
+      const after = new Uint8Array(packet.view.buffer);
+      const [from, to] = verdict === TcpVerdict.Tx ? [data, dataEnd] : [data, data];
+      expect(Buffer.compare(after.subarray(0, from), before.subarray(0, from)), `seed ${seed}`).toBe(0);
+      expect(Buffer.compare(after.subarray(to), before.subarray(to)), `seed ${seed}`).toBe(0);
+      expect(packet.dataEnd, `seed ${seed}`).toBeLessThanOrEqual(dataEnd);
+    }
+    expect(seen).toContain(TcpVerdict.Tx);
+    expect(seen).toContain(TcpVerdict.challengeNeeded);
+    expect(seen).toContain(TcpVerdict.unexpected);
   });
 
   it('have one number for each drop reason', () => {

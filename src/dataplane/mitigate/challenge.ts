@@ -45,7 +45,7 @@ export interface ChallengeOptions {
 export const DEFAULT_CHALLENGE: ChallengeOptions = {
   mode: 'auto',
   scope: 'address',
-  connections: 64,
+  connections: 16,
   lifetimeMs: 60_000,
   slots: 1 << 16,
   maxPerSecond: 1_000_000,
