@@ -11,7 +11,7 @@ import { intersectPrefixes, prefixesOf, type IndexPrefix } from './rule_prefixes
 
 /** One way to match a record: all of it must hold. null: any value. */
 export interface RuleEntry {
-  /** Word index of the record in the rule table. */
+  /** Number of the record, from 0. */
   record: number;
   /** ProtocolKeys. */
   protocols: RangeSet;
@@ -40,7 +40,7 @@ export function entriesOf(rules: Int32Array, programs: readonly Program[]): Rule
   for (const united of [false, true]) {
     entries.length = 0;
     for (let i = 0; i < rules[0]; i++) {
-      const own = entriesOfRecord(rules, RuleField.HEADER + i * RuleField.STRIDE, ways);
+      const own = entriesOfRecord(rules, i, ways);
       if (!united) entries.push(...own);
       else if (own.length > 0) entries.push(own.reduce(unite));
     }
@@ -49,11 +49,12 @@ export function entriesOf(rules: Int32Array, programs: readonly Program[]): Rule
   return entries;
 }
 
-function entriesOfRecord(rules: Int32Array, at: number, ways: readonly RuleEntry[][]): RuleEntry[] {
-  const plain = structuredEntry(rules, at);
+function entriesOfRecord(rules: Int32Array, record: number, ways: readonly RuleEntry[][]): RuleEntry[] {
+  const at = RuleField.HEADER + record * RuleField.STRIDE;
+  const plain = structuredEntry(rules, at, record);
   if ((rules[at + RuleField.fields] & RuleMatch.program) === 0) return [plain];
   const own = ways[rules[at + RuleField.program]].flatMap((way) => (isOther(way) ? [way] : eachIn(plain, way)));
-  return own.map((entry) => ({ ...entry, record: at }));
+  return own.map((entry) => ({ ...entry, record }));
 }
 
 /**
@@ -71,7 +72,7 @@ function eachIn(plain: RuleEntry, way: RuleEntry): RuleEntry[] {
 }
 
 /** What the fields of a record ask for. */
-function structuredEntry(rules: Int32Array, at: number): RuleEntry {
+function structuredEntry(rules: Int32Array, at: number, record: number): RuleEntry {
   const fields = rules[at + RuleField.fields];
   const has = (bit: RuleMatch): boolean => (fields & bit) !== 0;
   const range = (bit: RuleMatch, first: number): RangeSet | null =>
@@ -83,7 +84,7 @@ function structuredEntry(rules: Int32Array, at: number): RuleEntry {
     return [{ words, length: lengthOf(rules.subarray(at + first + 4, at + first + 8)) }];
   };
   return {
-    record: at,
+    record,
     protocols: protocolKeys(fields, rules[at + RuleField.family], rules[at + RuleField.protocol]),
     sourcePorts: range(RuleMatch.sport, RuleField.sportFirst),
     destinationPorts: range(RuleMatch.dport, RuleField.dportFirst),
@@ -214,4 +215,32 @@ function narrow(one: RuleEntry, two: RuleEntry): RuleEntry | null {
   };
   const ranges = [entry.protocols, entry.sourcePorts, entry.destinationPorts];
   return ranges.some((set) => set?.length === 0) ? null : entry;
+}
+
+/**
+ * The same entries in an order in which those that ask for the same fields stand together, and among them those with close values: the bits of a row then
+ * are in few words.
+ */
+export function clustered(entries: readonly RuleEntry[]): RuleEntry[] {
+  const keyed = entries.map((entry) => ({ entry, key: clusterKey(entry) }));
+  keyed.sort((one, two) => {
+    for (let i = 0; i < one.key.length; i++) if (one.key[i] !== two.key[i]) return one.key[i] - two.key[i];
+    return 0;
+  });
+  return keyed.map(({ entry }) => entry);
+}
+
+/** Which fields count, then the first value of each, those first that tell most apart. */
+function clusterKey(entry: RuleEntry): number[] {
+  const { protocols, sourcePorts, destinationPorts, src4, src6, dst4, dst6 } = entry;
+  const ranges = [destinationPorts, sourcePorts];
+  const addresses = [src4, src6, dst4, dst6];
+  const fields = [...ranges, ...addresses].reduce((bits, field, i) => bits | (field === null ? 0 : 1 << i), 0);
+  return [
+    fields,
+    ...addresses.map((list) => (list?.[0] === undefined ? -1 : list[0].words[0] >>> 0)),
+    ...ranges.map((set) => set?.[0]?.lo ?? -1),
+    protocols[0]?.lo ?? -1,
+    entry.record,
+  ];
 }

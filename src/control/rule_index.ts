@@ -3,13 +3,13 @@ import type { Program } from '../shared/cbpf/program.js';
 import type { RangeSet } from '../shared/cbpf/range_sets.js';
 import { PortKey, ProtocolKey, RuleIndexHeader, type RuleIndexTables } from '../shared/layout.js';
 import { buildLpm } from '../shared/lpm.js';
-import { entriesOf, type RuleEntry } from './rule_entries.js';
+import { clustered, entriesOf, type RuleEntry } from './rule_entries.js';
 import { contains, type IndexPrefix } from './rule_prefixes.js';
 
 /** `programs`: by RuleField.program. null: there are no rules. */
 export function buildRuleIndex(rules: Int32Array, programs: readonly Program[]): RuleIndexTables | null {
   if (rules[0] === 0) return null;
-  const entries = entriesOf(rules, programs);
+  const entries = clustered(entriesOf(rules, programs));
   const bitWords = Math.max(1, (entries.length + 31) >> 5);
   const all = new Int32Array(bitWords);
   entries.forEach((_, i) => setBit(all, i));

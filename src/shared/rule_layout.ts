@@ -134,10 +134,11 @@ export interface SampleSpec {
  * Which records a packet may match, by a few of its fields: bit vectors over *entries*. An entry is one way to match a record; a record has one, or several
  * when it is an expression like `port 53`, which means either port.
  *
- * Every value of a field (dimension) belongs to a class, and a class has a row of bits, one an entry, in the order of the records. The entries that a
+ * Every value of a field (dimension) belongs to a class, and a class has a row of bits, one an entry. The entries that a
  * packet may match are those whose bit is set in the rows of all dimensions (Lakshman and Stiliadis, "High-speed policy-based packet
  * forwarding using efficient multi-dimensional range matching", SIGCOMM 1998). A row starts with summary words, a bit for each of its words that is not
- * 0, so that most words are never read (Baboescu and Varghese, "Scalable packet classification", SIGCOMM 2001).
+ * 0, so that most words are never read. For that, entries that ask for the same fields and for values that are close stand together, not in the order of
+ * their records (Baboescu and Varghese, "Scalable packet classification", SIGCOMM 2001).
  *
  * What the index leaves is then compared with the record itself, so it may be too wide, and never too narrow.
  */
@@ -157,7 +158,7 @@ export const enum RuleIndexHeader {
   /** Number of summary words, and of all words of a row. */
   summaryWords = 0,
   rowWords = 1,
-  /** Record (word index in Tables.rules) of each entry. */
+  /** Number of the record of each entry, from 0. */
   records = 2,
   /** The row of all entries: of a dimension that does not count. */
   all = 3,

@@ -14,7 +14,7 @@ const NO_PREFIXES = new Int32Array(0);
 export class RuleIndex {
   readonly words: Int32Array;
   readonly summaryWords: number;
-  /** Where the records of entries are in `words`. */
+  /** Where the numbers of the entries' records are in `words`. */
   readonly records: number;
 
   // Rows of the packet in hand, word indexes.

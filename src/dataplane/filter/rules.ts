@@ -17,7 +17,7 @@ import { matchesFields } from './rule_fields.js';
 import type { RuleParts, RuleWatch } from './rule_parts.js';
 
 /** Fewer records than this are looked at one by one: the index would cost more. */
-export const INDEX_LEAST = 8;
+export const INDEX_LEAST = 4;
 
 /**
  * Ordered rules: the first that decides ends the search. Rules that only count, sample or limit let it go on, and so does every rule in
@@ -37,6 +37,9 @@ export class RuleSet {
   /** By program: 1: it wants the frame. */
   private readonly wantsFrame: Uint8Array;
   private readonly watch: RuleWatch | null;
+  /** Records to ask, a bit each, and the words of it that are not 0. */
+  private readonly pending: Int32Array;
+  private readonly pendingWords: Int32Array;
   /** Rule of the record that matched last, for the packet in hand: its other records are not asked. */
   private hitId = -1;
 
@@ -54,6 +57,8 @@ export class RuleSet {
     this.end = RuleField.HEADER + count * RuleField.STRIDE;
     this.index = tables.ruleIndex && new RuleIndex(tables.ruleIndex);
     this.searches = this.index !== null && count >= indexLeast;
+    this.pending = new Int32Array((count + 31) >> 5);
+    this.pendingWords = new Int32Array((count + 1023) >> 10);
     this.runs = new Int32Array(tables.ruleSets);
     this.watch = parts.watch ?? null;
     this.matches = programs.map(({ match }) => match);
@@ -78,12 +83,13 @@ export class RuleSet {
     return 0;
   }
 
-  /** Asks the records whose bit is set in all rows of the packet, in order. */
+  /** Asks the records with an entry whose bit is set in all rows of the packet. */
   private search(packet: Packet, nowMs: number, index: RuleIndex): number {
     index.locate(packet);
     const words = index.words;
     const { summaryWords, records, odd, protocol, sport, dport, src, dst } = index;
-    let before = -1;
+    let only = -1;
+    let several = false;
     for (let s = 0; s < summaryWords; s++) {
       let summary = words[protocol + s] & words[sport + s] & words[dport + s] & words[src + s] & words[dst + s];
       if (odd !== 0) summary |= index.oddWord(s);
@@ -94,18 +100,47 @@ export class RuleSet {
         let bits = words[protocol + at] & words[sport + at] & words[dport + at] & words[src + at] & words[dst + at];
         if (odd !== 0) bits |= index.oddWord(at);
         while (bits !== 0) {
-          const entry = ((w << 5) + 31 - Math.clz32(bits & -bits)) | 0;
+          const record = words[(records + (w << 5) + 31 - Math.clz32(bits & -bits)) | 0];
           bits &= bits - 1;
-          const record = words[records + entry];
-          // The entries of a record follow each other.
-          if (record === before) continue;
-          before = record;
-          const decision = this.ask(record, packet, nowMs);
-          if (decision !== 0) return decision;
+          if (only < 0) {
+            only = record;
+          } else if (record !== only || several) {
+            if (!several) this.pend(only);
+            several = true;
+            this.pend(record);
+          }
         }
       }
     }
-    return 0;
+    if (several) return this.askPending(packet, nowMs);
+    return only < 0 ? 0 : this.ask((RuleField.HEADER + Math.imul(only, RuleField.STRIDE)) | 0, packet, nowMs);
+  }
+
+  private pend(record: number): void {
+    this.pending[record >> 5] |= 1 << (record & 31);
+    this.pendingWords[record >> 10] |= 1 << ((record >> 5) & 31);
+  }
+
+  /** Asks the records that are pending, in order, until one decides. Leaves none pending. */
+  private askPending(packet: Packet, nowMs: number): number {
+    const { pending, pendingWords } = this;
+    let decision = 0;
+    for (let s = 0; s < pendingWords.length; s++) {
+      let summary = pendingWords[s];
+      pendingWords[s] = 0;
+      while (summary !== 0) {
+        const w = ((s << 5) + 31 - Math.clz32(summary & -summary)) | 0;
+        summary &= summary - 1;
+        let bits = pending[w];
+        pending[w] = 0;
+        while (bits !== 0 && decision === 0) {
+          const record = ((w << 5) + 31 - Math.clz32(bits & -bits)) | 0;
+          bits &= bits - 1;
+          decision = this.ask((RuleField.HEADER + Math.imul(record, RuleField.STRIDE)) | 0, packet, nowMs);
+        }
+      }
+    }
+    return decision;
   }
 
   /** Compares one record, counts, acts. Returns the decision, 0: none, go on. */
