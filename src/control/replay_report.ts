@@ -20,7 +20,7 @@ export interface ReplayReport {
   noService: number;
   services: { name: string; packets: number; bytes: number }[];
   backends: { service: string; address: string; packets: number; bytes: number; newFlows: number }[];
-  rules: { name: string; packets: number; bytes: number }[];
+  rules: { name: string; packets: number; bytes: number; acted: number; actedBytes: number }[];
   /** Packets dropped by each module filter. */
   filters: { name: string; dropped: number }[];
   flows: { hit: number; miss: number; inserted: number; bypassed: number; evicted: number; expired: number };
@@ -81,6 +81,8 @@ export function countersReport(config: Config, numbers: Numbers, counters: Worke
         name,
         packets: counters.rule(number, RuleCounter.packets),
         bytes: counters.rule(number, RuleCounter.bytes),
+        acted: counters.rule(number, RuleCounter.acted),
+        actedBytes: counters.rule(number, RuleCounter.actedBytes),
       };
     }),
     filters: config.filters.flatMap((filter, position) =>

@@ -52,9 +52,10 @@ export function fakeView(change: Partial<RuntimeView> = {}): RuntimeView {
     ],
     services: [fakeService(0, 'web', [fakeBackend(0), fakeBackend(1, { weight: 3 })])],
     rules: [
-      { id: 0, name: 'drop-flood', action: 'drop' },
-      { id: 1, name: 'see-dns', action: 'count' },
+      { id: 0, name: 'drop-flood', action: 'drop', mode: 'enforce' },
+      { id: 1, name: 'see-dns', action: 'count', mode: 'enforce' },
     ],
+    rulesExpired: 0,
     filters: [],
     ...change,
   };

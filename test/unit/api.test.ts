@@ -25,6 +25,7 @@ import { buildStatus } from '../../src/control/api/status.js';
 import { createLog } from '../../src/control/log.js';
 import { SluiceError } from '../../src/errors.js';
 import { fakeView } from '../support/fake_view.js';
+import { FakeRuleDaemon } from '../support/fake_rules.js';
 
 let directory: string;
 let socketPath: string;
@@ -56,6 +57,7 @@ function fakeTarget(change: Partial<ControlTarget> = {}): ControlTarget {
       const before = { weight: found.backend.weight, state: found.backend.state };
       return Promise.resolve({ service, backend, before, after: { ...before, ...wanted }, generation: 5 });
     },
+    rules: new FakeRuleDaemon().control,
     ...change,
   };
 }

@@ -15,6 +15,7 @@ import type { RuntimeView } from '../../src/control/api/view.js';
 import { createLog } from '../../src/control/log.js';
 import { BackendCounter, Counter, CounterBlock, RuleCounter, ServiceCounter } from '../../src/shared/layout.js';
 import { FakeEnv, runCommand } from '../support/fake_env.js';
+import { FakeRuleDaemon } from '../support/fake_rules.js';
 import { fakeBackend, fakeService, fakeView } from '../support/fake_view.js';
 
 let directory: string;
@@ -36,6 +37,7 @@ beforeEach(async () => {
     version: () => ({ version: '0.1.0', protocol: 1, node: process.version, pid: process.pid }),
     status: () => buildStatus(view, (clockMs += 1000)),
     reload: () => Promise.resolve(reloadResult),
+    rules: new FakeRuleDaemon().control,
     setBackend(service, backend, change): Promise<BackendSetResult> {
       const { weight, state } = resolveBackend(view.services, service, backend).backend;
       changes.push({ service, backend, ...change });
@@ -172,7 +174,9 @@ describe('the status page', () => {
       services: [
         fakeService(0, name, [fakeBackend(0, { address: '2001:db8:1111:2222:3333:4444:5555:6666', weight: 65535 })]),
       ],
-      rules: [{ id: 0, name: `${name}-rule-and-then-some-more-of-it-to-go-over-the-line`, action: 'drop' }],
+      rules: [
+        { id: 0, name: `${name}-rule-and-then-some-more-of-it-to-go-over-the-line`, action: 'drop', mode: 'enforce' },
+      ],
       configPath: `/etc/${'x'.repeat(120)}.yaml`,
       lastReload: { success: false, atMs: 0, error: 'e'.repeat(200) },
     });

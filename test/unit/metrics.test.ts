@@ -125,7 +125,7 @@ describe('a scrape', () => {
     const name = 'a"b\\c\nd}';
     const view = fakeView({
       services: [fakeService(0, name, [fakeBackend(0)])],
-      rules: [{ id: 0, name, action: 'drop' }],
+      rules: [{ id: 0, name, action: 'drop', mode: 'enforce' }],
     });
     const { samples } = await scrape(view);
     expect(samples.get('sluice_rule_packets_total{rule="a\\"b\\\\c\\nd}"}')).toBe(0);
@@ -195,11 +195,11 @@ describe('a scrape', () => {
     expect(former!.samples.get(xdp)).toBe(98);
     expect(former!.samples.get(judged)).toBe(50);
 
-    view = { ...view, rules: [{ id: 0, name: 'other', action: 'drop' }] };
+    view = { ...view, rules: [{ id: 0, name: 'other', action: 'drop', mode: 'enforce' }] };
     await next();
     expect(former!.samples.has(rule)).toBe(false);
     block(view, 0)[CounterBlock.rules] = 21;
-    view = { ...view, rules: [{ id: 5, name: 'drop-flood', action: 'drop' }] };
+    view = { ...view, rules: [{ id: 5, name: 'drop-flood', action: 'drop', mode: 'enforce' }] };
     block(view, 0)[CounterBlock.rules + 5 * RuleCounter.SIZE] = 2;
     expect((await next()).samples.get(rule)).toBe(53);
   });

@@ -8,13 +8,23 @@ import { hasLoop } from '../../shared/cbpf/loops.js';
 import { instructionCount, Word, type Program } from '../../shared/cbpf/program.js';
 import { processEnv, type Env } from '../env.js';
 import { plain, plural, print, printJson } from '../output.js';
+import { rulesAddCommand, rulesChangeCommands } from './rules_change.js';
+import { rulesImportCommand } from './rules_import.js';
+import { rulesExportCommand, rulesListCommand } from './rules_list.js';
+import { rulesTestCommand } from './rules_test.js';
 
 const FORMS = ['cbpf', 'bytecode', 'javascript'] as const;
 type Form = (typeof FORMS)[number];
 
-/** `sluice rules`: what rules are made of. */
+/** `sluice rules`: the rules of the running daemon, and what rules are made of. */
 export function rulesCommand(env: Env = processEnv()): Command {
-  const command = new Command('rules').description('Look at rules and what they compile to');
+  const command = new Command('rules').description(
+    'List and change the rules of the running sluice, try rules out, import them, see what they compile to',
+  );
+  for (const each of [rulesListCommand(env), rulesAddCommand(env), ...rulesChangeCommands(env)])
+    command.addCommand(each);
+  for (const each of [rulesExportCommand(env), rulesTestCommand(env), rulesImportCommand(env)])
+    command.addCommand(each);
   command
     .command('compile')
     .description('Print what a pcap-filter expression compiles to')

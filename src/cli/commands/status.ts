@@ -1,10 +1,11 @@
-import { Command, InvalidArgumentError } from 'commander';
+import { Command } from 'commander';
 import { callControl } from '../../control/api/client.js';
 import type { Status } from '../../control/api/contract.js';
 import { controlSocket, processEnv } from '../env.js';
 import type { Env } from '../env.js';
 import { print, printJson, wantsColour } from '../output.js';
 import { statusTable } from '../status_table.js';
+import { draw, intervalSeconds, positive, RATE_SECONDS, WATCH_SECONDS } from '../watch.js';
 
 interface StatusOptions {
   socket?: string;
@@ -18,15 +19,6 @@ interface StatusOptions {
 
 /** Rows of a table without --all. */
 const MAX_ROWS = 40;
-/** Seconds between the two readings that rates are made from. */
-const RATE_SECONDS = 0.5;
-const WATCH_SECONDS = 1;
-
-/** Home, then clear to the end: a page that is drawn over does not flicker. */
-const HOME = '\u001b[H';
-const CLEAR_LINE = '\u001b[K';
-const CLEAR_BELOW = '\u001b[J';
-
 /** `sluice status`: what the running daemon does. */
 export function statusCommand(env: Env = processEnv()): Command {
   return new Command('status')
@@ -34,7 +26,7 @@ export function statusCommand(env: Env = processEnv()): Command {
     .option('--socket <path>', 'control socket (default: $SLUICE_SOCKET or /run/sluice/control.sock)')
     .option('--json', 'print the status as JSON; with --watch one line a reading')
     .option('-w, --watch', 'go on until Ctrl-C')
-    .option('-i, --interval <seconds>', 'time between readings (default: 0.5, with --watch 1)', seconds)
+    .option('-i, --interval <seconds>', 'time between readings (default: 0.5, with --watch 1)', intervalSeconds)
     .option('-n, --count <readings>', 'with --watch: end after so many readings', positive)
     .option('--all', `show all rows of all tables (default: ${MAX_ROWS} of each)`)
     .option('--no-rates', 'print at once, without packets a second')
@@ -74,13 +66,6 @@ async function watch(env: Env, options: StatusOptions): Promise<void> {
   }
 }
 
-/** One page over the other on a terminal; elsewhere one below the other. */
-function draw(env: Env, lines: readonly string[], first: boolean): void {
-  if (!env.isTTY || env.getenv('TERM') === 'dumb') return print(env, ...(first ? [] : ['']), ...lines);
-  const clear = first ? `\u001b[2J` : '';
-  env.stdout.write(`${clear}${HOME}${lines.map((line) => `${line}${CLEAR_LINE}\n`).join('')}${CLEAR_BELOW}`);
-}
-
 function page(env: Env, options: StatusOptions, status: Status, before: Status | null): string[] {
   return statusTable(status, {
     before,
@@ -89,17 +74,4 @@ function page(env: Env, options: StatusOptions, status: Status, before: Status |
     maxRows: options.all ? Infinity : MAX_ROWS,
     nowMs: Date.now(),
   });
-}
-
-function seconds(text: string): number {
-  const value = Number(text);
-  if (text.trim() === '' || !(value >= 0.1 && value <= 3600))
-    throw new InvalidArgumentError('It must be from 0.1 to 3600.');
-  return value;
-}
-
-function positive(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('It must be a whole number from 1.');
-  return value;
 }

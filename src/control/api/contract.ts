@@ -6,6 +6,7 @@
  */
 import type { SluiceErrorCode } from '../../errors.js';
 import type { ConfigProblem } from '../../shared/config.js';
+import type { RuleMethods, RuleTarget, StatusRule } from './contract_rules.js';
 import type {
   BackendHealthView,
   BackendState,
@@ -14,6 +15,8 @@ import type {
   ServiceView,
   WorkerPortView,
 } from './view.js';
+
+export type * from './contract_rules.js';
 
 /** Changes when an existing field of an answer changes its meaning; new fields do not count. */
 export const CONTROL_PROTOCOL = 1;
@@ -107,13 +110,6 @@ export interface StatusService extends Omit<ServiceView, 'number' | 'backends'> 
   backends: StatusBackend[];
 }
 
-export interface StatusRule {
-  name: string;
-  action: string;
-  packets: number;
-  bytes: number;
-}
-
 export interface Status {
   version: string;
   pid: number;
@@ -181,10 +177,11 @@ export interface ControlTarget {
   reload(): Promise<ReloadResult>;
   /** The config file is not written: a restart forgets the change. Unknown names: see `resolveBackend`. */
   setBackend(service: string, backend: string, change: BackendChange): Promise<BackendSetResult>;
+  readonly rules: RuleTarget;
 }
 
 /** The methods, with what they take and give. */
-export interface ControlMethods {
+export interface ControlMethods extends RuleMethods {
   version: { params: Record<string, never>; result: VersionInfo };
   status: { params: Record<string, never>; result: Status };
   reload: { params: Record<string, never>; result: ReloadResult };

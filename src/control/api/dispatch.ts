@@ -3,14 +3,11 @@ import { exitCodeOf, ExitCode, isKernelError, SluiceError } from '../../errors.j
 import { abridged, type Log } from '../log.js';
 import { MAX_REASON, MAX_WEIGHT } from './contract.js';
 import type { BackendChange, ControlAnswer, ControlError, ControlMethod, ControlTarget } from './contract.js';
+import { RULE_HANDLERS } from './dispatch_rules.js';
+import { isObject, onlyKeys, stringParam, type Handler, type Params } from './params.js';
 import { nearest } from '../config/nearest.js';
 import { BACKEND_STATES } from './view.js';
 import type { BackendState } from './view.js';
-
-type Params = Record<string, unknown>;
-
-/** Checks the params, asks the target, and logs what was changed. */
-type Handler = (params: Params, target: ControlTarget, log: Log) => unknown;
 
 const HANDLERS: Record<ControlMethod, Handler> = {
   version: (params, target) => (onlyKeys(params, []), target.version()),
@@ -32,6 +29,7 @@ const HANDLERS: Record<ControlMethod, Handler> = {
     log.info('control: backend set', { audit: true, ...result, reason: change.reason });
     return result;
   },
+  ...RULE_HANDLERS,
 };
 
 /** Answers one line. Failures of the program itself are logged with their stack and told without it. */
@@ -47,7 +45,7 @@ export async function answer(line: string, target: ControlTarget, log: Log): Pro
   } catch (error) {
     if (!(error instanceof SluiceError) && !isKernelError(error)) {
       log.limited('control-failure', 5).error('control: a request failed', { method: String(method), err: error });
-    } else if (method !== 'status' && method !== 'version') {
+    } else if (method !== 'status' && method !== 'version' && method !== 'rules.list') {
       log.limited('control-refused', 5).warn('control: a request was refused', { method: String(method), err: error });
     }
     return { id, error: describeFailure(error) };
@@ -97,21 +95,6 @@ function handlerOf(request: Params): { handler: Handler; params: Params } {
   return { handler: HANDLERS[method as ControlMethod], params };
 }
 
-function onlyKeys(params: Params, known: readonly string[]): void {
-  for (const key of Object.keys(params)) {
-    if (known.includes(key)) continue;
-    const meant = nearest(key, known);
-    const remedy = meant === null ? `It takes: ${known.join(', ') || 'none'}.` : `Did you mean "${meant}"?`;
-    throw new SluiceError('SLUICE_USAGE', `there is no parameter "${key.slice(0, 64)}"`, remedy);
-  }
-}
-
-function stringParam(params: Params, key: string): string {
-  const value = params[key];
-  if (typeof value === 'string' && value !== '') return value;
-  throw new SluiceError('SLUICE_USAGE', `parameter "${key}" must be a non-empty string`);
-}
-
 /** The change that params ask for. Throws SLUICE_USAGE when they ask for none, or for one that cannot be. */
 function backendChange(params: Params): BackendChange {
   const { weight, state, reason } = params;
@@ -141,8 +124,4 @@ function backendChange(params: Params): BackendChange {
 function isReason(value: unknown): value is string {
   // Nothing that could move a terminal's cursor when the status is shown.
   return typeof value === 'string' && value.length <= MAX_REASON && /^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+$/u.test(value);
-}
-
-function isObject(value: unknown): value is Params {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -26,11 +26,14 @@ export function buildStatus(view: RuntimeView, clockMs: number = performance.now
     workers: view.workers.map((worker) => workerStatus(worker, book.worker(worker.queue))),
     interfaces: view.interfaces.map(interfaceStatus),
     services: view.services.map((service) => serviceStatus(service, book)),
-    rules: view.rules.map(({ name, action }) => ({
+    rules: view.rules.map(({ name, action, mode }) => ({
       name,
       action,
+      mode,
       packets: book.rule(name, RuleCounter.packets),
       bytes: book.rule(name, RuleCounter.bytes),
+      acted: book.rule(name, RuleCounter.acted),
+      actedBytes: book.rule(name, RuleCounter.actedBytes),
     })),
     filters: view.filters.map(({ name }) => ({ name, drops: book.filter(name) })),
     violations: book.check(),

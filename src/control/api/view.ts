@@ -98,6 +98,7 @@ export interface RuleView {
   id: number;
   name: string;
   action: RuleConfig['action'];
+  mode: 'enforce' | 'shadow';
 }
 
 /** The last attempt to load the configuration, the one at start included. */
@@ -123,7 +124,10 @@ export interface RuntimeView {
   workers: readonly WorkerView[];
   interfaces: readonly InterfaceView[];
   services: readonly ServiceView[];
+  /** Those in force, in order. */
   rules: readonly RuleView[];
+  /** Rules whose time was over, since the daemon started. */
+  rulesExpired: number;
   /** Module filters by name and position in the chain. */
   filters: readonly { name: string; position: number }[];
 }

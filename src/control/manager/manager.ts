@@ -28,6 +28,7 @@ import { Registry, backendKey } from '../registry.js';
 import { VERSION } from '../version.js';
 import { Fleet } from './fleet.js';
 import { HealthRoutes } from './health_route.js';
+import { RuleControl } from './rule_control.js';
 import { moduleUrl } from './module_url.js';
 import { runtimeView } from './runtime_view.js';
 import { errorText } from './text.js';
@@ -49,6 +50,7 @@ export class Manager implements ControlTarget {
   private readonly startedAtMs = Date.now();
   private readonly backends: BackendStates;
   private readonly healthRoutes = new HealthRoutes();
+  readonly rules: RuleControl;
   private lastReload: ReloadView = { success: true, atMs: Date.now(), error: '' };
   private view: RuntimeView | null = null;
   private changes: Promise<unknown> = Promise.resolve();
@@ -61,10 +63,23 @@ export class Manager implements ControlTarget {
   /** Next hops in the tables built last. */
   private builtHops: ReadonlyMap<string, NextHop> | null = null;
 
+  /** The configuration of the tables built last: what was changed of its rules at run time is in it. */
+  private built: Config;
+
   private constructor(
     private config: Config,
     private readonly log: Log,
   ) {
+    this.built = config;
+    this.rules = new RuleControl({
+      log,
+      serialize: (change) => this.serialize(change),
+      config: () => this.config,
+      generation: () => this.tables.generation,
+      publish: () => this.publishOrThrow(this.build(this.config)),
+      goBack: () => this.goBack(this.config),
+      counter: (rule, counter) => this.counters.rule(rule, counter),
+    });
     this.publisher = new Publisher({
       registry: new Registry({ now: () => performance.now() }),
       resolveModule: (path) => this.moduleUrl(path),
@@ -113,6 +128,7 @@ export class Manager implements ControlTarget {
       this.log.limited('next-hops', 1).warn('next hops cannot be read', { err: error }),
     );
     this.configureBackends(this.config);
+    this.rules.adopt(this.config);
     // What changed while workers started.
     void this.serialize(() => this.neighboursChanged());
   }
@@ -162,7 +178,9 @@ export class Manager implements ControlTarget {
     this.backends.configure(config);
   }
 
-  private build(config: Config): Tables {
+  /** Tables of a configuration, with what operators changed of its rules. */
+  private build(asWritten: Config): Tables {
+    const config = this.rules.effective(asWritten);
     const nextHops = this.resolver.hops;
     const down = this.backends.down(config);
     const tables = this.publisher.build(config, {
@@ -176,6 +194,7 @@ export class Manager implements ControlTarget {
       })),
     });
     this.builtHops = nextHops;
+    this.built = config;
     this.backends.built(this.publisher.plans, down);
     for (const warning of this.publisher.warnings) this.log.limited(`publish ${warning}`, 0.1).warn(warning);
     this.view = null;
@@ -209,7 +228,7 @@ export class Manager implements ControlTarget {
   /** What the surfaces read from; counters and kernel state by reference. */
   runtime(): RuntimeView {
     this.view ??= runtimeView({
-      config: this.config,
+      config: this.built,
       numbers: this.publisher.numbers,
       overrides: this.backends.overrides,
       standing: (key) => this.backends.standing(key),
@@ -220,6 +239,7 @@ export class Manager implements ControlTarget {
       counters: this.counters,
       fleet: this.fleet,
       lastReload: () => this.lastReload,
+      rulesExpired: () => this.rules.expired,
     });
     return this.view;
   }
@@ -270,6 +290,7 @@ export class Manager implements ControlTarget {
       throw error;
     }
     this.config = next;
+    this.rules.adopt(next);
     this.view = null;
     this.configureBackends(next);
     this.fleet.setVips(vipsOf(next));
@@ -333,6 +354,7 @@ export class Manager implements ControlTarget {
     if (this.stopped) return;
     this.stopped = true;
     this.resolver.close();
+    this.rules.close();
     await this.backends.close();
     if (this.fleet) await this.fleet.stop();
   }

@@ -18,7 +18,7 @@ import { VERSION } from '../version.js';
 import type { Fleet } from './fleet.js';
 import { ManagedInterface } from './managed_interface.js';
 
-/** What a view is made from. */
+/** What a view is made from. `config`: as in force, with what was changed of its rules. */
 export interface RuntimeParts {
   config: Config;
   numbers: Numbers;
@@ -31,6 +31,7 @@ export interface RuntimeParts {
   counters: CounterBook;
   fleet: Fleet;
   lastReload: () => ReloadView;
+  rulesExpired: () => number;
 }
 
 /** Names of the protocols that configs use; others show as numbers. */
@@ -38,7 +39,7 @@ const PROTOCOLS: Readonly<Record<number, string>> = { 1: 'icmp', 6: 'tcp', 17: '
 
 /** The daemon as status and metrics see it, for one generation. What changes without a new generation is behind getters. */
 export function runtimeView(parts: RuntimeParts): RuntimeView {
-  const { config, fleet, lastReload } = parts;
+  const { config, fleet, lastReload, rulesExpired } = parts;
   const interfaces = fleet.interfaces.map(interfaceView);
   return {
     version: VERSION,
@@ -55,7 +56,15 @@ export function runtimeView(parts: RuntimeParts): RuntimeView {
     },
     interfaces,
     services: config.services.map((service) => serviceView(service, parts)),
-    rules: config.rules.map(({ name, action }) => ({ id: parts.numbers.rules.get(name)?.number ?? 0, name, action })),
+    rules: config.rules.map(({ name, action, mode = 'enforce' }) => ({
+      id: parts.numbers.rules.get(name)?.number ?? 0,
+      name,
+      action,
+      mode,
+    })),
+    get rulesExpired() {
+      return rulesExpired();
+    },
     filters: config.filters.flatMap((filter, position) =>
       filter.kind === 'module' ? [{ name: filter.name, position }] : [],
     ),

@@ -146,11 +146,23 @@ function writeInterfaces(out: TextWriter, view: RuntimeView, kernel: MonotoneCou
 }
 
 function writePolicy(out: TextWriter, view: RuntimeView): void {
-  const rules = view.rules.map(({ name }) => ({ name, label: labels({ rule: name }) }));
+  const rules = view.rules.map(({ name, mode }) => ({ name, mode, label: labels({ rule: name }) }));
   out.family('sluice_rule_packets_total', 'counter', 'Packets that matched the rule.');
   for (const rule of rules) out.sample(rule.label, view.counters.rule(rule.name, RuleCounter.packets));
   out.family('sluice_rule_bytes_total', 'counter', 'Bytes of the packets that matched the rule.');
   for (const rule of rules) out.sample(rule.label, view.counters.rule(rule.name, RuleCounter.bytes));
+  out.family(
+    'sluice_rule_acted_packets_total',
+    'counter',
+    'Packets that the rule acted on, or in shadow mode would have.',
+  );
+  for (const rule of rules) out.sample(rule.label, view.counters.rule(rule.name, RuleCounter.acted));
+  out.family('sluice_rule_acted_bytes_total', 'counter', 'Bytes of the packets that the rule acted on, or would have.');
+  for (const rule of rules) out.sample(rule.label, view.counters.rule(rule.name, RuleCounter.actedBytes));
+  out.family('sluice_rule_enforced', 'gauge', '1 when the rule does what it says, 0 in shadow mode.');
+  for (const rule of rules) out.sample(rule.label, rule.mode === 'enforce' ? 1 : 0);
+  out.family('sluice_rules_expired_total', 'counter', 'Rules whose time to live was over.');
+  out.sample('', view.rulesExpired);
   out.family('sluice_filter_drop_packets_total', 'counter', 'Packets dropped by the module filter.');
   for (const { name } of view.filters) out.sample(labels({ filter: name }), view.counters.filter(name));
 }
