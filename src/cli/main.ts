@@ -21,6 +21,7 @@ const COMMANDS: Record<string, () => Promise<MakeCommand>> = {
   'backend-agent': async () => (await import('./commands/backend_agent.js')).backendAgentCommand,
   backend: async () => (await import('./commands/backend.js')).backendCommand,
   replay: async () => (await import('./commands/replay.js')).replayCommand,
+  capture: async () => (await import('./commands/capture.js')).captureCommand,
   match: async () => (await import('./commands/match.js')).matchCommand,
   rules: async () => (await import('./commands/rules.js')).rulesCommand,
 };
@@ -49,7 +50,8 @@ Examples:
   ipvsadm -Sn | sluice convert       a configuration from that of IPVS, Katran or GLB Director
   sluice match x.pcap 'udp port 53'  which frames are these?
   sluice run --config sluice.yaml    serve
-  sluice status --watch              what it does now`,
+  sluice status --watch              what it does now
+  sluice capture --verdict drop      the packets that it drops, and why`,
     );
   for (const load of wanted()) root.addCommand((await load())(env));
   throwInsteadOfExit(root);

@@ -25,7 +25,10 @@ const LAYERS: { prefix: string; may: string[] }[] = [
     may: ['src/dataplane/', 'src/pcap/', 'src/shared/', 'src/native.ts', 'src/errors.ts'],
   },
   // verdict.ts has the names of verdicts and drop reasons, for metrics and logs.
-  { prefix: 'src/control/', may: ['src/shared/', 'src/native.ts', 'src/errors.ts', 'src/dataplane/verdict.ts'] },
+  {
+    prefix: 'src/control/',
+    may: ['src/pcap/', 'src/shared/', 'src/native.ts', 'src/errors.ts', 'src/dataplane/verdict.ts'],
+  },
   // Replay runs the data plane over a capture file.
   {
     prefix: 'src/control/replay.ts',

@@ -51,7 +51,7 @@ export function callControl<Method extends ControlMethod>(
   });
 }
 
-function resultOf(text: string): unknown {
+export function resultOf(text: string): unknown {
   let answer: { result?: unknown; error?: ControlError };
   try {
     answer = JSON.parse(text.slice(0, text.indexOf('\n'))) as typeof answer;
@@ -65,7 +65,7 @@ function resultOf(text: string): unknown {
   return answer.result;
 }
 
-function connectError(error: NodeJS.ErrnoException, socketPath: string): SluiceError {
+export function connectError(error: NodeJS.ErrnoException, socketPath: string): SluiceError {
   const cause = { cause: error };
   switch (error.code) {
     case 'ENOENT':

@@ -6,6 +6,7 @@ import { SluiceError } from '../../errors.js';
 import type { Log } from '../log.js';
 import { MAX_REQUEST_BYTES } from './contract.js';
 import type { ControlTarget } from './contract.js';
+import type { ControlStream } from './contract_capture.js';
 import { answer, describeFailure } from './dispatch.js';
 import { checkSocketPath, prepareDirectory, protectSocket, removeStaleSocket, takeLock } from './socket_path.js';
 
@@ -18,6 +19,7 @@ export interface ControlLimits {
 
 export class ControlServer {
   private readonly connections = new Set<Socket>();
+  private readonly streams = new Set<ControlStream>();
   private closed = false;
 
   private constructor(
@@ -61,6 +63,7 @@ export class ControlServer {
     if (this.closed) return;
     this.closed = true;
     const ended = new Promise<void>((resolve) => this.server.close(() => resolve()));
+    await Promise.all([...this.streams].map((stream) => stream.end()));
     for (const socket of this.connections) socket.destroySoon();
     // A client that does not read would hold the daemon's exit.
     const patience = setTimeout(() => this.connections.forEach((socket) => socket.destroy()), 500);
@@ -88,6 +91,23 @@ export class ControlServer {
     void this.serve(socket);
   }
 
+  /** Answers with a stream, after which the connection is at its end. */
+  private async stream(
+    socket: Socket,
+    stream: ControlStream,
+    { id, result }: { id: unknown; result: unknown },
+  ): Promise<void> {
+    this.streams.add(stream);
+    try {
+      socket.setTimeout(0); // There may be nothing to tell for hours.
+      await send(socket, { id, result });
+      await stream.run(socket);
+    } finally {
+      await stream.end();
+      this.streams.delete(stream);
+    }
+  }
+
   /** Answers a connection's lines one after another; nothing more is read while an answer is under way. */
   private async serve(socket: Socket): Promise<void> {
     const { target, log } = this;
@@ -108,6 +128,7 @@ export class ControlServer {
           socket.setTimeout(0); // A reload may take its time.
           const message = await answer(line, target, log);
           socket.setTimeout(idleMs);
+          if ('stream' in message && message.stream) return await this.stream(socket, message.stream, message);
           await send(socket, message);
         }
         pending.push(rest);

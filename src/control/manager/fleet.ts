@@ -2,6 +2,7 @@ import type { Config, Prefix } from '../../shared/config.js';
 import type { Tables } from '../../shared/layout.js';
 import type { PortSpec, WorkerEvent, WorkerFault } from '../../shared/worker_protocol.js';
 import type { Log } from '../log.js';
+import { CaptureHub } from '../capture/hub.js';
 import type { CounterBook } from '../metrics/book.js';
 import { Adoption } from './adoption.js';
 import { ManagedInterface } from './managed_interface.js';
@@ -22,6 +23,7 @@ const ADOPT_MS = 10_000;
 export class Fleet {
   readonly interfaces: ManagedInterface[];
   readonly workers: WorkerHandle[] = [];
+  readonly captures: CaptureHub;
   private adoption: Adoption | null = null;
   private starting: Starting | null = null;
   /** What every worker has adopted: what a restarted one begins with. */
@@ -39,6 +41,7 @@ export class Fleet {
     vips: readonly Prefix[],
   ) {
     this.interfaces = config.interfaces.map((entry, index) => new ManagedInterface({ ...entry }, index, vips));
+    this.captures = new CaptureHub({ workers: () => this.workers, interfaces: () => this.interfaces, log });
   }
 
   /** Attaches every program. On failure nothing stays attached. */
@@ -99,6 +102,7 @@ export class Fleet {
         for (const port of event.ports) this.bind(port.index, queue, port.fd, port.zeroCopy);
         for (const { port, fault } of event.faults) this.logFault(port, fault);
         this.catchUp();
+        this.captures.workerReady(queue);
         break;
       case 'opened':
         this.opening.delete(`${queue}/${event.port.index}`);
@@ -148,6 +152,7 @@ export class Fleet {
   private workerGone(queue: number, problem: string): void {
     for (const entry of this.interfaces) entry.unbindSocket(queue);
     for (const key of this.opening) if (key.startsWith(`${queue}/`)) this.opening.delete(key);
+    this.captures.workerGone(queue);
     this.adoption?.died(queue, problem);
     this.starting?.died(queue, problem);
   }
@@ -236,5 +241,6 @@ export class Fleet {
     this.adoption?.cancel();
     for (const entry of this.interfaces) entry.detach();
     await Promise.all(this.workers.map((worker) => worker.stop()));
+    await this.captures.stop();
   }
 }
