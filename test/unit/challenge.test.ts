@@ -264,9 +264,21 @@ describe('an answer', () => {
 });
 
 describe('challenges', () => {
-  it('are off in mode off', () => {
+  it('are off in mode off, but for rules', () => {
     const challenge = make({ mode: 'off' });
     expect(challenge.judge(from(), 0)).toBe(Continue);
+    expect(challenge.judge(from({ flags: TCP.ACK }), 0, true)).toBe(Continue);
+    const syn = from();
+    expect(challenge.judge(syn, 0, true)).toBe(Tx);
+    expect(challenge.judge(answerTo(syn), 0, true)).toBe(DropAnswer);
+    expect(challenge.judge(from(), 0, true)).toBe(Continue);
+    expect(challenge.judge(from({ src: '203.0.113.77' }), 0)).toBe(Continue);
+  });
+
+  it('in mode auto are also for what a rule wants', () => {
+    const challenge = make({ mode: 'auto' });
+    expect(challenge.judge(from(), 0)).toBe(Continue);
+    expect(challenge.judge(from(), 0, true)).toBe(Tx);
   });
 
   it('keep to their budget, in any second', () => {

@@ -23,7 +23,7 @@ export const enum ChallengeVerdict {
 export type ChallengeMode = 'off' | 'auto' | 'always';
 
 export interface ChallengeOptions {
-  /** `auto`: destinations that get more than `startRate`. Answers are taken in both modes. */
+  /** What is challenged beside the SYNs that rules want challenged: none; those to destinations that get more than `startRate`; all. */
   mode: ChallengeMode;
   /** What one answer is good for: the source's next SYNs, or the SYN of that connection and no other. */
   scope: 'address' | 'connection';
@@ -124,18 +124,22 @@ export class SynChallenge {
     this.cookie.setClock(nowMs, wallMs);
   }
 
-  judge(packet: Packet, nowMs: number): ChallengeVerdict {
-    if (!this.isOn || packet.protocol !== IpProtocol.tcp || (packet.flags & PacketFlag.hasPorts) === 0) {
+  /** `demanded`: a rule wants this packet challenged if it is a SYN, whatever the mode. */
+  judge(packet: Packet, nowMs: number, demanded = false): ChallengeVerdict {
+    if (packet.protocol !== IpProtocol.tcp || (packet.flags & PacketFlag.hasPorts) === 0) {
       return ChallengeVerdict.Continue;
     }
     const flags = packet.tcpFlags & (TcpFlag.syn | TcpFlag.rst | TcpFlag.ack | TcpFlag.fin);
-    if (flags === TcpFlag.syn) return this.syn(packet, nowMs);
+    if (flags === TcpFlag.syn) return this.syn(packet, nowMs, demanded);
+    // In mode `off` there are answers only if rules had SYNs challenged.
+    if (!this.isOn && this.challenges === 0) return ChallengeVerdict.Continue;
     if ((flags & (TcpFlag.rst | TcpFlag.syn | TcpFlag.fin)) === TcpFlag.rst) return this.reset(packet, nowMs);
     return ChallengeVerdict.Continue;
   }
 
-  private syn(packet: Packet, nowMs: number): ChallengeVerdict {
-    if (this.isAuto && !this.rates.note(packet, nowMs)) return ChallengeVerdict.Continue;
+  private syn(packet: Packet, nowMs: number, demanded: boolean): ChallengeVerdict {
+    const isWanted = this.isAuto ? this.rates.note(packet, nowMs) : this.isOn;
+    if (!isWanted && !demanded) return ChallengeVerdict.Continue;
     this.key(packet);
     if (this.authenticated.take(this.kind, this.word0, this.word1, nowMs)) {
       this.admitted++;

@@ -2,6 +2,7 @@ import { FlowField } from '../balance/flow_entry.js';
 import { FlowTable } from '../balance/flow_table.js';
 import type { Packet } from '../packet/packet.js';
 import { TcpFlag } from '../packet/wire.js';
+import { DropReason } from '../verdict.js';
 import {
   ConnectionField,
   ConnectionState,
@@ -11,17 +12,17 @@ import {
   type ConnectionTimeouts,
 } from './connection_state.js';
 
-/** Why a packet does not belong to a connection; the numbers are those of DropReason. */
+/** Why a packet does not belong to a connection: some of DropReason. */
 export const enum TcpReason {
   none = 0,
   /** Flags that no client sends: SYN-ACK, SYN with FIN or RST, RST with FIN, none of SYN, ACK and RST. */
-  unexpected = 48,
+  unexpected = DropReason.tcpUnexpected,
   /** No connection has these addresses and ports. */
-  notFound = 49,
+  notFound = DropReason.tcpNotFound,
   /** Its sequence number is too far from those of its connection. */
-  outOfSequence = 50,
+  outOfSequence = DropReason.tcpOutOfSequence,
   /** The client reset this connection. */
-  alreadyClosed = 51,
+  alreadyClosed = DropReason.tcpAlreadyClosed,
 }
 
 /** What a packet did to the number of its sender's connections. */

@@ -1,4 +1,5 @@
 import type { Packet } from '../packet/packet.js';
+import { DropReason } from '../verdict.js';
 import { ChallengeVerdict, type SynChallenge } from './challenge.js';
 import type { OutOfState } from './out_of_state.js';
 
@@ -8,13 +9,13 @@ export const enum TcpVerdict {
   /** The packet is now a SYN challenge: Verdict.Tx. */
   Tx = -1,
   // Drop reasons
-  challenge = 46,
-  challengeAnswer = 47,
-  unexpected = 48,
-  notFound = 49,
-  outOfSequence = 50,
-  alreadyClosed = 51,
-  challengeNeeded = 53,
+  challenge = DropReason.challenge,
+  challengeAnswer = DropReason.challengeAnswer,
+  unexpected = DropReason.tcpUnexpected,
+  notFound = DropReason.tcpNotFound,
+  outOfSequence = DropReason.tcpOutOfSequence,
+  alreadyClosed = DropReason.tcpAlreadyClosed,
+  challengeNeeded = DropReason.challengeNeeded,
 }
 
 /**
@@ -27,9 +28,9 @@ export class TcpGuard {
     readonly outOfState: OutOfState,
   ) {}
 
-  /** Packets must be parsed and have their `flowHash`. */
-  judge(packet: Packet, nowMs: number): TcpVerdict {
-    switch (this.challenge.judge(packet, nowMs)) {
+  /** Packets must be parsed and have their `flowHash`. `challenged`: a rule wants this SYN challenged, whatever the stage thinks of its destination. */
+  judge(packet: Packet, nowMs: number, challenged = false): TcpVerdict {
+    switch (this.challenge.judge(packet, nowMs, challenged)) {
       case ChallengeVerdict.Continue:
         return this.outOfState.judge(packet, nowMs) as number as TcpVerdict;
       case ChallengeVerdict.Tx:
