@@ -24,6 +24,7 @@
         "native/bpf_map.cc",
         "native/bpf_link.cc",
         "native/bpf_log.cc",
+        "native/bpf_program.cc",
         "native/bpf_query.cc",
         "native/bpf_rodata.cc",
         "native/bpf_test_run.cc"

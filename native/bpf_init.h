@@ -1,18 +1,19 @@
 #pragma once
-// Registration of the BPF part: BpfObject, BpfMap, BpfLink, queryXdp, libbpfVersion.
+// Registration of the BPF part: BpfObject, BpfMap, BpfLink, BpfProgram, loadProgram, createMap, queryXdp, libbpfVersion.
 
 #include <napi.h>
 
 namespace sluice {
 
-/// Adds `BpfObject`, `queryXdp` and `libbpfVersion` to `exports`. AddonData must be set before. Maps and links are
-/// classes too, but only a BpfObject makes them.
+/// Adds `BpfObject`, `loadProgram`, `createMap`, `queryXdp` and `libbpfVersion` to `exports`. AddonData must be set before.
+/// Maps, links and programs are classes too, but JavaScript cannot construct them.
 Napi::Object InitBpf(Napi::Env env, Napi::Object exports);
 
 /// Constructors that JavaScript cannot name. The references live as long as the environment, which frees them.
 struct BpfState {
   napi_ref map_class = nullptr;
   napi_ref link_class = nullptr;
+  napi_ref program_class = nullptr;
 };
 
 /// This environment's BpfState; InitBpf made it.

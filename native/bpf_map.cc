@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "bpf_init.h"
@@ -28,14 +29,15 @@ Napi::Uint8Array CopyOf(Napi::Env env, const std::vector<uint8_t>& bytes) {
 
 }  // namespace
 
-BpfMap::BpfMap(const BpfMapSource& source, size_t cpus)
+BpfMap::BpfMap(BpfMapSource& source, size_t cpus)
     : handle_(source.handle),
-      name_(bpf_map__name(source.map)),
-      fd_(bpf_map__fd(source.map)),
-      type_(bpf_map__type(source.map)),
-      key_size_(bpf_map__key_size(source.map)),
-      max_entries_(bpf_map__max_entries(source.map)) {
-  const size_t size = bpf_map__value_size(source.map);
+      name_(source.name),
+      fd_(source.fd),
+      type_(source.type),
+      key_size_(source.key_size),
+      max_entries_(source.max_entries) {
+  if (!handle_) own_.reset(std::exchange(source.fd, -1));
+  const size_t size = source.value_size;
   value_size_ = IsPerCpu(type_) ? (size + 7) / 8 * 8 : size;
   copy_size_ = IsPerCpu(type_) ? value_size_ * cpus : value_size_;
 }
@@ -53,8 +55,8 @@ std::unique_ptr<BpfMap> BpfMap::Create(const Napi::CallbackInfo& info) {
 }
 
 int BpfMap::CheckedFd(Napi::Env env) const {
-  if (handle_->object) return fd_;
-  ThrowClosed(env, "BPF object of this map");
+  if (open()) return fd_;
+  ThrowClosed(env, handle_ ? "BPF object of this map" : "BPF map");
   return -1;
 }
 
@@ -153,10 +155,16 @@ Napi::Value BpfMap::Keys(const Napi::CallbackInfo& info) {
   return keys;
 }
 
+Napi::Value BpfMap::Close(const Napi::CallbackInfo& info) {
+  own_.reset();
+  handle_.reset();
+  return info.Env().Undefined();
+}
+
 Napi::Value BpfMap::Name(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), name_); }
 
 Napi::Value BpfMap::FdNumber(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), handle_->object ? fd_ : -1);
+  return Napi::Number::New(info.Env(), open() ? fd_ : -1);
 }
 
 Napi::Value BpfMap::Type(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), type_); }
@@ -179,7 +187,7 @@ napi_ref DefineBpfMap(Napi::Env env) {
              C::Getter<&BpfMap::KeySize>("keySize"), C::Getter<&BpfMap::ValueSize>("valueSize"),
              C::Getter<&BpfMap::MaxEntries>("maxEntries"), C::Function<&BpfMap::Lookup>("lookup"),
              C::Function<&BpfMap::Update>("update"), C::Function<&BpfMap::Delete>("delete"),
-             C::Function<&BpfMap::Keys>("keys")});
+             C::Function<&BpfMap::Keys>("keys"), C::Function<&BpfMap::Close>("close")});
   napi_ref reference = nullptr;
   napi_create_reference(env, holder.Get(BpfMap::kName), 1, &reference);
   return reference;

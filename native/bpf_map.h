@@ -1,5 +1,5 @@
 #pragma once
-// Maps of a loaded BPF object.
+// Maps: those of a loaded BPF object, and those made alone.
 
 #include <bpf/libbpf.h>
 #include <napi.h>
@@ -9,25 +9,32 @@
 
 #include "addon.h"
 #include "bpf_object.h"
+#include "fd.h"
 
 namespace sluice {
 
 /// What a BpfMap is made from.
 struct BpfMapSource {
+  /// The object that owns the descriptor; null: the BpfMap takes it over, and leaves -1 here.
   std::shared_ptr<BpfHandle> handle;
-  struct bpf_map* map;
+  int fd;
+  std::string name;
+  bpf_map_type type;
+  size_t key_size;
+  /// As the kernel counts it, of one CPU.
+  size_t value_size;
+  __u32 max_entries;
 };
 
-/// Works until its BpfObject is closed, and throws from then on.
+/// Works until it, or the BpfObject that it is of, is closed, and throws from then on.
 class BpfMap final : public NativeObject {
  public:
   static constexpr char kName[] = "BpfMap";
 
-  BpfMap(const BpfMapSource& source, size_t cpus);
+  BpfMap(BpfMapSource& source, size_t cpus);
   static std::unique_ptr<BpfMap> Create(const Napi::CallbackInfo& info);
   const char* kind() const override { return kName; }
-  /// The descriptor is the object's; nothing here to release.
-  void Shutdown() override {}
+  void Shutdown() override { own_.reset(); }
 
   Napi::Value Name(const Napi::CallbackInfo& info);
   Napi::Value FdNumber(const Napi::CallbackInfo& info);
@@ -39,15 +46,20 @@ class BpfMap final : public NativeObject {
   Napi::Value Update(const Napi::CallbackInfo& info);
   Napi::Value Delete(const Napi::CallbackInfo& info);
   Napi::Value Keys(const Napi::CallbackInfo& info);
+  Napi::Value Close(const Napi::CallbackInfo& info);
 
  private:
+  bool open() const { return handle_ ? handle_->object != nullptr : own_.valid(); }
   /// -1 after throwing.
   int CheckedFd(Napi::Env env) const;
   /// Bytes of a Uint8Array of exactly `size`; null after throwing.
   const uint8_t* Bytes(Napi::Env env, const Napi::Value& value, const char* what, size_t size) const;
   void Throw(Napi::Env env, int err, const char* verb) const;
 
+  /// null for a map made alone, and once closed.
   std::shared_ptr<BpfHandle> handle_;
+  /// Descriptor of a map made alone.
+  Fd own_;
   // Copies: they stay readable after the object is closed.
   std::string name_;
   int fd_;

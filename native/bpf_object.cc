@@ -6,6 +6,7 @@
 #include "bpf_link.h"
 #include "bpf_log.h"
 #include "bpf_map.h"
+#include "bpf_program.h"
 #include "bpf_query.h"
 #include "bpf_rodata.h"
 #include "bpf_test_run.h"
@@ -159,7 +160,13 @@ Napi::Value BpfObject::Map(const Napi::CallbackInfo& info) {
   bpf_object__for_each_map(map, handle_->object) {
     if (bpf_map__is_internal(map)) continue;
     if (wanted == bpf_map__name(map)) {
-      BpfMapSource source = {handle_, map};
+      BpfMapSource source = {handle_,
+                             bpf_map__fd(map),
+                             bpf_map__name(map),
+                             bpf_map__type(map),
+                             bpf_map__key_size(map),
+                             bpf_map__value_size(map),
+                             bpf_map__max_entries(map)};
       return Construct(env, BpfStateOf(env).map_class, &source);
     }
     known += (known.empty() ? "" : ", ") + std::string(bpf_map__name(map));
@@ -177,7 +184,7 @@ Napi::Value BpfObject::AttachXdp(const Napi::CallbackInfo& info) {
 Napi::Value BpfObject::TestRun(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const int program = FindProgram(env, info[0]);
-  return program < 0 ? env.Undefined() : RunTest(info, program);
+  return program < 0 ? env.Undefined() : RunTest(env, info[1], program);
 }
 
 Napi::Value BpfObject::Close(const Napi::CallbackInfo& info) {
@@ -200,7 +207,7 @@ Napi::Value Construct(Napi::Env env, napi_ref constructor, void* argument) {
 void* ConstructionArgument(const Napi::CallbackInfo& info, const char* class_name) {
   void* argument = nullptr;
   if (info[0].IsExternal() && napi_get_value_external(info.Env(), info[0], &argument) == napi_ok) return argument;
-  FailType(info.Env(), std::string(class_name) + " objects come from a BpfObject");
+  FailType(info.Env(), std::string(class_name) + " objects are not made with new");
   return nullptr;
 }
 
@@ -218,6 +225,7 @@ Napi::Object InitBpf(Napi::Env env, Napi::Object exports) {
              C::Function<&BpfObject::Close>("close")});
   state->map_class = DefineBpfMap(env);
   state->link_class = DefineBpfLink(env);
+  state->program_class = DefineBpfProgram(env, exports);
   exports.Set("queryXdp", Napi::Function::New(env, QueryXdpFunction, "queryXdp"));
   exports.Set("libbpfVersion", Napi::Function::New(
                                    env,

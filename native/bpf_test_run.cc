@@ -23,14 +23,13 @@ constexpr char kInvalid[] =
 
 }  // namespace
 
-Napi::Value RunTest(const Napi::CallbackInfo& info, int program_fd) {
-  Napi::Env env = info.Env();
+Napi::Value RunTest(Napi::Env env, Napi::Value run_options, int program_fd) {
   Napi::Object options;
   Napi::Value data, live_value;
   uint32_t repeat = 1, ifindex = 0, queue = 0, batch = 0;
   bool live = false;
   constexpr int64_t kMax = INT32_MAX;
-  if (!ArgOptions(env, info[1], "options", {"data", "repeat", "ifindex", "queue", "liveFrames", "batchSize"}, &options) ||
+  if (!ArgOptions(env, run_options, "options", {"data", "repeat", "ifindex", "queue", "liveFrames", "batchSize"}, &options) ||
       !GetOption(env, options, "data", &data) || !OptInteger(env, options, "repeat", 1, kMax, &repeat) ||
       !OptInteger(env, options, "ifindex", 0, kMax, &ifindex) || !OptInteger(env, options, "queue", 0, kMax, &queue) ||
       !OptInteger(env, options, "batchSize", 0, kMax, &batch) || !GetOption(env, options, "liveFrames", &live_value) ||
@@ -81,6 +80,53 @@ Napi::Value RunTest(const Napi::CallbackInfo& info, int program_fd) {
   result.Set("data", result_data);
   result.Set("durationNs", run.duration);
   return result;
+}
+
+Napi::Value RunTestFrames(const Napi::CallbackInfo& info, int program_fd) {
+  Napi::Env env = info.Env();
+  uint32_t metadata = 0;
+  if (!info[0].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+    FailType(env, "frames must be a Uint8Array, got " + Show(info[0]));
+    return env.Undefined();
+  }
+  if (!info[1].IsTypedArray() || info[1].As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array) {
+    FailType(env, "ends must be a Uint32Array, got " + Show(info[1]));
+    return env.Undefined();
+  }
+  // XDP_METADATA_MAX of kernels before 6.2.
+  constexpr int64_t kMostMetadata = 32;
+  if (!info[2].IsUndefined() && !ArgInteger(env, info[2], "metadata", 0, kMostMetadata, &metadata)) return env.Undefined();
+  const auto frames = info[0].As<Napi::Uint8Array>();
+  const auto ends = info[1].As<Napi::Uint32Array>();
+  const size_t count = ends.ElementLength();
+  Napi::Int32Array results = Napi::Int32Array::New(env, count);
+  size_t begin = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const size_t end = ends[i];
+    if (end < begin || end > frames.ByteLength()) {
+      FailRange(env, "frame " + std::to_string(i) + " ends at " + std::to_string(end) + ", outside of frames");
+      return env.Undefined();
+    }
+    xdp_md context = {};
+    context.data = metadata;
+    context.data_end = static_cast<__u32>(end - begin);
+    LIBBPF_OPTS(bpf_test_run_opts, run);
+    run.data_in = frames.Data() + begin;
+    run.data_size_in = static_cast<__u32>(end - begin);
+    if (metadata != 0) {
+      run.ctx_in = &context;
+      run.ctx_size_in = sizeof(context);
+    }
+    const int err = bpf_prog_test_run_opts(program_fd, &run);
+    if (err != 0) {
+      ThrowErrno(env, err, "bpf", "test run of frame " + std::to_string(i) + " with " + std::to_string(end - begin) + " bytes",
+                 err == -EINVAL ? kInvalid : "");
+      return env.Undefined();
+    }
+    results[i] = static_cast<int32_t>(run.retval);
+    begin = end;
+  }
+  return results;
 }
 
 }  // namespace sluice

@@ -193,6 +193,49 @@ export interface BpfMap extends BpfMapInfo {
   /** False when the key was absent. */
   delete(key: Uint8Array): boolean;
   keys(): Uint8Array[];
+  /** Releases a map of createMap. One of a BpfObject is that object's: here it only ends the use of this view. */
+  close(): void;
+}
+
+export interface MapOptions {
+  /** enum bpf_map_type of include/uapi/linux/bpf.h. */
+  type: number;
+  keySize: number;
+  /** Of one CPU, in per-CPU maps. */
+  valueSize: number;
+  maxEntries: number;
+  /** BPF_F_NO_PREALLOC (1) and the like. */
+  flags?: number;
+  /** At most 15 letters, digits, `_` and `.`. */
+  name: string;
+}
+
+export interface ProgramOptions {
+  type: 'xdp';
+  /** struct bpf_insn, 8 bytes each, in the machine's byte order. */
+  instructions: Uint8Array;
+  /** As in MapOptions. */
+  name: string;
+  license: string;
+}
+
+/** An eBPF program in the kernel. It stays there while this, a link or a map refers to it. */
+export interface BpfProgram {
+  readonly name: string;
+  /** -1 once closed. */
+  readonly fd: number;
+  /**
+   * The kernel's number of it; instructions as the verifier has rewritten them; bytes of machine code, 0 without a JIT; instructions that the
+   * verifier walked through (0 before Linux 5.16), of which 1,000,000 are allowed.
+   */
+  info(): { id: number; instructions: number; machineBytes: number; verified: number };
+  testRun(options: TestRunOptions): TestRunResult;
+  /**
+   * One test run a frame; what each returned, as int32. Frame i is the bytes from `ends[i - 1]` (0 for the first) to `ends[i]` of `frames`;
+   * the first `metadata` bytes of each lie in front of the packet, where data_meta points. A packet has 14 bytes or more, and fits a page.
+   */
+  runFrames(frames: Uint8Array, ends: Uint32Array, metadata?: number): Int32Array;
+  close(): void;
 }
 
 export interface TestRunResult {
@@ -271,6 +314,9 @@ export interface NativeAddon {
   /** `program`: four int32 an instruction, code, jt, jf, k. */
   SocketFilter: new (program: Int32Array) => SocketFilter;
   BpfObject: new (path: string) => BpfObject;
+  /** Throws with the verifier's log in `verifierLog`. Needs CAP_BPF and CAP_NET_ADMIN. */
+  loadProgram(options: ProgramOptions): BpfProgram;
+  createMap(options: MapOptions): BpfMap;
   /** null when no program is attached. Throws ENODEV for an interface that is not there. */
   queryXdp(ifindex: number): XdpQuery | null;
   linkInfo(interfaceName: string): LinkInfo;

@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Command, Option } from 'commander';
+import { FRAME_LEAST, FRAME_MOST, KernelRuns, type TestFrame } from '../../control/ebpf/kernel_runs.js';
 import { compileExpressions, type ExpressionResult } from '../../control/expression/compile.js';
-import { SluiceError } from '../../errors.js';
+import { isKernelError, SluiceError } from '../../errors.js';
 import { readCapture } from '../../pcap/capture.js';
 import { interpret } from '../../shared/cbpf/interpret.js';
 import { compileJavaScript } from '../../shared/cbpf/javascript.js';
@@ -10,14 +11,55 @@ import { link } from '../../shared/cbpf/link.js';
 import { hasLoop } from '../../shared/cbpf/loops.js';
 import type { PacketMatch, Program } from '../../shared/cbpf/program.js';
 import { processEnv, type Env } from '../env.js';
-import { plain, print, printJson } from '../output.js';
+import { plain, plural, print, printJson } from '../output.js';
+
+/** Which frames a program matches: positions, from 0. */
+type Matches = (program: Program) => number[];
 
 /** What runs a program over frames. All give the same answers. */
-const ENGINES: Record<string, (program: Program) => PacketMatch> = {
-  interpreter: interpreted,
+const ENGINES: Record<string, (frames: readonly TestFrame[], env: Env) => Matches> = {
+  interpreter: (frames) => inUserSpace(frames, interpreted),
   // There is no JavaScript of a program with a loop.
-  js: (program) => (hasLoop(program) ? interpreted(program) : link(compileJavaScript([program]))[0]),
+  js: (frames) =>
+    inUserSpace(frames, (program) => (hasLoop(program) ? interpreted(program) : link(compileJavaScript([program]))[0])),
+  ebpf: inTheKernel,
 };
+
+function inUserSpace(frames: readonly TestFrame[], matchOf: (program: Program) => PacketMatch): Matches {
+  return (program) => {
+    const match = matchOf(program);
+    return positions(frames, ({ data, wireLength }) => match(data, 0, data.byteLength, wireLength) !== 0);
+  };
+}
+
+/** By BPF_PROG_TEST_RUN. What the kernel does not take is interpreted, and a line on stderr says so. */
+function inTheKernel(frames: readonly TestFrame[], env: Env): Matches {
+  const runs = new KernelRuns(frames);
+  const note = (text: string): void => void env.stderr.write(`sluice match: ${plain(text)}\n`);
+  if (runs.left.length > 0) {
+    const which = runs.left.length <= 5 ? runs.left.join(', ') : `${runs.left.slice(0, 5).join(', ')}, …`;
+    const limits = `the kernel runs no test with less than ${FRAME_LEAST} or more than ${FRAME_MOST} bytes`;
+    note(`${plural(runs.left.length, 'frame')} (${which}) interpreted: ${limits}`);
+  }
+  return (program) => {
+    try {
+      const run = runs.run(program);
+      if (run.ok) return positions(frames, (_, i) => run.results[i] !== 0);
+      note(`an expression is interpreted: ${run.error}`);
+      return inUserSpace(frames, interpreted)(program);
+    } catch (cause) {
+      if (!isKernelError(cause) || cause.code !== 'EPERM') throw cause;
+      const remedy = 'Run it as root, or with --engine js or interpreter: the answers are the same.';
+      throw new SluiceError('SLUICE_PERMISSION', 'the engine ebpf needs CAP_BPF and CAP_NET_ADMIN', remedy, { cause });
+    }
+  };
+}
+
+function positions(frames: readonly TestFrame[], holds: (frame: TestFrame, i: number) => boolean): number[] {
+  const found: number[] = [];
+  for (let i = 0; i < frames.length; i++) if (holds(frames[i], i)) found.push(i);
+  return found;
+}
 
 function interpreted(program: Program): PacketMatch {
   return (view, at, length, wireLength) => interpret(program, view, at, length, wireLength);
@@ -34,7 +76,7 @@ interface Options {
 type MatchLine = FailedLine | { expr: string; ok: true; /** Positions in the file, from 0. */ matches: number[] };
 type FailedLine = { expr: string; ok: false; error: string };
 
-/** `sluice match`: which frames of a capture match an expression. Needs neither root nor the addon. */
+/** `sluice match`: which frames of a capture match an expression. Needs neither root nor the addon, but for the engine ebpf. */
 export function matchCommand(env: Env = processEnv()): Command {
   return new Command('match')
     .description('Print which frames of a capture match a pcap-filter expression: 0-based numbers, one a line')
@@ -52,6 +94,7 @@ export function matchCommand(env: Env = processEnv()): Command {
       `
 Every line of --expr-file is an expression; the empty one matches every frame, there are no comments. Names of hosts are
 never looked up. Exit code 1 when an expression does not compile.
+The engine ebpf runs the programs in the kernel (BPF_PROG_TEST_RUN) and needs root; the others need nothing.
 
 Examples:
   sluice match attack.pcap 'udp src port 53 and greater 512'
@@ -61,7 +104,7 @@ Examples:
     .action((capture: string, words: string[], options: Options) => {
       const expressions = expressionsOf(env, words, options);
       const failed: FailedLine[] = [];
-      for (const line of matchAll(resolve(env.cwd, capture), expressions, options)) {
+      for (const line of matchAll(env, resolve(env.cwd, capture), expressions, options)) {
         if (!line.ok) failed.push(line);
         if (options.json || options.exprFile !== undefined) printJson(env, line, 0);
         else if (line.ok && line.matches.length > 0) print(env, line.matches.join('\n'));
@@ -102,23 +145,19 @@ function readText(file: string | 0): string {
 }
 
 /** One line an expression, made as it is asked for: all of them could be too much to hold. */
-function* matchAll(capture: string, expressions: readonly string[], { engine, strict }: Options): Generator<MatchLine> {
+function* matchAll(
+  env: Env,
+  capture: string,
+  expressions: readonly string[],
+  { engine, strict }: Options,
+): Generator<MatchLine> {
   const file = readCapture(capture, { strict });
-  const views: DataView[] = [];
-  const wireLengths: number[] = [];
-  for (let i = 0; i < file.length; i++) {
+  const frames = Array.from({ length: file.length }, (_, i): TestFrame => {
     const { data, originalLength } = file.packet(i);
-    views.push(new DataView(data.buffer, data.byteOffset, data.byteLength));
-    wireLengths.push(originalLength);
-  }
-  const line = (expr: string, result: ExpressionResult): MatchLine => {
-    if (!result.ok) return { expr, ok: false, error: result.error };
-    const match = ENGINES[engine](result.program);
-    const matches: number[] = [];
-    for (let i = 0; i < views.length; i++) {
-      if (match(views[i], 0, views[i].byteLength, wireLengths[i]) !== 0) matches.push(i);
-    }
-    return { expr, ok: true, matches };
-  };
+    return { data: new DataView(data.buffer, data.byteOffset, data.byteLength), wireLength: originalLength };
+  });
+  const matches = ENGINES[engine](frames, env);
+  const line = (expr: string, result: ExpressionResult): MatchLine =>
+    result.ok ? { expr, ok: true, matches: matches(result.program) } : { expr, ok: false, error: result.error };
   for (const [i, result] of compileExpressions(expressions).entries()) yield line(expressions[i], result);
 }

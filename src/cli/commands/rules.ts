@@ -1,4 +1,6 @@
 import { Command, Option } from 'commander';
+import { disassembleEbpf } from '../../control/ebpf/disassemble.js';
+import { xdpProgram } from '../../control/ebpf/xdp_program.js';
 import { compileExpression } from '../../control/expression/compile.js';
 import { SluiceError } from '../../errors.js';
 import { writeBytecode } from '../../shared/cbpf/bytecode_text.js';
@@ -13,7 +15,7 @@ import { rulesImportCommand } from './rules_import.js';
 import { rulesExportCommand, rulesListCommand } from './rules_list.js';
 import { rulesTestCommand } from './rules_test.js';
 
-const FORMS = ['cbpf', 'bytecode', 'javascript'] as const;
+const FORMS = ['cbpf', 'bytecode', 'javascript', 'ebpf'] as const;
 type Form = (typeof FORMS)[number];
 
 /** `sluice rules`: the rules of the running daemon, and what rules are made of. */
@@ -35,7 +37,8 @@ export function rulesCommand(env: Env = processEnv()): Command {
       'after',
       `
 Forms: cbpf, instructions as tcpdump -d prints them; bytecode, numbers as iptables -m bpf --bytecode takes them (which begin at
-the IP header there, at the Ethernet header here); javascript, what the data path runs.
+the IP header there, at the Ethernet header here); javascript, what the data path runs; ebpf, a program of type XDP, as the
+kernel's verifier prints it, before it is loaded.
 
 Examples:
   sluice rules compile 'udp src port 53 and greater 512'
@@ -55,21 +58,30 @@ function compile(env: Env, expr: string, options: { only?: Form; json?: boolean 
   if (options.json) {
     printJson(env, { expr, ok: true, instructions: instructionsOf(program), ...formsOf(program) });
   } else if (options.only !== undefined) {
-    print(env, formsOf(program)[options.only] ?? `${NO_JAVASCRIPT}.`);
+    print(env, formsOf(program)[options.only] ?? NONE[options.only]);
   } else {
-    const { cbpf, bytecode, javascript } = formsOf(program);
+    const { cbpf, bytecode, javascript, ebpf } = formsOf(program);
     const title = `cBPF, ${plural(instructionCount(program), 'instruction')}`;
-    print(env, title, cbpf, '', 'bytecode', bytecode, '', 'JavaScript', javascript ?? `${NO_JAVASCRIPT}.`);
+    print(env, title, cbpf, '', 'bytecode', bytecode, '', 'JavaScript', javascript ?? NONE.javascript, '');
+    print(env, 'eBPF', ebpf ?? NONE.ebpf);
   }
 }
 
-const NO_JAVASCRIPT = 'None: it has a loop (protochain), the interpreter runs it';
+/** Instead of a form that there is none of. */
+const NONE: Record<Form, string> = {
+  cbpf: '',
+  bytecode: '',
+  javascript: 'None: it has a loop (protochain), the interpreter runs it.',
+  ebpf: 'None: it has a loop (protochain), which no kernel takes; or it is too long for the jumps of eBPF.',
+};
 
 function formsOf(program: Program): Record<Form, string | null> & { cbpf: string; bytecode: string } {
+  const xdp = xdpProgram(program, { access: 'direct', length: 'packet' });
   return {
     cbpf: disassemble(program).trimEnd(),
     bytecode: writeBytecode(program),
     javascript: hasLoop(program) ? null : compileJavaScript([program]).trimEnd(),
+    ebpf: xdp.ok ? disassembleEbpf(xdp.instructions).trimEnd() : null,
   };
 }
 
