@@ -35,7 +35,7 @@ export const IPV6_EXTENSIONS: RangeSet = [0, 43, 44, 51, 60, 135, 139, 140].map(
 
 /** The entries of all records, in order. When they would be more than MAX_RULE_ENTRIES, every record gets one, the union of its ways. */
 export function entriesOf(rules: Int32Array, programs: readonly Program[]): RuleEntry[] {
-  const ways = programs.map(waysOf);
+  const ways = programs.map(knownWaysOf);
   const entries: RuleEntry[] = [];
   for (const united of [false, true]) {
     entries.length = 0;
@@ -49,7 +49,7 @@ export function entriesOf(rules: Int32Array, programs: readonly Program[]): Rule
   return entries;
 }
 
-function entriesOfRecord(rules: Int32Array, record: number, ways: readonly RuleEntry[][]): RuleEntry[] {
+function entriesOfRecord(rules: Int32Array, record: number, ways: readonly (readonly RuleEntry[])[]): RuleEntry[] {
   const at = RuleField.HEADER + record * RuleField.STRIDE;
   const plain = structuredEntry(rules, at, record);
   if ((rules[at + RuleField.fields] & RuleMatch.program) === 0) return [plain];
@@ -108,6 +108,15 @@ function protocolKeys(fields: number, family: number, protocol: number): RangeSe
       : { lo: first, hi: first + 255 };
   const wanted = (which: number): boolean => (fields & RuleMatch.family) === 0 || family === which;
   return [...(wanted(4) ? [inFamily(ProtocolKey.ipv4)] : []), ...(wanted(6) ? [inFamily(ProtocolKey.ipv6)] : [])];
+}
+
+/** By program: those of a configuration that is read again are the same objects, and to analyse one takes some 50 us. */
+const knownWays = new WeakMap<Program, readonly RuleEntry[]>();
+
+function knownWaysOf(program: Program): readonly RuleEntry[] {
+  let ways = knownWays.get(program);
+  if (ways === undefined) knownWays.set(program, (ways = waysOf(program)));
+  return ways;
 }
 
 /** The ways of a program, with no record yet. A program with a loop may match whatever it likes. */

@@ -11,7 +11,7 @@ import type {
 } from '../shared/worker_protocol.js';
 import { Balancer } from './balance/forward.js';
 import { FlowField, FlowTable } from './balance/flow_table.js';
-import { buildChain } from './filter/build.js';
+import { buildChain, programsOf } from './filter/build.js';
 import { Path } from './poll.js';
 import { XskPort } from './ports/xsk.js';
 import { BurstHeader } from './port.js';
@@ -180,6 +180,7 @@ export class Engine {
       return;
     }
     this.lastHousekeepingMs = this.nowMs;
+    programsOf(this.counters)?.compileSome();
     if (idle) this.balancer.sweep(this.nowMs);
     for (const port of [...this.ports]) {
       port.refreshCounters();

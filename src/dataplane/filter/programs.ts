@@ -9,30 +9,35 @@ import { hasLoop } from '../../shared/cbpf/loops.js';
 import type { PacketMatch, Program } from '../../shared/cbpf/program.js';
 import type { RuleProgram } from '../../shared/layout.js';
 
-/** Programs that are compiled at once: few calls of the compiler, and no source that is too long. */
-const BATCH = 256;
+/** Programs that are compiled in one go: some 5 ms, in which no packet moves. */
+const BATCH = 64;
 
 /** A program as a worker runs it. */
 export interface LoadedProgram {
-  readonly match: PacketMatch;
+  match: PacketMatch;
   /** The program sees the frame from its Ethernet header on; else the packet from its layer-3 header on. */
   readonly wantsFrame: boolean;
 }
 
-interface Missing {
-  key: string;
-  program: Program;
+interface Held extends LoadedProgram {
+  readonly program: Program;
+  state: 'compiled' | 'interpreted' | 'waits';
 }
 
-/** The functions of the programs in use. A program that was there before, by its content, keeps its function. */
+/**
+ * The programs in use. One that was there before, by its content, stays as it is, so that a change of other things compiles nothing. Of many new ones the first are
+ * compiled at once; the others are interpreted until `compileSome` has come to them.
+ */
 export class ProgramShelf {
-  #loaded: ReadonlyMap<string, LoadedProgram> = new Map();
-  #interpreted = 0;
+  #held: ReadonlyMap<string, Held> = new Map();
+  #waiting: Held[] = [];
   #compiles = true;
 
-  /** Programs in use that the interpreter runs. */
+  /** Programs in use that the interpreter runs, those that wait to be compiled among them. */
   get interpreted(): number {
-    return this.#interpreted;
+    let count = 0;
+    for (const { state } of this.#held.values()) if (state !== 'compiled') count++;
+    return count;
   }
 
   /** False once Node has refused to compile: everything is interpreted. */
@@ -40,37 +45,39 @@ export class ProgramShelf {
     return this.#compiles;
   }
 
-  /** Takes these programs into use, and lets go of all others. In the order given. */
+  /** Takes these programs into use, and lets go of all others. In the order given. The first time, before packets flow, all are compiled. */
   load(programs: readonly RuleProgram[]): LoadedProgram[] {
-    const keys = programs.map(({ link: kind, words }) => `${kind} ${Buffer.from(words).toString('latin1')}`);
-    const missing: Missing[] = [];
-    programs.forEach(({ link: kind, words }, i) => {
-      if (!this.#loaded.has(keys[i])) missing.push({ key: keys[i], program: { link: kind, words: copyOf(words) } });
+    const starts = this.#held.size === 0;
+    const held = new Map<string, Held>();
+    const loaded = programs.map(({ link: kind, words }) => {
+      const key = `${kind} ${Buffer.from(words).toString('latin1')}`;
+      const known = held.get(key) ?? this.#held.get(key) ?? hold({ link: kind, words: new Int32Array(words).slice() });
+      held.set(key, known);
+      return known;
     });
-    const all = new Map(this.#loaded);
-    for (let i = 0; i < missing.length; i += BATCH) this.#add(missing.slice(i, i + BATCH), all);
-    const inUse = new Map(keys.map((key) => [key, all.get(key)!]));
-    this.#loaded = inUse;
-    this.#interpreted = [...inUse.values()].filter(({ match }) => interpreters.has(match)).length;
-    return keys.map((key) => inUse.get(key)!);
+    this.#held = held;
+    this.#waiting = [...held.values()].filter(({ state }) => state === 'waits');
+    this.compileSome(starts ? Infinity : BATCH);
+    return loaded;
   }
 
-  #add(batch: readonly Missing[], to: Map<string, LoadedProgram>): void {
-    const matches = this.#functions(batch.map(({ program }) => program));
-    batch.forEach(({ key, program }, i) => {
-      to.set(key, { match: matches[i], wantsFrame: program.link === 'ethernet' });
-    });
+  /** Compiles some of what waits. Call it now and then, between two bursts. */
+  compileSome(most = BATCH): void {
+    for (let left = most; left > 0 && this.#waiting.length > 0; left -= BATCH) {
+      this.#compileBatch(this.#waiting.splice(0, Math.min(left, BATCH)));
+    }
   }
 
-  #functions(programs: readonly Program[]): PacketMatch[] {
-    const straight = programs.filter((program) => !hasLoop(program));
-    const compiled = new Map<Program, PacketMatch>();
-    const functions = this.#compiles && straight.length > 0 ? this.#compile(straight) : null;
-    functions?.forEach((match, i) => compiled.set(straight[i], match));
-    return programs.map((program) => compiled.get(program) ?? interpreter(program));
+  #compileBatch(batch: readonly Held[]): void {
+    const matches = this.#compile(batch.map(({ program }) => program));
+    batch.forEach((held, i) => {
+      held.state = matches === null ? 'interpreted' : 'compiled';
+      if (matches !== null) held.match = matches[i];
+    });
   }
 
   #compile(programs: readonly Program[]): readonly PacketMatch[] | null {
+    if (!this.#compiles) return null;
     try {
       return link(compileJavaScript(programs));
     } catch (error) {
@@ -81,15 +88,11 @@ export class ProgramShelf {
   }
 }
 
-const interpreters = new WeakSet<PacketMatch>();
-
-function interpreter(program: Program): PacketMatch {
-  const match: PacketMatch = (view, at, length, wireLength) => interpret(program, view, at, length, wireLength);
-  interpreters.add(match);
-  return match;
-}
-
-/** The interpreter reads an ordinary array faster, and the compiler keeps nothing of the shared one. */
-function copyOf(words: SharedArrayBuffer): Int32Array {
-  return new Int32Array(words).slice();
+function hold(program: Program): Held {
+  return {
+    match: (view, at, length, wireLength) => interpret(program, view, at, length, wireLength),
+    wantsFrame: program.link === 'ethernet',
+    program,
+    state: hasLoop(program) ? 'interpreted' : 'waits',
+  };
 }

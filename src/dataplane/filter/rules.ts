@@ -7,7 +7,6 @@ import {
   RuleMatch,
   type Tables,
 } from '../../shared/layout.js';
-import type { PacketMatch } from '../../shared/cbpf/program.js';
 import type { Packet } from '../packet/packet.js';
 import { IpProtocol, TcpFlag } from '../packet/wire.js';
 import type { Chance } from './chance.js';
@@ -33,9 +32,6 @@ export class RuleSet {
   private readonly end: number;
   private readonly searches: boolean;
   private readonly runs: Int32Array;
-  private readonly matches: readonly PacketMatch[];
-  /** By program: 1: it wants the frame. */
-  private readonly wantsFrame: Uint8Array;
   private readonly watch: RuleWatch | null;
   /** Records to ask, a bit each, and the words of it that are not 0. */
   private readonly pending: Int32Array;
@@ -46,7 +42,7 @@ export class RuleSet {
   /** `programs`: by RuleField.program. `indexLeast` is for tests and benches. */
   constructor(
     tables: Pick<Tables, 'rules' | 'ruleIndex' | 'ruleSets'>,
-    programs: readonly LoadedProgram[],
+    private readonly programs: readonly LoadedProgram[],
     private readonly parts: RuleParts,
     private readonly counters: Float64Array,
     private readonly chance: Chance,
@@ -61,8 +57,6 @@ export class RuleSet {
     this.pendingWords = new Int32Array((count + 1023) >> 10);
     this.runs = new Int32Array(tables.ruleSets);
     this.watch = parts.watch ?? null;
-    this.matches = programs.map(({ match }) => match);
-    this.wantsFrame = Uint8Array.from(programs, ({ wantsFrame }) => (wantsFrame ? 1 : 0));
   }
 
   get empty(): boolean {
@@ -198,8 +192,8 @@ export class RuleSet {
   }
 
   private programMatches(program: number, packet: Packet): boolean {
-    const match = this.matches[program];
-    if (this.wantsFrame[program] !== 0) {
+    const { match, wantsFrame } = this.programs[program];
+    if (wantsFrame) {
       const length = (packet.dataEnd - packet.data) | 0;
       return match(packet.view, packet.data, length, length) !== 0;
     }
