@@ -53,25 +53,39 @@ function decimal(text: string, start: number, end: number): number {
   return value;
 }
 
-/** Groups of hex digits, one "::" at the end at most: what prefixes look like. */
+/** Groups of hex digits, at most one "::", and that not alone. */
 function ipv6(text: string, slash: number, length: number): QuickPrefix | null {
   if (length > 128) return null;
-  const open = text.endsWith('::', slash);
-  const end = open ? slash - 2 : slash;
-  if (end < 1) return null;
   const words: [number, number, number, number] = [0, 0, 0, 0];
-  let groups = 0;
+  const groups = [0, 0, 0, 0, 0, 0, 0, 0];
+  let count = 0;
+  /** Groups in front of "::"; −1: there is none. */
+  let gap = -1;
   let start = 0;
-  for (let i = 0; i <= end; i++) {
-    if (i !== end && text.charCodeAt(i) !== COLON) continue;
-    const group = hex(text, start, i);
-    if (group < 0 || groups === 8) return null;
-    words[groups >> 1] |= (groups & 1) === 0 ? group << 16 : group;
-    groups++;
+  if (text.charCodeAt(0) === COLON) {
+    if (text.charCodeAt(1) !== COLON) return null;
+    gap = 0;
+    start = 2;
+  }
+  for (let i = start; i <= slash; i++) {
+    if (i !== slash && text.charCodeAt(i) !== COLON) continue;
+    if (i === start) {
+      // Nothing between two colons, or behind the last.
+      if (i === slash ? gap !== count : gap >= 0) return null;
+      gap = count;
+    } else {
+      const group = hex(text, start, i);
+      if (group < 0 || count === 8) return null;
+      groups[count++] = group;
+    }
     start = i + 1;
   }
   // "::" stands for at least one group here, as RFC 5952 wants it.
-  if (open ? groups > 7 : groups !== 8) return null;
+  if (gap < 0 ? count !== 8 : count === 0 || count > 7) return null;
+  for (let g = 0; g < count; g++) {
+    const at = gap >= 0 && g >= gap ? 8 - count + g : g;
+    words[at >> 1] |= (at & 1) === 0 ? groups[g] << 16 : groups[g];
+  }
   // IPv4-mapped (RFC 4291 section 2.5.5.2): refused, with a message of its own.
   if (words[0] === 0 && words[1] === 0 && words[2] === 0xffff) return null;
   for (let w = 0; w < 4; w++) if ((words[w] & ~high(length - 32 * w)) !== 0) return null;

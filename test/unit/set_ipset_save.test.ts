@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { restoreSets, saveSet, SetRegistry } from '../../src/control/sets/index.js';
 import { SluiceError } from '../../src/errors.js';
+import { random } from '../support/packets.js';
 
 const seconds = (): number => 5000;
 
@@ -159,14 +160,10 @@ swap l s
   });
 });
 
-/** Deterministic: a failure names its seed, and the seed makes the text again. */
+/** A failure names its seed, and the seed makes the text again. */
 function randomness(seed: number): (limit: number) => number {
-  let state = seed | 1;
-  return (limit) => {
-    state = Math.imul(state ^ (state >>> 15), 0x2c1b3c6d);
-    state = (Math.imul(state ^ (state >>> 12), 0x297a2d39) + 0x9e3779b9) | 0;
-    return ((state ^ (state >>> 15)) >>> 0) % limit;
-  };
+  const next = random(seed);
+  return (limit) => Math.floor(next() * limit);
 }
 
 const WORDS = (
@@ -198,7 +195,7 @@ describe('whatever the text', () => {
   it('sets come out that can be saved and read again, or an error with its place', () => {
     const outcome = { done: 0, refused: 0 };
     for (let seed = 1; seed <= 3000; seed++) {
-      const pick = randomness(seed * 7919);
+      const pick = randomness(seed);
       const lines = Array.from({ length: 1 + pick(5) }, () =>
         pick(2) === 0
           ? LINES[pick(LINES.length)]

@@ -107,7 +107,7 @@ describe.each([4, 6] as const)('networks of IPv%i', (family) => {
   const bits = addressBits(family);
 
   it('match by the longest, through any adding, taking out, changing and ending', () => {
-    for (let seed = 1; seed <= 12; seed++) {
+    for (let seed = 1; seed <= 7; seed++) {
       const next = random(seed * 100 + family);
       const integer = (limit: number): number => Math.floor(next() * limit);
       const timeouts = seed % 3 === 0;

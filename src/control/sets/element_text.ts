@@ -4,6 +4,8 @@ import { AddressError, addressBits, formatWords, maskWords, parseAddress } from 
 import type { Words } from '../../shared/addr.js';
 import { PortProtocol } from '../../shared/sets/packet_key.js';
 import type { SetType } from '../../shared/sets/layout.js';
+import { quickPrefix } from '../quick_prefix.js';
+import { hasPortType, isNetType } from './options.js';
 import { icmpName, PROTOCOL_NAMES, PROTOCOL_NUMBERS } from './protocol_names.js';
 
 /** What an element names: addresses and ports, both perhaps many. */
@@ -31,22 +33,32 @@ export function elementError(message: string, remedy = ''): SluiceError {
 /** Reads an element of a set of this type. Throws SluiceError (SLUICE_FORMAT). Names are not looked up. */
 export function parseElement(text: string, type: SetType): Element {
   if (text.length > ELEMENT_MOST) throw elementError(`an element of more than ${ELEMENT_MOST} characters`);
-  const hasPort = type === 'hash:ip,port' || type === 'hash:net,port';
   const comma = text.lastIndexOf(',');
-  if (!hasPort) {
+  if (!hasPortType(type)) {
     if (comma >= 0) throw elementError(`${quote(text)} has two parts, ${type} has one`, 'Leave out "," and the rest.');
-    return { ...parsePlace(text, type), protocol: 0, firstPort: 0, lastPort: 0 };
+    return parsePlace(text, type);
   }
   if (comma < 0) {
     throw elementError(`${quote(text)} has no port`, 'Write for example: 192.0.2.1,tcp:80 or 192.0.2.1,icmp:8/0');
   }
-  const place = parsePlace(text.slice(0, comma), type);
-  return { ...place, ...parsePort(text.slice(comma + 1), place.family) };
+  const element = parsePlace(text.slice(0, comma), type);
+  readPort(text.slice(comma + 1), element);
+  return element;
 }
 
-function parsePlace(text: string, type: SetType): Pick<Element, 'family' | 'words' | 'length' | 'last'> {
+/** The element of an address part, without ports. All have one shape: a list has a million of them. */
+function elementOf(family: 4 | 6, words: Words, length: number, last: number | null): Element {
+  return { family, words, length, last, protocol: 0, firstPort: 0, lastPort: 0 };
+}
+
+function parsePlace(text: string, type: SetType): Element {
+  // Most elements are plain, and lists have a million of them.
+  const plain = quickPrefix(text.includes('/') ? text : text.includes(':') ? `${text}/128` : `${text}/32`);
+  if (plain !== null && plain.length > 0 && (plain.family === 4 || plain.length === 128 || isNetType(type))) {
+    return elementOf(plain.family, plain.words, plain.length, null);
+  }
   const inner = /^\[[^\]]*\]$/.test(text) ? text.slice(1, -1) : text;
-  const isNet = type === 'hash:net' || type === 'hash:net,port';
+  const isNet = isNetType(type);
   const dash = inner.indexOf('-');
   const slash = inner.indexOf('/');
   if (dash >= 0) {
@@ -64,11 +76,11 @@ function parsePlace(text: string, type: SetType): Pick<Element, 'family' | 'word
     if (isNet && first === 0 && last === -1) {
       throw elementError(`${quote(text)} is every address`, 'Write 0.0.0.0/1 and 128.0.0.0/1.');
     }
-    return { family: 4, words: [first, 0, 0, 0], length: 32, last };
+    return elementOf(4, [first, 0, 0, 0], 32, last);
   }
   const { family, words } = address(slash < 0 ? inner : inner.slice(0, slash));
   const bits = addressBits(family);
-  if (slash < 0) return { family, words, length: bits, last: null };
+  if (slash < 0) return elementOf(family, words, bits, null);
   const lengthText = inner.slice(slash + 1);
   const length = /^(0|[1-9]\d{0,2})$/.test(lengthText) ? Number(lengthText) : -1;
   if (length < 0 || length > bits) {
@@ -81,7 +93,7 @@ function parsePlace(text: string, type: SetType): Pick<Element, 'family' | 'word
   if (!isNet && family === 6 && length !== bits) {
     throw elementError(`${quote(text)} is a prefix, ${type} takes single IPv6 addresses`, 'Use hash:net.');
   }
-  return { family, words: masked(words, length), length, last: null };
+  return elementOf(family, masked(words, length), length, null);
 }
 
 function address(text: string): { family: 4 | 6; words: Words } {
@@ -94,7 +106,9 @@ function address(text: string): { family: 4 | 6; words: Words } {
   }
 }
 
-function parsePort(text: string, family: 4 | 6): Pick<Element, 'protocol' | 'firstPort' | 'lastPort'> {
+/** Reads protocol and ports into the element. */
+function readPort(text: string, element: Element): void {
+  const { family } = element;
   const colon = text.indexOf(':');
   const protocol = colon < 0 ? PortProtocol.tcp : protocolOf(text.slice(0, colon));
   const rest = text.slice(colon + 1);
@@ -103,7 +117,9 @@ function parsePort(text: string, family: 4 | 6): Pick<Element, 'protocol' | 'fir
       throw elementError(`${quote(text)} in an element of IPv${family}`, 'icmp is of IPv4, icmpv6 of IPv6.');
     }
     const port = icmpPort(rest, protocol);
-    return { protocol, firstPort: port, lastPort: port };
+    element.protocol = protocol;
+    element.firstPort = element.lastPort = port;
+    return;
   }
   const match = /^(\d{1,5})(?:-(\d{1,5}))?$/.exec(rest);
   const first = match ? Number(match[1]) : -1;
@@ -122,7 +138,9 @@ function parsePort(text: string, family: 4 | 6): Pick<Element, 'protocol' | 'fir
   if (!hasPorts && (first !== 0 || last !== 0)) {
     throw elementError(`${quote(text)}: the protocol has no ports`, `Write ${text.slice(0, colon)}:0.`);
   }
-  return { protocol, firstPort: Math.min(first, last), lastPort: Math.max(first, last) };
+  element.protocol = protocol;
+  element.firstPort = Math.min(first, last);
+  element.lastPort = Math.max(first, last);
 }
 
 function protocolOf(text: string): number {

@@ -37,89 +37,50 @@ export class NetTrie {
   /** Adds an entry whose prefix is not in the trie. `root`, `at`: the word of the trie's root. */
   insert(entry: number, root: Int32Array, at: number): void {
     const { blocks } = this;
-    this.arena.collect();
-    this.path.length = 0;
     const prefix = blocks.prefixOf(entry);
-    let place: Place = { root, at };
-    let base = 0;
-    for (;;) {
-      const child = this.read(place);
-      if (child >= 0) {
-        this.write(place, this.bucketWith(child, entry, base));
-        blocks.retireBucket(child);
-        break;
-      }
+    const { place, base, child } = this.descend(prefix, root, at);
+    if (child >= 0) {
+      this.write(place, this.bucketWith(child, entry, base));
+      blocks.retireBucket(child);
+    } else {
       const node = blocks.nodeAt(child);
-      const position = blocks.position(node);
-      const reach = Math.min(commonBits(prefix.words, blocks.addressOfNode(node)), prefix.length, position);
-      if (reach < position || prefix.length === position) {
+      const reach = this.reach(node, prefix);
+      if (reach < blocks.position(node) || prefix.length === reach) {
         this.write(place, this.split(child, node, prefix, entry, reach, base));
-        break;
-      }
-      this.path.push({ place, base });
-      this.arena.words[node + NetNode.count]++;
-      const end = position + blocks.bits(node);
-      if (prefix.length <= end) {
+      } else {
+        this.path.push({ place, base });
         blocks.own(node, entry);
-        break;
       }
-      place = { root: null, at: blocks.pairOf(node, prefix.words) + 1 };
-      base = end;
     }
+    this.tally(1);
     this.rebuildOne((count, pairs, log) => count > CROWDED * pairs && count >= 4 << log);
   }
 
   /** Takes an entry out. */
   remove(entry: number, root: Int32Array, at: number): void {
     const { blocks } = this;
-    this.arena.collect();
-    this.path.length = 0;
-    const prefix = blocks.prefixOf(entry);
-    let place: Place = { root, at };
-    let base = 0;
-    for (;;) {
-      const child = this.read(place);
-      if (child >= 0) {
-        this.write(place, blocks.bucket(blocks.itemsOf(child).filter((item) => item !== entry), base)); // prettier-ignore
-        blocks.retireBucket(child);
-        break;
-      }
-      const node = blocks.nodeAt(child);
+    const { place, base, child } = this.descend(blocks.prefixOf(entry), root, at);
+    if (child >= 0) {
+      const items = blocks.itemsOf(child).filter((item) => item !== entry);
+      this.write(place, blocks.bucket(items, base));
+      blocks.retireBucket(child);
+    } else {
       this.path.push({ place, base });
-      this.arena.words[node + NetNode.count]--;
-      const end = blocks.end(node);
-      if (prefix.length <= end) {
-        blocks.disown(node, entry, base);
-        break;
-      }
-      place = { root: null, at: blocks.pairOf(node, prefix.words) + 1 };
-      base = end;
+      blocks.disown(blocks.nodeAt(child), entry, base);
     }
+    this.tally(-1);
     this.rebuildOne((count, pairs, log) => count <= FEW || (SPARSE * count < pairs && 2 * count < 1 << log));
   }
 
   /** Writes an entry's word anew where it stands, after its state became plain or ceased to be. */
   refresh(entry: number, root: Int32Array, at: number): void {
     const { blocks } = this;
-    this.arena.collect();
-    const prefix = blocks.prefixOf(entry);
-    let place: Place = { root, at };
-    let base = 0;
-    for (;;) {
-      const child = this.read(place);
-      if (child >= 0) {
-        this.write(place, blocks.bucket(blocks.itemsOf(child), base));
-        blocks.retireBucket(child);
-        return;
-      }
-      const node = blocks.nodeAt(child);
-      const end = blocks.end(node);
-      if (prefix.length <= end) {
-        blocks.replace(node, entry, blocks.wordOf(entry));
-        return;
-      }
-      place = { root: null, at: blocks.pairOf(node, prefix.words) + 1 };
-      base = end;
+    const { place, base, child } = this.descend(blocks.prefixOf(entry), root, at);
+    if (child >= 0) {
+      this.write(place, blocks.bucket(blocks.itemsOf(child), base));
+      blocks.retireBucket(child);
+    } else {
+      blocks.replace(blocks.nodeAt(child), entry, blocks.wordOf(entry));
     }
   }
 
@@ -133,6 +94,38 @@ export class NetTrie {
     const child = root[at];
     Atomics.store(root, at, 0);
     this.blocks.retireAll(child);
+  }
+
+  /**
+   * Goes down to where a prefix belongs: a bucket, no child, or the node that it ends in or that it does not reach. `path` then has the nodes that it went
+   * through; `base` is the number of bits that they decided.
+   */
+  private descend(prefix: Prefix, root: Int32Array, at: number): { place: Place; base: number; child: number } {
+    const { blocks, path } = this;
+    this.arena.collect();
+    path.length = 0;
+    let place: Place = { root, at };
+    let base = 0;
+    for (;;) {
+      const child = this.read(place);
+      if (child >= 0) return { place, base, child };
+      const node = blocks.nodeAt(child);
+      const end = blocks.end(node);
+      if (prefix.length <= end || this.reach(node, prefix) < blocks.position(node)) return { place, base, child };
+      path.push({ place, base });
+      place = { root: null, at: blocks.pairOf(node, prefix.words) + 1 };
+      base = end;
+    }
+  }
+
+  /** Bits that a prefix shares with the way to a node's own bits. */
+  private reach(node: number, { words, length }: Prefix): number {
+    return Math.min(commonBits(words, this.blocks.addressOfNode(node)), length, this.blocks.position(node));
+  }
+
+  /** Counts prefixes in and below the nodes on the path. */
+  private tally(step: 1 | -1): void {
+    for (const { place } of this.path) this.arena.words[this.blocks.nodeAt(this.read(place)) + NetNode.count] += step;
   }
 
   private bucketWith(child: number, entry: number, base: number): number {

@@ -85,10 +85,11 @@ export class SetTable {
 
   /** An entry's state becomes another; see RecordState. */
   setState(entry: number, state: number): void {
-    this.settle();
     const before = this.entries.stateOf(entry);
     this.entries.setState(entry, state);
-    if ((before === 0) !== (state === 0)) this.net?.trie.refresh(entry, ...this.rootOf(entry));
+    if ((before === 0) === (state === 0)) return;
+    this.settle();
+    this.net?.trie.refresh(entry, ...this.rootOf(entry));
   }
 
   clear(): void {
