@@ -18,7 +18,7 @@ const listSchema = z.array(ruleSchema);
  * everything that is wrong; `what` is what messages call it.
  */
 export function rulesFromTree(tree: unknown, what: string): RuleConfig[] {
-  const nowhere: Source = { value: tree, problems: [], locate: () => ({ line: 0, column: 0 }) };
+  const nowhere: Source = { value: tree ?? null, problems: [], locate: () => ({ line: 0, column: 0 }) };
   return read(nowhere, tree, [], new Findings(what, nowhere));
 }
 
