@@ -21,6 +21,7 @@ import { outerSource } from './outer_source.js';
 import type { Numbers, Registry } from './registry.js';
 import { RingShelf } from './rings.js';
 import type { NextHop } from './routes.js';
+import { SampleShelf } from './rule_samples.js';
 import { RuleShelf } from './rule_tables.js';
 import { buildServiceKeys } from './service_keys.js';
 import { planService, type BackendOverride, type ServicePlan } from './service_plan.js';
@@ -62,6 +63,7 @@ export class Publisher {
   #numbers: Numbers;
   readonly #rings = new RingShelf();
   readonly #rules = new RuleShelf();
+  readonly #samples = new SampleShelf();
   /** Tables handed out, by the words that they were made from. */
   #shared: WeakMap<Int32Array, SharedArrayBuffer> = new WeakMap();
   #views: ReadonlyMap<string, RingView> = new Map();
@@ -126,7 +128,11 @@ export class Publisher {
     const numbers = assignment.numbers;
 
     const keys = buildServiceKeys(config.services, (name) => numbers.services.get(name)!.number);
-    const rules = this.#rules.build(config.rules, (name) => numbers.rules.get(name)!.number);
+    const rules = this.#rules.build(
+      config.rules,
+      (name) => numbers.rules.get(name)!.number,
+      this.#samples.parts(config.rules),
+    );
     const rings = this.#rings.build(plans);
     const records = serviceRecords(plans, numbers, rings.indexes, config.hashKey);
     const { backends, warnings } = backendRecords(plans, numbers, state);

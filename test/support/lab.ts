@@ -6,9 +6,12 @@ import { Registry, backendKey } from '../../src/control/registry.js';
 import type { NextHop } from '../../src/control/routes.js';
 import { Balancer } from '../../src/dataplane/balance/forward.js';
 import { FlowField, FlowTable } from '../../src/dataplane/balance/flow_table.js';
+import { Sampler } from '../../src/dataplane/capture/sampler.js';
+import { CaptureTap } from '../../src/dataplane/capture/tap.js';
 import { buildChain } from '../../src/dataplane/filter/build.js';
 import { FilterChain, type Stage } from '../../src/dataplane/filter/chain.js';
 import type { PacketFilter } from '../../src/dataplane/filter/contract.js';
+import { NO_PARTS } from '../../src/dataplane/filter/rule_parts.js';
 import { Path } from '../../src/dataplane/poll.js';
 import { MemoryPool } from '../../src/dataplane/ports/memory_pool.js';
 import { MemoryPort } from '../../src/dataplane/ports/memory.js';
@@ -45,6 +48,7 @@ export class Lab {
   readonly flows: FlowTable;
   readonly balancer: Balancer;
   readonly path: Path;
+  readonly tap: CaptureTap;
   readonly aborts: unknown[] = [];
   readonly publisher: Publisher;
   readonly overrides = new Map<string, BackendOverride>();
@@ -73,6 +77,7 @@ export class Lab {
     );
     const snapshot = new Snapshot(this.tables);
     this.balancer = new Balancer(this.flows, this.counters, [11, 22, 33, 44], snapshot);
+    this.tap = new CaptureTap(this.pool.memory, 2048, snapshot);
     this.path = new Path(
       this.pool.memory,
       2048,
@@ -81,6 +86,8 @@ export class Lab {
       this.tables.settings.repairChecksums,
       this.counters,
       (error) => this.aborts.push(error),
+      undefined,
+      this.tap,
     );
   }
 
@@ -121,7 +128,9 @@ export class Lab {
   }
 
   private chain(): FilterChain {
-    const context = { worker: 0, nowMs: () => this.nowMs, seed: 1 };
+    const samples = this.tables.samples.map((spec) => new Sampler(spec, this.tap, 1));
+    const parts = { ...NO_PARTS, samples, watch: this.tap };
+    const context = { worker: 0, nowMs: () => this.nowMs, seed: 1, parts };
     const configured = buildChain(this.tables, this.counters, context);
     if (!this.options.filter) return configured;
     const first: Stage = { sanity: null, rules: null, module: this.options.filter };

@@ -47,6 +47,8 @@ const COMPANIONS: readonly [path: RegExp, values: Record<string, unknown>][] = [
   ],
   [/\.source_routes\[\]\.file$/, { 'services[].source_routes': [{}] }],
   [/^decapsulate\./, { decapsulate: { addresses: ['10.0.0.1'], from: ['10.1.0.0/16'] } }],
+  [/^rules\[\]\.sample\b/, { 'rules[].action': 'sample' }],
+  [/^rules\[\]\.sample\./, { 'rules[].sample': { one_in: 5 } }],
   [/\.health\./, { 'services[].health': {} }],
   [/\.health\.(path|method|host|status|body)$/, { 'services[].health': { type: 'http' } }],
   [/\.health\.tls\b/, { 'services[].health': { type: 'https', host: 'example.com', tls: {} } }],

@@ -27,11 +27,23 @@ export function checkRules(
     );
   }
   rules.forEach((rule, i) => {
+    if (rule !== undefined) checkSample(rule, [...at, i], findings);
     if (rule?.match === undefined) return;
     checkFields(rule.match, [...at, i, 'match'], findings);
     checkAddresses(rule.match, [...at, i, 'match'], findings);
     checkProgram(rule.match, [...at, i, 'match'], programs, findings);
   });
+}
+
+function checkSample({ action, sample }: RecoveredRule, at: Path, findings: Findings): void {
+  if (action === undefined) return;
+  if (action !== 'sample') {
+    if (sample !== undefined) findings.error([...at, 'sample'], 'goes with action sample only', 'Take it out.');
+  } else if (sample === undefined) {
+    findings.error(at, 'samples, and does not say what', 'Add sample: {one_in: 100}.');
+  } else if (sample.one_in === undefined && sample.first === undefined) {
+    findings.error([...at, 'sample'], 'takes no packet', 'Add one_in, first, or both: {one_in: 100}.');
+  }
 }
 
 function checkFields(match: Match, at: Path, findings: Findings): void {

@@ -27,6 +27,10 @@ export function normaliseRule(raw: RawRule, programs: RulePrograms): RuleConfig 
   if (raw.mode === 'shadow') rule.mode = 'shadow';
   if (raw.probability !== undefined && raw.probability < 1) rule.probability = raw.probability;
   if (raw.ttl !== undefined) rule.ttl = raw.ttl;
+  if (raw.sample !== undefined) {
+    const { one_in: oneIn = 0, first = 0, snaplen } = raw.sample;
+    rule.sample = { oneIn, first, snaplen };
+  }
   return rule;
 }
 

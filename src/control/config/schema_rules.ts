@@ -68,13 +68,21 @@ const matchSchema = short(
   }),
 );
 
+/** Without either number a sampler would take nothing: check_rules.ts. */
+const sampleSchema = z.strictObject({
+  one_in: s.integer(1, 2 ** 30).optional(),
+  first: s.integer(1, 1_000_000).optional(),
+  snaplen: s.integer(14, 65535).default(128),
+});
+
 export const ruleSchema = z.strictObject({
   name: required(s.name, 'drop-flood'),
   match: required(matchSchema, '{protocol: udp, dport: 9999}'),
-  action: required(z.enum(['drop', 'pass', 'count']), 'drop'),
+  action: required(z.enum(['drop', 'pass', 'count', 'sample']), 'drop'),
   mode: z.enum(['enforce', 'shadow']).default('enforce'),
   probability: probability.optional(),
   ttl: timeToLive.optional(),
+  sample: sampleSchema.optional(),
 });
 
 export type RawRule = z.output<typeof ruleSchema>;
