@@ -18,6 +18,8 @@ const OFFSET_MS = 2 ** 33;
  * with probability at most e^-2.
  */
 export class CountMin {
+  /** Rate that `add()` found, units a second: a number that is returned may cost an object, one that is stored does not. */
+  readonly rate = new Float64Array(1);
   private readonly cells: Float64Array;
   private readonly mask: number;
   private readonly row: number;
@@ -33,23 +35,22 @@ export class CountMin {
     this.row = columns * Cell.SIZE;
   }
 
-  /** Adds `weight` units to the key with that hash (all 32 bits good: the rows take half each) and returns its rate, units a second. */
-  add(node: number, hash: number, weight: number, nowMs: number): number {
-    const { row, mask } = this;
+  /** Adds `weight` units to the key with that hash (all 32 bits good: the rows take half each); its rate is in `rate[0]`. */
+  add(node: number, hash: number, weight: number, nowMs: number): void {
+    const { cells, row, mask, firstInterval } = this;
     const first = Math.imul(node * ROWS, row);
-    const a = this.cell(first + (hash & mask) * Cell.SIZE, weight, nowMs);
-    const b = this.cell(first + row + ((hash >>> 16) & mask) * Cell.SIZE, weight, nowMs);
-    return a < b ? a : b;
-  }
-
-  private cell(at: number, weight: number, nowMs: number): number {
-    const { cells } = this;
-    const stamp = cells[at + Cell.at];
-    const elapsed = since(nowMs + OFFSET_MS, stamp);
-    const rate = nextRate(cells[at + Cell.rate], elapsed, weight, this.firstInterval);
-    cells[at + Cell.rate] = rate;
+    const stamp = nowMs + OFFSET_MS;
+    const a = first + (hash & mask) * Cell.SIZE;
+    const sinceA = since(stamp, cells[a + Cell.at]);
+    const rateA = nextRate(cells[a + Cell.rate], sinceA, weight, firstInterval);
+    cells[a + Cell.rate] = rateA;
     // A worker's clock does not go back; a test's may, and then the later time stands.
-    if (elapsed > 0 || stamp === 0) cells[at + Cell.at] = nowMs + OFFSET_MS;
-    return rate;
+    if (sinceA > 0) cells[a + Cell.at] = stamp;
+    const b = first + row + ((hash >>> 16) & mask) * Cell.SIZE;
+    const sinceB = since(stamp, cells[b + Cell.at]);
+    const rateB = nextRate(cells[b + Cell.rate], sinceB, weight, firstInterval);
+    cells[b + Cell.rate] = rateB;
+    if (sinceB > 0) cells[b + Cell.at] = stamp;
+    this.rate[0] = rateA < rateB ? rateA : rateB;
   }
 }

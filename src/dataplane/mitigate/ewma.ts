@@ -1,6 +1,7 @@
 import { WINDOW_MS } from '../../shared/limits/fair_share.js';
 
 const PER_WINDOW = 1000 / WINDOW_MS;
+const PER_MS = 1 / WINDOW_MS;
 
 /** Time between two readings of the burst's clock, ms, which wraps as int32 does. Fractions are kept, so that a finer clock may be used. */
 export function since(nowMs: number, thenMs: number): number {
@@ -18,5 +19,5 @@ export function nextRate(rate: number, elapsed: number, weight: number, firstInt
   if (elapsed >= WINDOW_MS) return firstInterval ? 0 : weight * PER_WINDOW;
   if (elapsed <= 0) return rate + weight * PER_WINDOW;
   if (firstInterval && rate === 0) return (weight * 1000) / elapsed;
-  return weight * PER_WINDOW + (1 - elapsed / WINDOW_MS) * rate;
+  return weight * PER_WINDOW + (1 - elapsed * PER_MS) * rate;
 }

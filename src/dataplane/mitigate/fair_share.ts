@@ -2,10 +2,10 @@ import type { FairShareShared } from '../../shared/limits/fair_share.js';
 import { FlowHash } from '../balance/hash.js';
 import type { Packet } from '../packet/packet.js';
 import { CountMin } from './count_min.js';
-import { ladder, type Ladder } from './ladder.js';
+import { ladder, PortPart, type Ladder } from './ladder.js';
 import { LimitVerdict } from './limit_verdict.js';
 import { Lottery } from './lottery.js';
-import { ShareControl } from './share_control.js';
+import { May, ShareControl } from './share_control.js';
 
 /** By how much all together may exceed the limit before everybody pays: above the noise of the rates, so that only a flood without a mark does. */
 const HEADROOM = 1.04;
@@ -34,8 +34,10 @@ export class FairShare {
   private readonly control: ShareControl;
   private readonly spec: FairShareShared;
   private readonly lottery: Lottery;
-  /** Source by step, folded to one word. */
+  /** Hashes of the packet in hand: source by step, with the destination; ports by part. */
   private readonly sources: Int32Array;
+  private readonly ports = new Int32Array(PortPart.COUNT);
+  private readonly excess = new Float64Array(1);
 
   /** `worker`: this worker's number, 0 to `workers` - 1, as many as the spec was allocated for. */
   constructor(spec: FairShareShared, worker: number, workers: number, lottery = new Lottery(spec.hashKey[0] ^ worker)) {
@@ -56,34 +58,31 @@ export class FairShare {
     if (packet.family === 0) return LimitVerdict.within;
     const weight = this.spec.bytes ? packet.l3Length : 1;
     return packet.family === 4
-      ? this.walk(packet, this.ladder4, this.sketches4, packet.dst0, weight, nowMs)
-      : this.walk(packet, this.ladder6, this.sketches6, this.foldDestination(packet), weight, nowMs);
+      ? this.walk(packet, this.ladder4, this.sketches4, weight, nowMs)
+      : this.walk(packet, this.ladder6, this.sketches6, weight, nowMs);
   }
 
-  private walk(
-    packet: Packet,
-    rungs: Ladder,
-    sketches: CountMin,
-    destination: number,
-    weight: number,
-    nowMs: number,
-  ): LimitVerdict {
-    const { control, hash } = this;
+  private walk(packet: Packet, rungs: Ladder, sketches: CountMin, weight: number, nowMs: number): LimitVerdict {
+    const { control } = this;
     this.setSources(packet, rungs);
-    const cell = hash.ipv4(0, destination, 0, 255);
+    this.setPorts(packet.ports);
+    // The step that has nothing of the source: the destination alone.
+    const cell = this.sources[rungs.steps - 1];
     control.offer(cell, weight, nowMs);
     const { fair } = this.spec;
-    const share = fair ? control.share(cell) : this.spec.limit;
-    const whole = control.whole(cell);
+    control.look(cell);
+    const share = fair ? control.may[May.share] : this.spec.limit;
+    const whole = control.may[May.whole];
     let worst = 0;
     let cut = false;
     for (let node = 0; node < rungs.judged; node++) {
-      const rate = this.count(node, packet, rungs, sketches, destination, weight, nowMs);
-      const has = rate / (rungs.everybody[node] === 1 ? whole : share);
+      this.count(node, rungs, sketches, weight, nowMs);
+      const has = sketches.rate[0] / (rungs.everybody[node] === 1 ? whole : share);
       if (has > worst) worst = has;
       if (node + 1 < rungs.judged && rungs.level[node + 1] === rungs.level[node]) continue;
       if (worst > 1) {
-        if (this.loses(worst, rungs.level[node])) return LimitVerdict.above;
+        this.excess[0] = worst;
+        if (this.loses(rungs.level[node])) return LimitVerdict.above;
         cut = true;
         break;
       }
@@ -91,57 +90,56 @@ export class FairShare {
     }
     control.pass(cell, weight, cut);
     for (let node = rungs.judged; node < rungs.nodes; node++) {
-      const has = this.count(node, packet, rungs, sketches, destination, weight, nowMs) / (whole * HEADROOM);
-      if (has > 1 && this.loses(has, rungs.level[node])) return LimitVerdict.above;
+      this.count(node, rungs, sketches, weight, nowMs);
+      this.excess[0] = sketches.rate[0] / (whole * HEADROOM);
+      if (this.excess[0] > 1 && this.loses(rungs.level[node])) return LimitVerdict.above;
     }
     return LimitVerdict.within;
   }
 
-  /** The rate of the packet's key at a node, this packet counted. */
-  private count(
-    node: number,
-    packet: Packet,
-    rungs: Ladder,
-    sketches: CountMin,
-    destination: number,
-    weight: number,
-    nowMs: number,
-  ): number {
-    const source = this.sources[rungs.step[node]];
-    const key = this.hash.ipv4(source, destination, packet.ports & rungs.portMask[node], node);
-    return sketches.add(node, key, weight, nowMs);
+  /** Counts the packet at a node: the rate of its key is in `sketches.rate`. */
+  private count(node: number, rungs: Ladder, sketches: CountMin, weight: number, nowMs: number): void {
+    // Two keyed hashes; one more round, so that keys that meet in one node need not meet in another.
+    let key = Math.imul(this.sources[rungs.step[node]] + this.ports[rungs.ports[node]], 0x7feb352d);
+    key = Math.imul(key ^ (key >>> 15), 0x846ca68b);
+    sketches.add(node, key ^ (key >>> 16), weight, nowMs);
   }
 
-  /** Draws for a packet whose node has `has` times what it may. */
-  private loses(has: number, level: number): boolean {
+  /** Draws for a packet whose node has `excess` times what it may. */
+  private loses(level: number): boolean {
     this.level = level;
-    if (this.lottery.next() * has < 1) return false;
+    if ((this.lottery.next() >>> 0) * this.excess[0] < 4294967296) return false;
     this.dropped[level]++;
     return true;
   }
 
   private setSources(packet: Packet, { masks, steps }: Ladder): void {
     const { hash, sources } = this;
+    const { src0, src1, src2, src3, dst0, dst1, dst2, dst3 } = packet;
+    if (packet.family === 4) {
+      for (let step = 0; step < steps; step++) sources[step] = hash.ipv4(src0 & masks[4 * step], dst0, 0, step);
+      return;
+    }
     for (let step = 0, at = 0; step < steps; step++, at += 4) {
-      sources[step] =
-        packet.family === 4
-          ? packet.src0 & masks[at]
-          : hash.ipv6(
-              packet.src0 & masks[at],
-              packet.src1 & masks[at + 1],
-              packet.src2 & masks[at + 2],
-              packet.src3 & masks[at + 3],
-              0,
-              0,
-              0,
-              0,
-              step,
-              6,
-            );
+      sources[step] = hash.ipv6(
+        src0 & masks[at],
+        src1 & masks[at + 1],
+        src2 & masks[at + 2],
+        src3 & masks[at + 3],
+        dst0,
+        dst1,
+        dst2,
+        dst3,
+        0,
+        step,
+      );
     }
   }
 
-  private foldDestination(packet: Packet): number {
-    return this.hash.ipv6(packet.dst0, packet.dst1, packet.dst2, packet.dst3, 0, 0, 0, 0, 0, 6);
+  private setPorts(ports: number): void {
+    const { hash } = this;
+    this.ports[PortPart.both] = hash.ipv4(0, 0, ports, 253);
+    this.ports[PortPart.source] = hash.ipv4(0, 0, ports & -65536, 254);
+    this.ports[PortPart.destination] = hash.ipv4(0, 0, ports & 0xffff, 255);
   }
 }

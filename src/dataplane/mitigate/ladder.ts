@@ -5,9 +5,9 @@ export interface Ladder {
   /** Masks of the source by step, 4 words each: the address, the prefixes, any. */
   masks: Int32Array;
   steps: number;
-  /** By node: step of the source, mask of the ports, level. */
+  /** By node: step of the source, what it has of the ports (PortPart), level. */
   step: Int32Array;
-  portMask: Int32Array;
+  ports: Int32Array;
   level: Int32Array;
   /** By node: 1 when it says nothing of the source, so that everybody is in it. */
   everybody: Uint8Array;
@@ -17,8 +17,13 @@ export interface Ladder {
   levels: number;
 }
 
-const SOURCE_PORT = -65536;
-const DESTINATION_PORT = 0xffff;
+export const enum PortPart {
+  none = 0,
+  destination = 1,
+  source = 2,
+  both = 3,
+  COUNT = 4,
+}
 
 /** All combinations of source step and ports, in the order of their levels; `apart`: those that everybody is in last. */
 export function ladder(prefixes: readonly number[], family: 4 | 6, apart: boolean): Ladder {
@@ -27,12 +32,12 @@ export function ladder(prefixes: readonly number[], family: 4 | 6, apart: boolea
   const nodes: { step: number; ports: number; level: number; everybody: number }[] = [];
   for (let step = 0; step <= any; step++) {
     for (const [ports, generalised] of [
-      [SOURCE_PORT | DESTINATION_PORT, 0],
-      [DESTINATION_PORT, 1],
-      [SOURCE_PORT, 1],
-      [0, 2],
+      [PortPart.both, 0],
+      [PortPart.destination, 1],
+      [PortPart.source, 1],
+      [PortPart.none, 2],
     ]) {
-      const everybody = step === any && (ports & SOURCE_PORT) === 0 ? 1 : 0;
+      const everybody = step === any && (ports & PortPart.source) === 0 ? 1 : 0;
       nodes.push({ step, ports, level: step + generalised, everybody });
     }
   }
@@ -43,7 +48,7 @@ export function ladder(prefixes: readonly number[], family: 4 | 6, apart: boolea
     masks,
     steps: lengths.length,
     step: Int32Array.from(nodes, ({ step }) => step),
-    portMask: Int32Array.from(nodes, ({ ports }) => ports),
+    ports: Int32Array.from(nodes, ({ ports }) => ports),
     level: Int32Array.from(nodes, ({ level }) => level),
     everybody: Uint8Array.from(nodes, ({ everybody }) => everybody),
     nodes: nodes.length,

@@ -6,13 +6,13 @@ export class Lottery {
     this.state = (seed | 0) === 0 ? 0x9e3779b9 | 0 : seed | 0;
   }
 
-  /** A number from 0 up to 1. */
+  /** The next 32 bits, never all 0. */
   next(): number {
     let x = this.state;
     x ^= x << 13;
     x ^= x >>> 17;
     x ^= x << 5;
     this.state = x;
-    return (x >>> 0) / 4294967296;
+    return x;
   }
 }

@@ -16,6 +16,12 @@ const enum Account {
   part = 6,
 }
 
+/** Units a second: what one key may have, and what this worker may let through of all that comes for a destination. */
+export const enum May {
+  share = 0,
+  whole = 1,
+}
+
 /** A share changes by no more than this factor a window. */
 const STEP_MOST = 8;
 
@@ -38,8 +44,12 @@ const PACKET_BYTES = 1500;
  * Each worker counts by destination and window, says what it counted in shared memory, and takes the sums of all.
  */
 export class ShareControl {
+  /** What the destination that was looked at may have, by May. */
+  readonly may: Float64Array;
   private readonly accounts = new Float64Array(SHARE_ROWS * SHARE_CELLS * Account.SIZE);
   private readonly shares: Float64Array;
+  /** The whole limit, and an even part of it for this worker. */
+  private readonly settings: Float64Array;
   private readonly limit: number;
   private readonly least: number;
 
@@ -50,6 +60,8 @@ export class ShareControl {
   ) {
     this.shares = new Float64Array(spec.shares);
     this.limit = spec.limit;
+    this.settings = new Float64Array([spec.limit / workers, spec.limit]);
+    this.may = new Float64Array([spec.limit, spec.limit]);
     const least = (LEAST_PACKETS * (spec.bytes ? PACKET_BYTES : 1) * 1000) / WINDOW_MS;
     this.least = Math.min(Math.max(least, spec.limit / 1024), spec.limit);
   }
@@ -66,24 +78,20 @@ export class ShareControl {
     this.passCell(SHARE_CELLS + ((hash >>> 16) & (SHARE_CELLS - 1)), weight, heavy);
   }
 
-  /** What one key may have, units a second. */
-  share(hash: number): number {
-    const a = this.value(hash & (SHARE_CELLS - 1), Account.share, this.limit);
-    const b = this.value(SHARE_CELLS + ((hash >>> 16) & (SHARE_CELLS - 1)), Account.share, this.limit);
-    return a > b ? a : b;
-  }
-
-  /** What this worker may let through of all that comes for the destination, units a second. */
-  whole(hash: number): number {
-    if (this.workers === 1) return this.limit;
-    const a = this.value(hash & (SHARE_CELLS - 1), Account.part, 1 / this.workers);
-    const b = this.value(SHARE_CELLS + ((hash >>> 16) & (SHARE_CELLS - 1)), Account.part, 1 / this.workers);
-    return this.limit * (a > b ? a : b);
-  }
-
-  private value(cell: number, field: Account, unknown: number): number {
-    const value = this.accounts[cell * Account.SIZE + field];
-    return value === 0 ? unknown : value;
+  /** Sets `may` for the destination with that hash. */
+  look(hash: number): void {
+    const { accounts, may, settings } = this;
+    const a = (hash & (SHARE_CELLS - 1)) * Account.SIZE;
+    const b = (SHARE_CELLS + ((hash >>> 16) & (SHARE_CELLS - 1))) * Account.SIZE;
+    const limit = settings[May.whole];
+    const shareA = accounts[a + Account.share];
+    const shareB = accounts[b + Account.share];
+    // Not yet known in one of them: nothing stands against the limit.
+    may[May.share] = shareA === 0 || shareB === 0 ? limit : shareA > shareB ? shareA : shareB;
+    if (this.workers === 1) return;
+    const partA = accounts[a + Account.part];
+    const partB = accounts[b + Account.part];
+    may[May.whole] = partA === 0 || partB === 0 ? settings[May.share] : limit * (partA > partB ? partA : partB);
   }
 
   private offerCell(cell: number, weight: number, nowMs: number): void {
