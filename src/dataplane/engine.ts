@@ -11,7 +11,10 @@ import type {
 } from '../shared/worker_protocol.js';
 import { Balancer } from './balance/forward.js';
 import { FlowField, FlowTable } from './balance/flow_table.js';
+import { Sampler } from './capture/sampler.js';
+import { CaptureTap } from './capture/tap.js';
 import { buildChain, programsOf } from './filter/build.js';
+import { NO_PARTS } from './filter/rule_parts.js';
 import { Path } from './poll.js';
 import { XskPort } from './ports/xsk.js';
 import { BurstHeader } from './port.js';
@@ -36,6 +39,7 @@ export class Engine {
   private readonly counters: Float64Array;
   private readonly balancer: Balancer;
   private readonly path: Path;
+  private readonly tap: CaptureTap;
   private readonly taps = new Map<number, Tap>();
   /** Totals of a port from before it was re-opened. */
   private readonly portBase = new Map<number, Float64Array>();
@@ -58,6 +62,7 @@ export class Engine {
     const snapshot = new Snapshot(tables);
     this.nowMs = this.lastHousekeepingMs = addon.nowMs();
     this.balancer = new Balancer(flows, this.counters, [...secret], snapshot);
+    this.tap = new CaptureTap(this.umem.buffer, frames.size, snapshot);
     this.path = new Path(
       this.umem.buffer,
       frames.size,
@@ -67,6 +72,7 @@ export class Engine {
       this.counters,
       (error, packet) => this.reportAbort(error, packet.view, packet.data, packet.dataEnd),
       () => addon.threadCpuNs(),
+      this.tap,
     );
     this.counters[Counter.generation] = tables.generation;
   }
@@ -75,6 +81,11 @@ export class Engine {
     return buildChain(tables, this.counters, {
       worker: this.options.worker,
       nowMs: () => this.path.nowMs,
+      parts: {
+        ...NO_PARTS,
+        samples: tables.samples.map((spec) => new Sampler(spec, this.tap, Math.random() * 2 ** 32)),
+        watch: this.tap,
+      },
     });
   }
 
@@ -215,6 +226,9 @@ export class Engine {
       case 'close':
         this.closePort(command.index);
         this.send({ kind: 'closed', index: command.index });
+        break;
+      case 'capture':
+        this.tap.configure(command);
         break;
     }
   }

@@ -1,5 +1,6 @@
 import { Counter, CounterBlock } from '../shared/layout.js';
 import type { Balancer } from './balance/forward.js';
+import { CaptureTap } from './capture/tap.js';
 import { FilterVerdict } from './filter/contract.js';
 import type { FilterChain } from './filter/chain.js';
 import { repairChecksum } from './packet/checksum.js';
@@ -42,6 +43,8 @@ export class Path {
   private repairByPort: readonly boolean[];
   /** By position among the rest: verdict of the filters, or Decision.undecided. */
   private readonly decisions = new Int32Array(MAX_BURST);
+  /** By position among the rest: DropReason of those that were dropped. */
+  private readonly reasons = new Int32Array(MAX_BURST);
   /** For tests: false sends every packet through the steps. */
   takesShortWay = true;
   private untilSample = 0;
@@ -61,6 +64,7 @@ export class Path {
     private readonly onAbort: AbortHandler,
     /** ns, for the sampled cost of a packet; a worker gives its thread's CPU time, which does not count being preempted. */
     private readonly clockNs: () => number = wallNs,
+    private readonly tap: CaptureTap = new CaptureTap(memory, chunkSize, balancer.snapshot),
   ) {
     this.filters = filters;
     this.repairByPort = repairByPort;
@@ -76,6 +80,7 @@ export class Path {
     this.filters = filters;
     this.repairByPort = repairByPort;
     this.plain.adopt(this.balancer.snapshot);
+    this.tap.adopt(this.balancer.snapshot);
     this.plain.ruleIndex = filters.ruleIndex;
   }
 
@@ -92,11 +97,13 @@ export class Path {
     this.counters[Counter.framesHeld] -= resumed;
 
     const repairs = this.repairByPort[port.index];
+    const taps = (this.tap.ports & (1 << port.index)) !== 0;
+    if (taps) this.tap.begin(port.burst, count, port.index, nowMs);
     const rest =
-      this.takesShortWay && this.filters.onlyRules && !repairs
+      this.takesShortWay && !taps && this.filters.onlyRules && !repairs
         ? this.plain.run(port.burst, count, port.index, nowMs)
         : this.plain.leaveAll(count);
-    if (rest > 0) this.steps(packets, port.burst, rest, nowMs, repairs, resumed);
+    if (rest > 0) this.steps(packets, port.burst, rest, nowMs, repairs, resumed, taps);
 
     this.counters[Counter.rx] += count - resumed;
     this.counters[Counter.bursts]++;
@@ -112,19 +119,22 @@ export class Path {
     nowMs: number,
     repairs: boolean,
     resumed: number,
+    taps: boolean,
   ): void {
     // Packets move up: the i-th object is for the i-th of the rest, whose place in the burst is rest[i].
     this.parse(all, burst, count);
     if (repairs) this.repair(all, count);
     this.filter(all, count, resumed);
     this.balancer.lookUp(all, this.decisions, count);
-    this.forward(all, burst, count, nowMs);
+    this.forward(all, burst, count, nowMs, taps);
+    if (taps) this.tap.end();
   }
 
   /** Makes the port's packet objects, at its first burst. */
   private meet(port: Port): Packet[] {
     const packets = Array.from(port.burst.offset, () => new Packet(this.view, this.chunkSize));
-    for (const packet of packets) {
+    for (const [position, packet] of packets.entries()) {
+      packet.position = position;
       packet.ifindex = port.ifindex;
       packet.queue = port.queue;
       packet.port = port.index;
@@ -182,7 +192,7 @@ export class Path {
     let next = 0;
     for (; next < count && this.plain.rest[next] < resumed; next++) {
       const reason = packets[next].malformed;
-      this.decisions[next] = reason === DropReason.none ? Decision.undecided : this.drop(reason);
+      this.decisions[next] = reason === DropReason.none ? Decision.undecided : this.drop(reason, next);
     }
     while (next < count) next = this.filterFrom(next, packets, this.decisions, count);
   }
@@ -195,12 +205,12 @@ export class Path {
       for (; i < count; i++) {
         const packet = packets[i];
         if (packet.malformed !== DropReason.none) {
-          verdict[i] = this.drop(packet.malformed);
+          verdict[i] = this.drop(packet.malformed, i);
           continue;
         }
         const said = filters.run(packet, this.nowMs);
         if (said === FilterVerdict.Continue) verdict[i] = Decision.undecided;
-        else if (said === FilterVerdict.Drop) verdict[i] = this.drop(filters.reason);
+        else if (said === FilterVerdict.Drop) verdict[i] = this.drop(filters.reason, i);
         else verdict[i] = said;
       }
       return count;
@@ -212,7 +222,7 @@ export class Path {
   }
 
   /** Balances what is undecided, and writes down where each packet is now. */
-  private forward(packets: readonly Packet[], burst: Burst, count: number, nowMs: number): void {
+  private forward(packets: readonly Packet[], burst: Burst, count: number, nowMs: number, taps: boolean): void {
     const { offset, length, verdict, target } = burst;
     const balancer = this.balancer;
     const decisions = this.decisions;
@@ -227,10 +237,12 @@ export class Path {
       const packet = packets[i];
       const slot = rest[i];
       let decision = decisions[i];
+      if (taps) balancer.sender.backend = -1;
       if (decision === Decision.undecided) {
         decision = balancer.balance(packet, nowMs);
-        if (decision === Verdict.Drop) this.drop(balancer.reason);
+        if (decision === Verdict.Drop) this.drop(balancer.reason, i);
       }
+      if (taps) this.judged(packet, i, decision);
       verdict[slot] = decision;
       const bytes = (packet.dataEnd - packet.data) | 0;
       if (decision === Verdict.Tx) {
@@ -261,7 +273,15 @@ export class Path {
     counters[CounterBlock.reasons + DropReason.policyThrew] += aborted;
   }
 
-  private drop(reason: DropReason): Verdict {
+  private judged(packet: Packet, position: number, verdict: Verdict): void {
+    let reason = DropReason.none;
+    if (verdict === Verdict.Drop) reason = this.reasons[position];
+    else if (verdict === Verdict.Aborted) reason = DropReason.policyThrew;
+    this.tap.judge(packet, verdict, reason, this.balancer.sender.backend);
+  }
+
+  private drop(reason: DropReason, position: number): Verdict {
+    this.reasons[position] = reason;
     this.counters[CounterBlock.reasons + reason]++;
     return Verdict.Drop;
   }

@@ -6,6 +6,7 @@
  */
 import type { SluiceErrorCode } from '../../errors.js';
 import type { ConfigProblem } from '../../shared/config.js';
+import type { CaptureMethods, ControlStream } from './contract_capture.js';
 import type { RuleMethods, RuleTarget, StatusRule } from './contract_rules.js';
 import type {
   BackendHealthView,
@@ -17,6 +18,7 @@ import type {
 } from './view.js';
 
 export type * from './contract_rules.js';
+export type { CaptureRequest, CaptureStarted } from './contract_capture.js';
 
 /** Changes when an existing field of an answer changes its meaning; new fields do not count. */
 export const CONTROL_PROTOCOL = 1;
@@ -178,10 +180,12 @@ export interface ControlTarget {
   /** The config file is not written: a restart forgets the change. Unknown names: see `resolveBackend`. */
   setBackend(service: string, backend: string, change: BackendChange): Promise<BackendSetResult>;
   readonly rules: RuleTarget;
+  /** Starts a capture; `params`: a CaptureRequest, not checked yet. Left out: it cannot capture. */
+  capture?(params: Record<string, unknown>): ControlStream;
 }
 
 /** The methods, with what they take and give. */
-export interface ControlMethods extends RuleMethods {
+export interface ControlMethods extends RuleMethods, CaptureMethods {
   version: { params: Record<string, never>; result: VersionInfo };
   status: { params: Record<string, never>; result: Status };
   reload: { params: Record<string, never>; result: ReloadResult };
@@ -196,4 +200,6 @@ export interface ControlError {
   remedy: string;
 }
 
-export type ControlAnswer = { id: unknown; result: unknown } | { id: unknown; error: ControlError };
+/** `stream`: what comes behind the answer. */
+export type ControlAnswer =
+  { id: unknown; result: unknown; stream?: ControlStream } | { id: unknown; error: ControlError };

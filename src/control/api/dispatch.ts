@@ -3,6 +3,7 @@ import { exitCodeOf, ExitCode, isKernelError, SluiceError } from '../../errors.j
 import { abridged, type Log } from '../log.js';
 import { MAX_REASON, MAX_WEIGHT } from './contract.js';
 import type { BackendChange, ControlAnswer, ControlError, ControlMethod, ControlTarget } from './contract.js';
+import { ControlStream } from './contract_capture.js';
 import { RULE_HANDLERS } from './dispatch_rules.js';
 import { isObject, onlyKeys, stringParam, type Handler, type Params } from './params.js';
 import { nearest } from '../config/nearest.js';
@@ -30,6 +31,10 @@ const HANDLERS: Record<ControlMethod, Handler> = {
     return result;
   },
   ...RULE_HANDLERS,
+  capture(params, target) {
+    if (target.capture) return target.capture(params);
+    throw new SluiceError('SLUICE_STATE', 'this daemon cannot capture');
+  },
 };
 
 /** Answers one line. Failures of the program itself are logged with their stack and told without it. */
@@ -41,7 +46,8 @@ export async function answer(line: string, target: ControlTarget, log: Log): Pro
     id = request.id ?? null;
     method = request.method;
     const { handler, params } = handlerOf(request);
-    return { id, result: (await handler(params, target, log)) ?? null };
+    const result = (await handler(params, target, log)) ?? null;
+    return result instanceof ControlStream ? { id, result: result.result, stream: result } : { id, result };
   } catch (error) {
     if (!(error instanceof SluiceError) && !isKernelError(error)) {
       log.limited('control-failure', 5).error('control: a request failed', { method: String(method), err: error });

@@ -12,6 +12,7 @@ import type {
   VersionInfo,
 } from '../api/contract.js';
 import { CONTROL_PROTOCOL } from '../api/contract.js';
+import type { ControlStream } from '../api/contract_capture.js';
 import { resolveBackend } from '../api/resolve.js';
 import { buildStatus } from '../api/status.js';
 import type { ReloadView, RuntimeView } from '../api/view.js';
@@ -223,6 +224,10 @@ export class Manager implements ControlTarget {
 
   status(): Status {
     return buildStatus(this.runtime());
+  }
+
+  capture(params: Record<string, unknown>): ControlStream {
+    return this.fleet.captures.open(params, () => this.runtime());
   }
 
   /** What the surfaces read from; counters and kernel state by reference. */

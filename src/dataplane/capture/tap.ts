@@ -76,7 +76,8 @@ export class CaptureTap {
 
   /** The captures that run from now on. One that ran before keeps what it has counted. */
   configure({ version, ring, captures: specs }: CaptureCommand): void {
-    if (this.ring?.memory !== ring) this.ring = new CaptureRingWriter(ring);
+    // The same memory comes as another object with every message; the ring's state is in it.
+    this.ring = new CaptureRingWriter(ring);
     const matches = this.programs.load(specs.flatMap(({ program }) => program ?? []));
     let next = 0;
     this.captures = specs.map((spec) => {
@@ -94,6 +95,7 @@ export class CaptureTap {
     for (const { spec, bit } of this.captures) for (const rule of spec.rules ?? []) this.byRule[rule] |= bit;
     this.ports = specs.reduce((ports, spec) => ports | spec.ports, 0);
     this.ring.carriedOut(version);
+    if (specs.length === 0) this.ring = null;
   }
 
   /** Copies what a capture may want of a burst, before anything is done to it. `count`: packets, all of the burst. */
