@@ -28,7 +28,7 @@ export function rulesListCommand(env: Env): Command {
     .addHelpText(
       'after',
       `
-ACTED counts what the action did: packets dropped or passed; of a rule in shadow mode, those that it would have.
+ACTED counts the packets that the rule dropped, limited, sampled or challenged; in shadow mode, those that it would have.
 
 Examples:
   sluice rules list --watch

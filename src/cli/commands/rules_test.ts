@@ -25,7 +25,7 @@ export function rulesTestCommand(env: Env): Command {
     .addHelpText(
       'after',
       `
-PACKETS and BYTES matched, ACTED is what the action did; of a rule in shadow mode, what it would have done. Filters that stand before
+PACKETS and BYTES matched, ACTED were dropped (limited, sampled, …) by the rule; in shadow mode, would have been. Filters that stand before
 the rules come before them here too. sluice replay says what became of every packet.
 
 Examples:

@@ -14,7 +14,7 @@ export interface StatusRule {
   /** Packets that matched, and their bytes. */
   packets: number;
   bytes: number;
-  /** On which the action was taken: dropped, above the limit, sampled; in shadow mode, on which it would have been. */
+  /** Of these, dropped, above the limit, sampled or challenged; in shadow mode, those that would have been. */
   acted: number;
   actedBytes: number;
 }

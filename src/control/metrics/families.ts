@@ -154,10 +154,10 @@ function writePolicy(out: TextWriter, view: RuntimeView): void {
   out.family(
     'sluice_rule_acted_packets_total',
     'counter',
-    'Packets that the rule acted on, or in shadow mode would have.',
+    'Packets that the rule dropped, limited, sampled or challenged, or in shadow mode would have.',
   );
   for (const rule of rules) out.sample(rule.label, view.counters.rule(rule.name, RuleCounter.acted));
-  out.family('sluice_rule_acted_bytes_total', 'counter', 'Bytes of the packets that the rule acted on, or would have.');
+  out.family('sluice_rule_acted_bytes_total', 'counter', 'Bytes of these packets.');
   for (const rule of rules) out.sample(rule.label, view.counters.rule(rule.name, RuleCounter.actedBytes));
   out.family('sluice_rule_enforced', 'gauge', '1 when the rule does what it says, 0 in shadow mode.');
   for (const rule of rules) out.sample(rule.label, rule.mode === 'enforce' ? 1 : 0);
