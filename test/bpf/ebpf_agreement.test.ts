@@ -15,7 +15,7 @@ import { expressionFrames } from '../support/expression_frames.js';
 import { EXPRESSIONS } from '../support/expressions.js';
 
 /** Programs; each sees PACKETS packets. SLUICE_FUZZ_ROUNDS for a longer run, SEED to repeat one. */
-const ROUNDS = Number(process.env.SLUICE_FUZZ_ROUNDS ?? 1500);
+const ROUNDS = Number(process.env.SLUICE_FUZZ_ROUNDS ?? 3000);
 const PACKETS = 16;
 const seed = Number(process.env.SEED ?? 20261121);
 const WAYS: readonly XdpOptions[] = [
@@ -264,6 +264,10 @@ describe('the verifier', () => {
     const loaded = loadXdp(program, 'packet');
     if (!loaded.ok) throw new Error(loaded.error);
     const { verified } = loaded.program.info();
+    const packets = [0, 1, 77].map((seed) => Uint8Array.from({ length: 1500 }, (_, i) => (i * seed) >> 1));
+    const wire = packets.map(({ length }) => length);
+    const wanted = packets.map((packet) => interpreted(program, packet, packet.length));
+    expect([...inKernel(program, { access: loaded.access, length: 'packet' }, packets, wire)]).toEqual(wanted);
     loaded.program.close();
     expect(verified).toBeGreaterThan(0);
     expect(verified).toBeLessThan(100_000);

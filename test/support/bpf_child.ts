@@ -37,15 +37,18 @@ export interface ChildResult {
   stderr: string;
 }
 
-/** A child with the addon, in `namespace` (a name for `ip netns`) or where this thread is. It is killed when the test ends. */
+/**
+ * A child with the addon, in `namespace` (a name for `ip netns`) or where this thread is, started by way of the command `prefix`. It is
+ * killed when the test ends.
+ */
 export class AddonChild {
   readonly process: ChildProcess;
   readonly ended: Promise<ChildResult>;
   private stdout = '';
   private stderr = '';
 
-  constructor(body: string, args: readonly string[] = [], namespace?: string) {
-    const command = [process.execPath, '-e', script(body), '--', ...args];
+  constructor(body: string, args: readonly string[] = [], namespace?: string, prefix: readonly string[] = []) {
+    const command = [...prefix, process.execPath, '-e', script(body), '--', ...args];
     // "ip netns exec" becomes the program, so that a signal reaches it.
     const whole = namespace === undefined ? command : ['ip', 'netns', 'exec', namespace, ...command];
     this.process = spawn(whole[0], whole.slice(1), { stdio: ['pipe', 'pipe', 'pipe'] });

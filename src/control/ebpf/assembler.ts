@@ -82,7 +82,7 @@ export class Assembler {
     this.push(LD_IMM64, dst, Pseudo.MAP_FD, 0, fd);
     this.push(0, 0, 0, 0, 0);
   }
-  /** dst = address of byte `offset` in the only value of an array map. */
+  /** dst = address of byte `offset` in the value of an array map that has one. */
   loadMapValue(dst: Reg, fd: number, offset: number): void {
     this.push(LD_IMM64, dst, Pseudo.MAP_VALUE, 0, fd);
     this.push(0, 0, 0, 0, offset);
