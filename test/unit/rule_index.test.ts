@@ -129,6 +129,23 @@ describe('the index', () => {
     expect(candidates(rules, frame)).toBeLessThanOrEqual(1);
   });
 
+  it('finds a program over layer 3 behind a tag and before an extension header', () => {
+    const program = programOf('ip', [
+      [Code.LD_B_ABS, 0, 0, 6],
+      [Code.JEQ_K, 0, 3, 60],
+      [Code.LD_H_ABS, 0, 0, 42],
+      [Code.JEQ_K, 0, 1, 0x0104],
+      [Code.RET_K, 0, 0, 1],
+      [Code.RET_K, 0, 0, 0],
+    ]);
+    const match = { protocol: 17, program: { kind: 'expr', text: '', program } } as const;
+    const [indexed] = pairOf([{ name: '0', match, action: 'count' }]);
+    const inner = (builder: PacketBuilder) => parsed(builder.ipv6().extension(60).udp().build());
+    indexed.set.match(inner(new PacketBuilder().ethernet()), 0);
+    indexed.set.match(inner(new PacketBuilder().ethernet().vlan(5)), 0);
+    expect(indexed.counters[CounterBlock.rules]).toBe(2);
+  });
+
   it('has the extension headers that the parser follows', () => {
     const followed = [...Array(256).keys()].filter(isExtension);
     expect(IPV6_EXTENSIONS.map(({ lo, hi }) => [lo, hi])).toEqual(
