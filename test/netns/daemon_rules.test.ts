@@ -2,7 +2,17 @@
 import { describe, expect, it } from 'vitest';
 import { callControl } from '../../src/control/api/client.js';
 import type { ListedRule, RuleListing } from '../../src/control/api/contract.js';
-import { daemonConfig, lost, metric, pause, TestDaemon, Wire, type Receiver, type Sender } from '../support/daemon.js';
+import {
+  daemonConfig,
+  lost,
+  metric,
+  pause,
+  TestDaemon,
+  UDP_PORT,
+  Wire,
+  type Receiver,
+  type Sender,
+} from '../support/daemon.js';
 
 /** Nobody serves this port of the VIP: what no rule drops is left to the host. */
 const BAD_PORT = 7777;
@@ -150,8 +160,10 @@ describe('rules of a running sluice', () => {
     const rig = await underTraffic();
     const { daemon, wire } = rig;
     const attack = await wire.send({ port: BAD_PORT, ratePerSecond: 1000, flows: 4 });
-    rules(daemon, 'add', 'short', '--protocol', 'udp', '--dport', String(BAD_PORT), '--action', 'drop', '--ttl', '2s');
-    const addedMs = daemon.logged('control: rules added')[0]?.time ?? Date.now();
+    // What is passed is balanced all the same.
+    rules(daemon, 'add', 'keep', '--protocol', 'udp', '--dport', String(UDP_PORT), '--action', 'pass', '--first');
+    rules(daemon, 'add', 'short', '--protocol', 'udp', '--action', 'drop', '--ttl', '2s');
+    const addedMs = daemon.logged('control: rules added').at(-1)?.time ?? Date.now();
     const { ttlLeftMs } = (await rule(daemon, 'short'))!;
     expect(ttlLeftMs).toBeGreaterThan(0);
     expect(ttlLeftMs).toBeLessThanOrEqual(2000);
@@ -160,7 +172,9 @@ describe('rules of a running sluice', () => {
     expect(over).toMatchObject({ rule: 'short', action: 'drop', ttl: 2 });
     expect(over.time - addedMs).toBeGreaterThan(1900);
     expect(over.time - addedMs).toBeLessThan(2900);
-    await expect.poll(async () => (await listing(daemon)).rules.length, { timeout: 3000 }).toBe(0);
+    await expect
+      .poll(async () => (await listing(daemon)).rules.map(({ name }) => name), { timeout: 3000 })
+      .toEqual(['keep']);
     // Workers have the tables without it: nothing is dropped any more.
     const { drops } = await daemon.status();
     await pause(300);

@@ -128,6 +128,8 @@ describe('a rule', () => {
       '{name: e, match: {tcp_flags: none, protocol: tcp}, action: drop, ttl: 86400}',
       '{name: f, match: {protocol: udp, expr: "greater 512"}, action: drop}',
       '{name: g, match: {bytecode: "1,6 0 0 1"}, action: drop}',
+      '{name: h, match: {}, action: sample, sample: {one_in: 100}}',
+      '{name: i, match: {}, action: sample, sample: {first: 3, snaplen: 64}}',
     ];
     const { rules } = parseConfig(`${HEAD}${texts.map((text) => `  - ${text}\n`).join('')}`);
     expect(rulesFromTree(JSON.parse(JSON.stringify(rules.map(ruleDocument))), 'x')).toEqual(rules);

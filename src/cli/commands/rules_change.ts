@@ -41,6 +41,7 @@ interface AddOptions extends CommonOptions, PlaceOptions {
   ttl?: string;
   shadow?: boolean;
   probability?: string;
+  oneIn?: string;
   replace?: boolean;
 }
 
@@ -64,7 +65,14 @@ export function rulesAddCommand(env: Env): Command {
     .description('Add a rule, or the rules of a file, until the daemon restarts; last, unless said otherwise')
     .argument('[name]', 'name of the rule')
     .option('-f, --file <file>', 'rules in YAML, as a configuration has them; "-" is stdin')
-    .addOption(new Option('--action <action>', 'what to do with packets that match').choices(['drop', 'pass', 'count']))
+    .addOption(
+      new Option('--action <action>', 'what to do with packets that match').choices([
+        'drop',
+        'pass',
+        'count',
+        'sample',
+      ]),
+    )
     .option('--expr <expression>', 'pcap-filter expression')
     .option('--bytecode <text>', 'program of iptables -m bpf')
     .option('--src <prefixes>', 'source addresses')
@@ -82,6 +90,7 @@ export function rulesAddCommand(env: Env): Command {
     .option('--ttl <time>', 'take the rule out after this: 30s, 10m, 2h, 7d')
     .option('--shadow', 'only count what it would do')
     .option('--probability <share>', 'use it on a share of the packets: 10%')
+    .option('--one-in <number>', 'with --action sample: one packet in so many', '100')
     .option('--replace', 'a rule of the same name gives way, and its time begins anew');
   return common(placed(command))
     .addHelpText(
@@ -189,7 +198,7 @@ function fromFile(env: Env, name: string | undefined, file: string, options: Add
 function fromOptions(name: string | undefined, options: AddOptions): unknown {
   if (name === undefined) throw new SluiceError('SLUICE_USAGE', 'the rule has no name', 'Give a name, or --file.');
   if (options.action === undefined) {
-    throw new SluiceError('SLUICE_USAGE', 'the rule has no action', 'Give --action drop, pass or count.');
+    throw new SluiceError('SLUICE_USAGE', 'the rule has no action', 'Give --action drop, pass, count or sample.');
   }
   const match: Record<string, unknown> = {};
   for (const [key, name] of Object.entries(MATCH_OPTIONS)) {
@@ -207,6 +216,7 @@ function fromOptions(name: string | undefined, options: AddOptions): unknown {
   if (options.shadow) rule.mode = 'shadow';
   if (options.probability !== undefined) rule.probability = number(options.probability);
   if (options.ttl !== undefined) rule.ttl = number(options.ttl);
+  if (options.action === 'sample') rule.sample = { one_in: number(options.oneIn ?? '100') };
   rulesFromTree([rule], 'rule');
   return rule;
 }

@@ -7,11 +7,15 @@ export type RuleDocument = { name: string; match: Record<string, unknown>; actio
 
 /** The keys of a rule, snake_case, without those that have their default. */
 export function ruleDocument(rule: RuleConfig): RuleDocument {
-  const { name, match, action, mode, probability, ttl } = rule;
+  const { name, match, action, mode, probability, ttl, sample } = rule;
   const document: RuleDocument = { name, match: matchDocument(match), action };
   if (mode === 'shadow') document.mode = mode;
   if (probability !== undefined) document.probability = probability;
   if (ttl !== undefined) document.ttl = ttlText(ttl);
+  if (sample !== undefined) {
+    const { oneIn, first, snaplen } = sample;
+    document.sample = { ...(oneIn > 0 ? { one_in: oneIn } : {}), ...(first > 0 ? { first } : {}), snaplen };
+  }
   return document;
 }
 
