@@ -47,11 +47,14 @@ const names = { within: 0, above: 1, drop: 2 } as const;
 
 describe('hashlimit over workers', () => {
   it('admits exactly a burst for each key, whoever asks', async () => {
-    const shared = allocateHashLimit(specOf('1/minute', { burst: 40 }));
-    const counts = await runThreads('hashlimit', 4, { shared, keys: 500, rounds: 60 });
-    // 240 packets a key at one moment, 40 of them within.
+    // One key, so that threads meet at it; then many, so that they meet at the table.
+    const few = allocateHashLimit(specOf('1/minute', { burst: 400_000 }));
+    const asked = await runThreads('hashlimit', 3, { shared: few, keys: 1, rounds: 250_000 });
+    expect(asked.reduce((a, b) => a + b)).toBe(400_000);
+    const many = allocateHashLimit(specOf('1/minute', { burst: 40 }));
+    const counts = await runThreads('hashlimit', 4, { shared: many, keys: 500, rounds: 60 });
     expect(counts.reduce((a, b) => a + b)).toBe(500 * 40);
-    expect(tableCount(shared.table)).toBe(500);
+    expect(tableCount(many.table)).toBe(500);
   });
 
   it('keeps its count through floods of new keys, full tables and collection', async () => {

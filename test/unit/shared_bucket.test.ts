@@ -33,6 +33,12 @@ describe('the shared token bucket', () => {
     expect(total / expected).toBeLessThanOrEqual(1);
   });
 
+  it('grants exactly the burst when every packet of four threads asks for it', async () => {
+    const shared = allocateBucket({ rate: parseRate('1/day'), burst: 150_000 }, 4);
+    const counts = await runThreads('bucket', 4, { shared, ticks: 1, perTick: 60_000, startMs: 0, quietFrom: 1 });
+    expect(counts.reduce((a, b) => a + b)).toBe(150_000);
+  });
+
   it('gives one thread all when the others fall silent', async () => {
     const shared = allocateBucket({ rate: parseRate('20000/s'), burst: 200 }, 4);
     const counts = await runThreads('bucket', 4, { shared, ticks: 600, perTick: 60, startMs: 0, quietFrom: 100 });

@@ -8,24 +8,41 @@
 /** Tries before the waiter starts to sleep. */
 const SPINS = 200;
 
-/** One sleep, ms. */
-const NAP_MS = 0.05;
+/** Short sleeps, for a holder that waits for this CPU, then long ones: 200 ms, more than a machine in distress keeps a thread from its CPU. */
+const SHORT_NAPS = 40;
+const SHORT_NAP_MS = 0.05;
+const LONG_NAPS = 200;
+const LONG_NAP_MS = 1;
 
-/** Sleeps before it gives up: about 20 ms, longer than any time slice. */
-const NAPS = 200;
+/** Short sleeps for a holder that was waited for in vain before. */
+const LOST_NAPS = 2;
+
+/** Whom this thread waited for in vain: it is not waited for so long again, until it lets go of a lock. */
+let lost = 0;
 
 /**
- * Takes the lock at `word` for `owner` (a worker's number plus one). False: somebody has held it for some 20 ms, which only a dead or
+ * Takes the lock at `word` for `owner` (a worker's number plus one). False: somebody has held it for 200 ms, which only a dead or
  * stopped worker does; the caller goes on without what the lock protects.
  */
 export function acquire(words: Int32Array, word: number, owner: number): boolean {
   for (let i = 0; i < SPINS; i++) if (Atomics.compareExchange(words, word, 0, owner) === 0) return true;
-  for (let i = 0; i < NAPS; i++) {
-    const holder = Atomics.compareExchange(words, word, 0, owner);
-    if (holder === 0) return true;
-    Atomics.wait(words, word, holder, NAP_MS);
+  return waitFor(words, word, owner);
+}
+
+function waitFor(words: Int32Array, word: number, owner: number): boolean {
+  let holder = 0;
+  for (let i = 0; i < SHORT_NAPS + LONG_NAPS; i++) {
+    const now = Atomics.compareExchange(words, word, 0, owner);
+    if (now === 0) {
+      if (holder === lost) lost = 0;
+      return true;
+    }
+    holder = now;
+    if (holder === lost && i >= LOST_NAPS) return false;
+    Atomics.wait(words, word, holder, i < SHORT_NAPS ? SHORT_NAP_MS : LONG_NAP_MS);
   }
-  return Atomics.compareExchange(words, word, 0, owner) === 0;
+  lost = holder;
+  return false;
 }
 
 export function release(words: Int32Array, word: number): void {
