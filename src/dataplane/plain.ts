@@ -101,14 +101,13 @@ export class PlainPath {
       if (home[i] < 0) continue;
       const data = offset[i];
       const head = heading[i];
-      // IPv6 always: the index is asked by the words of an IPv4 packet here.
-      if (head < 0) {
-        home[i] = -1;
-        continue;
-      }
       const protocol = (head >>> Heading.PROTOCOL_SHIFT) & Heading.PROTOCOL_MASK;
-      const src = view.getInt32(data + 26);
-      if (index.touches(protocol, src, view.getInt32(data + 30), view.getInt32(data + 34))) home[i] = -1;
+      // The sign says IPv6.
+      const touched =
+        head < 0
+          ? index.touches6(view, data + 14)
+          : index.touches4(protocol, view.getInt32(data + 26), view.getInt32(data + 30), view.getInt32(data + 34));
+      if (touched) home[i] = -1;
     }
   }
 

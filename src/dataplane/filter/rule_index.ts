@@ -116,21 +116,54 @@ export class RuleIndex {
     );
   }
 
-  /**
-   * Whether any record may match a plain packet: IPv4 without tag, options or fragment, with ports. Sets nothing.
-   */
-  touches(protocol: number, src: number, dst: number, ports: number): boolean {
-    const words = this.words;
-    const r0 = words[this.protocols + ProtocolKey.ipv4 + protocol];
-    const r1 = this.sportRow(ports >>> 16);
-    const r2 = this.dportRow(ports & 0xffff);
-    const r3 = this.src4.length === 0 ? this.src4Rows : this.src4Row(src);
-    const r4 = this.dst4.length === 0 ? this.dst4Rows : this.dst4Row(dst);
-    const summaryWords = this.summaryWords;
+  /** Whether any record may match a packet that is plain: IPv4 without tag, options or fragment, with ports. Sets nothing. */
+  touches4(protocol: number, src: number, dst: number, ports: number): boolean {
+    return this.meet(
+      this.words[this.protocols + ProtocolKey.ipv4 + protocol],
+      this.sportRow(ports >>> 16),
+      this.dportRow(ports & 0xffff),
+      this.src4.length === 0 ? this.src4Rows : this.src4Row(src),
+      this.dst4.length === 0 ? this.dst4Rows : this.dst4Row(dst),
+    );
+  }
+
+  /** The same for IPv6 without tag or extension headers; its header is at `at`. */
+  touches6(view: DataView, at: number): boolean {
+    const { src6, dst6, src6Rows, dst6Rows, rowWords } = this;
+    const ports = view.getInt32(at + Wire.ipv6Bytes);
+    let src = src6Rows;
+    if (src6.length !== 0) {
+      const found = lookupLpm6(
+        src6,
+        view.getInt32(at + 8),
+        view.getInt32(at + 12),
+        view.getInt32(at + 16),
+        view.getInt32(at + 20),
+      );
+      src = (src6Rows + Math.imul(found + 1, rowWords)) | 0;
+    }
+    let dst = dst6Rows;
+    if (dst6.length !== 0) {
+      const found = lookupLpm6(
+        dst6,
+        view.getInt32(at + 24),
+        view.getInt32(at + 28),
+        view.getInt32(at + 32),
+        view.getInt32(at + 36),
+      );
+      dst = (dst6Rows + Math.imul(found + 1, rowWords)) | 0;
+    }
+    const protocol = this.words[this.protocols + ProtocolKey.ipv6 + view.getUint8(at + 6)];
+    return this.meet(protocol, this.sportRow(ports >>> 16), this.dportRow(ports & 0xffff), src, dst);
+  }
+
+  /** Whether some entry is in all of these rows. */
+  private meet(r0: number, r1: number, r2: number, r3: number, r4: number): boolean {
+    const { words, summaryWords } = this;
     for (let s = 0; s < summaryWords; s++) {
       let summary = words[r0 + s] & words[r1 + s] & words[r2 + s] & words[r3 + s] & words[r4 + s];
       while (summary !== 0) {
-        const w = summaryWords + (s << 5) + (31 - Math.clz32(summary & -summary));
+        const w = (summaryWords + (s << 5) + (31 - Math.clz32(summary & -summary))) | 0;
         if ((words[r0 + w] & words[r1 + w] & words[r2 + w] & words[r3 + w] & words[r4 + w]) !== 0) return true;
         summary &= summary - 1;
       }
