@@ -164,7 +164,7 @@ export interface RuleMatchConfig {
   length?: PortRange;
   ttl?: PortRange;
   fragment?: boolean;
-  /** `expr` or `bytecode` of the config; one of the two at most. */
+  /** `expr`, `bytecode`, `p0f` or `dns` of the config; one of them at most. */
   program?: RuleProgramConfig;
   sets?: readonly RuleSetReference[];
   /** TCP signature in p0f's form. */
@@ -175,7 +175,9 @@ export interface RuleMatchConfig {
 
 /** A match program and the text that it was made from. */
 export interface RuleProgramConfig {
-  kind: 'expr' | 'bytecode';
+  /** The config's key. */
+  kind: 'expr' | 'bytecode' | 'p0f' | 'dns';
+  /** Of `dns`: the names, with a space between them. */
   text: string;
   /** Has passed checkLoops of shared/cbpf. */
   program: Program;

@@ -27,6 +27,8 @@ interface AddOptions extends CommonOptions, PlaceOptions {
   action?: string;
   expr?: string;
   bytecode?: string;
+  p0f?: string;
+  dns?: string[];
   src?: string;
   dst?: string;
   sport?: string;
@@ -58,6 +60,8 @@ const MATCH_OPTIONS = {
   fragment: 'fragment',
   expr: 'expr',
   bytecode: 'bytecode',
+  p0f: 'p0f',
+  dns: 'dns',
 } as const satisfies Partial<Record<keyof AddOptions, string>>;
 
 export function rulesAddCommand(env: Env): Command {
@@ -75,6 +79,8 @@ export function rulesAddCommand(env: Env): Command {
     )
     .option('--expr <expression>', 'pcap-filter expression')
     .option('--bytecode <text>', 'program of iptables -m bpf')
+    .option('--p0f <signature>', 'TCP signature of p0f')
+    .option('--dns <names...>', 'names of DNS queries: *.example.com')
     .option('--src <prefixes>', 'source addresses')
     .option('--dst <prefixes>', 'destination addresses')
     .option('--sport <ports>', 'source ports: 53, 1-1023, several with commas')

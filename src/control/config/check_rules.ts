@@ -98,8 +98,13 @@ function checkAddresses({ family, src, dst }: Match, at: Path, findings: Finding
 }
 
 function checkProgram(match: Match, at: Path, programs: RulePrograms, findings: Findings): void {
-  if (match.expr !== undefined && match.bytecode !== undefined) {
-    findings.error([...at, 'bytecode'], 'goes without expr: a rule has one program', 'Make two rules of it.');
+  const programKeys = (['expr', 'bytecode', 'p0f', 'dns'] as const).filter((key) => match[key] !== undefined);
+  if (programKeys.length > 1) {
+    findings.error(
+      [...at, programKeys[1]],
+      `goes without ${programKeys[0]}: a rule has one of expr, bytecode, p0f and dns`,
+      'Make two rules of it.',
+    );
   }
   if (match.expr === undefined) return;
   const result = programs.get(match.expr);

@@ -7,14 +7,14 @@ const TCP = 6;
 
 /** The checks have seen to it that its expression compiles. What has its usual value is left out. */
 export function normaliseRule(raw: RawRule, programs: RulePrograms): RuleConfig {
-  const { protocol, tcp_flags: tcpFlags, src, dst, sport, dport, expr, bytecode, ...rest } = raw.match;
+  const { protocol, tcp_flags: tcpFlags, src, dst, sport, dport, expr, bytecode, p0f, dns, ...rest } = raw.match;
   const match: RuleMatchConfig = {
     ...rest,
     src: single(src),
     dst: single(dst),
     sport: single(sport),
     dport: single(dport),
-    program: programOf(expr, bytecode, programs),
+    program: programOf({ expr, bytecode, p0f, dns }, programs),
   };
   if (typeof protocol === 'number') match.protocol = protocol;
   if (tcpFlags !== undefined) {
@@ -39,8 +39,7 @@ function single<T>(values: readonly T[] | undefined): T | readonly T[] | undefin
 }
 
 function programOf(
-  expr: string | undefined,
-  bytecode: RawRule['match']['bytecode'],
+  { expr, bytecode, p0f, dns }: Pick<RawRule['match'], 'expr' | 'bytecode' | 'p0f' | 'dns'>,
   programs: RulePrograms,
 ): RuleProgramConfig | undefined {
   if (bytecode !== undefined) return { kind: 'bytecode', ...bytecode };
@@ -48,3 +47,5 @@ function programOf(
   const result = programs.get(expr);
   return result.ok ? { kind: 'expr', text: expr, program: result.program } : undefined;
 }
+  if (p0f !== undefined) return { kind: 'p0f', ...p0f };
+  if (dns !== undefined) return { kind: 'dns', ...dns };

@@ -3,6 +3,8 @@ import { z } from 'zod';
 import { SluiceError } from '../../errors.js';
 import { readBytecode } from '../../shared/cbpf/bytecode_text.js';
 import type { Program } from '../../shared/cbpf/program.js';
+import { dnsProgram } from '../expression/dns_program.js';
+import { p0fProgram } from '../expression/p0f_program.js';
 import { show } from './problem.js';
 import * as s from './scalars.js';
 import { listOf, required, short } from './schema_parts.js';
@@ -14,17 +16,39 @@ const expression = s.value((raw): string => {
 });
 
 /** A program as iptables' -m bpf --bytecode takes it, which begins at the IP header. */
-const bytecode = s.value((raw): { text: string; program: Program } => {
-  if (typeof raw !== 'string') {
-    throw new s.Refusal(`${show(raw)} is not bytecode`, 'Write it in quotes: "4,48 0 0 9,21 0 1 6,6 0 0 1,6 0 0 0".');
-  }
-  try {
-    return { text: raw, program: readBytecode(raw, 'ip') };
-  } catch (error) {
-    if (error instanceof SluiceError) throw new s.Refusal(error.message, error.remedy);
-    throw error;
-  }
-});
+/** A program and the text that it was made from. */
+interface Compiled {
+  text: string;
+  program: Program;
+}
+
+/** A text that is compiled here; `what` it is, and an example. */
+function compiled(what: string, example: string, compile: (text: string) => Program) {
+  return s.value((raw): Compiled => {
+    if (typeof raw !== 'string')
+      throw new s.Refusal(`${show(raw)} is not ${what}`, `Write it in quotes: "${example}".`);
+    try {
+      return { text: raw, program: compile(raw) };
+    } catch (error) {
+      if (error instanceof SluiceError) throw new s.Refusal(error.message, error.remedy);
+      throw error;
+    }
+  });
+}
+
+const bytecode = compiled('bytecode', '4,48 0 0 9,21 0 1 6,6 0 0 1,6 0 0 0', (text) => readBytecode(text, 'ip'));
+
+const p0f = compiled('a p0f signature', '4:64+0:0:*:*,*:mss,nop,ws:df,id+:0', p0fProgram);
+
+/** Names of DNS queries with wildcards, one or a list; as text with a space between them. */
+const dns = short(
+  (raw) => {
+    const isNames =
+      Array.isArray(raw) && raw.length > 0 && raw.every((name) => typeof name === 'string' && !/\s/.test(name));
+    return isNames ? raw.join(' ') : raw;
+  },
+  compiled('a DNS name or a list of them', '*.example.com', (text) => dnsProgram(text.split(' '))),
+);
 
 /** 0.5, or "50%"; above 0, at most 1. */
 const probability = s.value((raw): number => {
@@ -66,6 +90,8 @@ const matchSchema = short(
     expr: expression.optional(),
     bytecode: bytecode.optional(),
   }),
+    p0f: p0f.optional(),
+    dns: dns.optional(),
 );
 
 /** Without either number a sampler would take nothing: check_rules.ts. */

@@ -34,7 +34,8 @@ function matchDocument(match: RuleMatchConfig): Record<string, unknown> {
     ttl: ttl && rangeValue(ttl),
     fragment,
   };
-  if (program !== undefined) document[program.kind] = program.text;
+  if (program?.kind === 'dns' && program.text.includes(' ')) document.dns = program.text.split(' ');
+  else if (program !== undefined) document[program.kind] = program.text;
   for (const key of Object.keys(document)) if (document[key] === undefined) delete document[key];
   return document;
 }
