@@ -43,9 +43,9 @@ function programOf(
   programs: RulePrograms,
 ): RuleProgramConfig | undefined {
   if (bytecode !== undefined) return { kind: 'bytecode', ...bytecode };
+  if (p0f !== undefined) return { kind: 'p0f', ...p0f };
+  if (dns !== undefined) return { kind: 'dns', ...dns };
   if (expr === undefined) return undefined;
   const result = programs.get(expr);
   return result.ok ? { kind: 'expr', text: expr, program: result.program } : undefined;
 }
-  if (p0f !== undefined) return { kind: 'p0f', ...p0f };
-  if (dns !== undefined) return { kind: 'dns', ...dns };

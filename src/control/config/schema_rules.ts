@@ -15,7 +15,6 @@ const expression = s.value((raw): string => {
   throw new s.Refusal(`${show(raw)} is not an expression`, 'Write one as for tcpdump: "udp src port 53".');
 });
 
-/** A program as iptables' -m bpf --bytecode takes it, which begins at the IP header. */
 /** A program and the text that it was made from. */
 interface Compiled {
   text: string;
@@ -36,6 +35,7 @@ function compiled(what: string, example: string, compile: (text: string) => Prog
   });
 }
 
+/** A program as iptables' -m bpf --bytecode takes it, which begins at the IP header. */
 const bytecode = compiled('bytecode', '4,48 0 0 9,21 0 1 6,6 0 0 1,6 0 0 0', (text) => readBytecode(text, 'ip'));
 
 const p0f = compiled('a p0f signature', '4:64+0:0:*:*,*:mss,nop,ws:df,id+:0', p0fProgram);
@@ -89,9 +89,9 @@ const matchSchema = short(
     fragment: z.boolean().optional(),
     expr: expression.optional(),
     bytecode: bytecode.optional(),
-  }),
     p0f: p0f.optional(),
     dns: dns.optional(),
+  }),
 );
 
 /** Without either number a sampler would take nothing: check_rules.ts. */
