@@ -142,12 +142,13 @@ export class CaptureHub {
     this.command();
     const { version } = this;
     const deadline = performance.now() + END_MS;
-    while (
+    // Never at once: a capture that ends by its count does so while its ring is being read.
+    do {
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    } while (
       performance.now() < deadline &&
       [...this.rings.values()].some((ring) => ((ring.version - version) | 0) < 0)
-    ) {
-      await new Promise((resolve) => setTimeout(resolve, 2));
-    }
+    );
     for (const [queue, reader] of this.rings) {
       this.empty(reader, queue);
       session.addCounts(reader, queue);
