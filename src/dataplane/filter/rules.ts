@@ -148,17 +148,19 @@ export class RuleSet {
     const threshold = rules[at + RuleField.threshold];
     if (threshold !== 0 && !this.chance.below(threshold)) return 0;
     const counters = this.counters;
-    const counter = CounterBlock.rules + Math.imul(id, RuleCounter.SIZE);
-    counters[counter + RuleCounter.packets]++;
-    counters[counter + RuleCounter.bytes] += packet.dataEnd - packet.data;
+    const counter = (CounterBlock.rules + Math.imul(id, RuleCounter.SIZE)) | 0;
+    const bytes = (packet.dataEnd - packet.data) | 0;
+    counters[(counter + RuleCounter.packets) | 0]++;
+    counters[(counter + RuleCounter.bytes) | 0] += bytes;
     const action = rules[at + RuleField.action];
     if (this.watch !== null && action !== RuleAction.sample) this.watch.matched(packet, id);
-    const enforced = (rules[at + RuleField.flags] & RuleFlag.shadow) === 0;
     if (action === RuleAction.count) return 0;
-    if (action === RuleAction.pass) return enforced ? action : 0;
-    if (!this.acts(at, action, packet, nowMs, enforced)) return 0;
-    counters[counter + RuleCounter.acted]++;
-    counters[counter + RuleCounter.actedBytes] += packet.dataEnd - packet.data;
+    const enforced = (rules[at + RuleField.flags] & RuleFlag.shadow) === 0;
+    if (action !== RuleAction.pass) {
+      if (action !== RuleAction.drop && !this.acts(at, action, packet, nowMs, enforced)) return 0;
+      counters[(counter + RuleCounter.acted) | 0]++;
+      counters[(counter + RuleCounter.actedBytes) | 0] += bytes;
+    }
     return enforced && action !== RuleAction.sample ? action : 0;
   }
 
