@@ -76,7 +76,7 @@ function readLabel(part: string, text: string): DnsLabel {
   if (part.replaceAll(ESCAPE, '').includes('*')) {
     throw bad(text, `has a * inside of a label (${part})`, 'A * is a whole label; write \\* for the character.');
   }
-  const ascii = /[^\u0000-\u007f]/.test(part) ? punycode(part, text) : part;
+  const ascii = /\P{ASCII}/u.test(part) ? punycode(part, text) : part;
   const bytes = unescaped(ascii, text);
   if (bytes.length <= LABEL_MOST) return { bytes };
   throw bad(text, `has a label of ${bytes.length} bytes`, `Labels have at most ${LABEL_MOST}.`);

@@ -38,10 +38,11 @@ function checkQuirks({ quirks, family, otherQuirks }: P0fSignature): void {
   };
   if (quirks.has('ack-'))
     throw bad('quirks', 'ack-', 'Leave it out: a SYN has no ACK flag, and no other packet is looked at.');
+  both('uptr+', 'urgf+', 'Leave one out: uptr+ is said of packets without the URG flag.');
+  if (family !== 4) return;
   both('id+', 'id-', 'Leave one out: id+ is a number where DF is set, id- is none where it is not.');
   both('df', 'id-', 'Leave one out: id- is said of packets without DF.');
-  both('uptr+', 'urgf+', 'Leave one out: uptr+ is said of packets without the URG flag.');
-  if (quirks.has('id+') && !quirks.has('df') && !otherQuirks && family === 4) {
+  if (quirks.has('id+') && !quirks.has('df') && !otherQuirks) {
     throw bad('quirks', 'id+ without df', 'Add df: id+ is said of packets with DF.');
   }
 }

@@ -6,6 +6,12 @@ import { Cell, type P0fWriter } from './p0f_writer.js';
 /** Hops that a packet may have come, and one more (MAX_DIST in p0f's config.h). */
 const DISTANCE = 35;
 const IPPROTO_TCP = 6;
+/** Bits of the 16 from the data offset on: FIN, SYN, RST, ACK, of which SYN alone is set; CWR, ECE and NS, the last reserved bit. */
+const CONTROL = 0x17;
+const SYN = 0x02;
+const PUSH = 0x08;
+const URGENT = 0x20;
+const ECN = 0x1c0;
 
 /** IPv4: no fragment, all there, and what the signature says of it. From here on offsets are from the TCP header. */
 export function writeIpv4(writer: P0fWriter): void {
@@ -21,7 +27,7 @@ export function writeIpv4(writer: P0fWriter): void {
   asm.op(Code.TAX);
   asm.op(Code.LD_H_ABS, 2);
   writer.must(Code.JGT_X, 0, false);
-  const ecn = [{ load: () => asm.op(Code.LD_B_ABS, 1), code: Code.JSET_K, k: 3 }];
+  const ecn = { load: () => asm.op(Code.LD_B_ABS, 1), code: Code.JSET_K, k: 3 };
   if (optionBytes === null) {
     asm.op(Code.LDX_MSH, 0);
     asm.op(Code.STX, Cell.tcp);
@@ -60,7 +66,7 @@ export function writeIpv6(writer: P0fWriter): void {
   loadTotalLength(writer);
   writer.must(Code.JGT_X, 0, false);
   writer.quirk('flow', [{ load: () => asm.op(Code.LD_W_ABS, 0), code: Code.JSET_K, k: 0xfffff }]);
-  writeEcn(writer, [{ load: () => asm.op(Code.LD_H_ABS, 0), code: Code.JSET_K, k: 0x30 }]);
+  writeEcn(writer, { load: () => asm.op(Code.LD_H_ABS, 0), code: Code.JSET_K, k: 0x30 });
 }
 
 function loadTotalLength({ asm, family }: P0fWriter): void {
@@ -68,11 +74,28 @@ function loadTotalLength({ asm, family }: P0fWriter): void {
   if (family === 6) asm.op(Code.ADD_K, 40);
 }
 
-/** ECN bits of the IP header, ECE and CWR, and NS: the last of the reserved bits. */
-function writeEcn(writer: P0fWriter, ip: { load: () => void; code: Code; k: number }[]): void {
-  const flags = { load: () => writer.load(1, 13), code: Code.JSET_K, k: 0xc0 };
-  const sum = { load: () => writer.load(1, 12), code: Code.JSET_K, k: 0x01 };
-  writer.quirk('ecn', [...ip, flags, sum]);
+/** ECN bits of the IP header, ECE and CWR, and NS. Where there must be none, writeFlags has the last three. */
+function writeEcn(writer: P0fWriter, ip: { load: () => void; code: Code; k: number }): void {
+  const tcp = { load: () => writer.load(2, 12), code: Code.JSET_K, k: ECN };
+  writer.quirk('ecn', writer.wants('ecn') === true ? [ip, tcp] : [ip]);
+}
+
+/**
+ * Data offset, when it is known, and flags: a SYN without ACK, FIN and RST, and with what quirks say of the others. `header`: bytes of the TCP
+ * header, null: not known.
+ */
+export function writeFlags(writer: P0fWriter, header: number | null): void {
+  const push = writer.wants('pushf+');
+  // A pointer counts where the flag is not set.
+  const urgent = writer.wants('urgf+') ?? (writer.wants('uptr+') === true ? false : null);
+  const mask =
+    CONTROL |
+    (header === null ? 0 : 0xf000) |
+    (writer.wants('ecn') === false ? ECN : 0) |
+    ((push === null ? 0 : PUSH) | (urgent === null ? 0 : URGENT));
+  writer.load(2, 12);
+  writer.asm.op(Code.AND_K, mask);
+  writer.must(Code.JEQ_K, SYN | ((header ?? 0) << 10) | (push === true ? PUSH : 0) | (urgent === true ? URGENT : 0));
 }
 
 export function writeTtl(writer: P0fWriter): void {
@@ -86,11 +109,8 @@ export function writeTtl(writer: P0fWriter): void {
 /** The end of the TCP header, which is inside the packet; and whether something is behind it. `bytes`: of the header, null: the packet says it. */
 export function writeEnd(writer: P0fWriter, bytes: number | null): void {
   const { asm, signature, origin } = writer;
-  writer.load(1, 12);
-  if (bytes !== null) {
-    asm.op(Code.AND_K, 0xf0);
-    writer.must(Code.JEQ_K, bytes << 2);
-  } else {
+  if (bytes === null) {
+    writer.load(1, 12);
     asm.op(Code.RSH_K, 2);
     asm.op(Code.AND_K, 0x3c);
     writer.must(Code.JGE_K, TCP_BYTES);
@@ -113,9 +133,7 @@ export function writeEnd(writer: P0fWriter, bytes: number | null): void {
 }
 
 export function writeTcpQuirks(writer: P0fWriter): void {
-  const [zero, ack, pointer, urgent, push] = (['seq-', 'ack+', 'uptr+', 'urgf+', 'pushf+'] as const).map((quirk) =>
-    writer.wants(quirk),
-  );
+  const [zero, ack, pointer] = (['seq-', 'ack+', 'uptr+'] as const).map((quirk) => writer.wants(quirk));
   if (zero !== null) {
     writer.load(4, 4);
     writer.must(Code.JEQ_K, 0, zero);
@@ -124,16 +142,7 @@ export function writeTcpQuirks(writer: P0fWriter): void {
     writer.load(4, 8);
     writer.must(Code.JEQ_K, 0, !ack);
   }
-  if (push !== null) {
-    writer.load(1, 13);
-    writer.must(Code.JSET_K, 0x08, push);
-  }
-  if (urgent !== null || pointer === true) {
-    writer.load(1, 13);
-    writer.must(Code.JSET_K, 0x20, urgent ?? false);
-  }
-  // A pointer counts where the flag is not set.
-  if (pointer === null || urgent === true) return;
+  if (pointer === null || writer.wants('urgf+') === true) return;
   writer.load(2, 18);
   writer.must(Code.JEQ_K, 0, !pointer);
 }

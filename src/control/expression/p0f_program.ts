@@ -8,15 +8,11 @@ import { SluiceError } from '../../errors.js';
 import { Assembler } from '../../shared/cbpf/assembler.js';
 import { Code, type Program } from '../../shared/cbpf/program.js';
 import { checkP0f } from './p0f_check.js';
-import { writeEnd, writeIpv4, writeIpv6, writeTcpQuirks, writeTtl } from './p0f_headers.js';
+import { writeEnd, writeFlags, writeIpv4, writeIpv6, writeTcpQuirks, writeTtl } from './p0f_headers.js';
 import { fixedBytes, readOptions, TCP_BYTES, writeOptions } from './p0f_options.js';
-import { OPTION_SIZE, OPTIONS_MOST, readP0f, TcpOption, type P0fSignature } from './p0f_signature.js';
+import { OPTION_SIZE, OPTIONS_MOST, readP0f, TcpOption, type P0fSignature, type Quirk } from './p0f_signature.js';
 import { writeLinux, writeMultiple } from './p0f_window.js';
 import { Cell, P0fWriter, type Ending } from './p0f_writer.js';
-
-/** FIN, SYN, RST, ACK; of which SYN alone is set. */
-const CONTROL = 0x17;
-const SYN = 0x02;
 
 /**
  * Compiles a signature, `ver:ittl:olen:mss:wsize,scale:olayout:quirks:pclass`. What matches: a SYN without ACK, FIN and RST, not a
@@ -56,7 +52,10 @@ export function p0fProgram(text: string): Program {
 
 function familiesOf({ family, optionBytes, quirks, otherQuirks }: P0fSignature): (4 | 6)[] {
   const families: (4 | 6)[] = [];
-  if (family !== 6 && !(quirks.has('id+') && !quirks.has('df') && !otherQuirks)) families.push(4);
+  const has = (quirk: Quirk): boolean => quirks.has(quirk);
+  // Of IPv6 these are not asked, however little they go together.
+  const contradict = has('id-') ? has('id+') || has('df') : has('id+') && !has('df') && !otherQuirks;
+  if (family !== 6 && !contradict) families.push(4);
   if (family !== 4 && (optionBytes ?? 0) === 0) families.push(6);
   return families;
 }
@@ -93,12 +92,11 @@ function writeWay(writer: P0fWriter): void {
   const { window } = signature;
   if (family === 4) writeIpv4(writer);
   else writeIpv6(writer);
-  writer.load(1, 13);
-  writer.asm.op(Code.AND_K, CONTROL);
-  writer.must(Code.JEQ_K, SYN);
+  const options = fixedBytes(writer);
+  const header = options === null ? null : TCP_BYTES + options;
+  writeFlags(writer, header);
   writeTtl(writer);
-  const end = fixedBytes(writer);
-  writeEnd(writer, end === null ? null : TCP_BYTES + end);
+  writeEnd(writer, header);
   writeTcpQuirks(writer);
   if (window.kind === 'equal') writer.expect(14, window.value >> 8, window.value & 0xff);
   writer.flush();
@@ -113,8 +111,8 @@ function writeWay(writer: P0fWriter): void {
   const timestamp = hasTimestamp && (window.kind === 'mss' || writer.wants('linux') === true);
   writer.beginTally();
   const tcp = writer.origin;
-  writeOptions(writer, { mss: isMultiple, timestamp });
+  writeOptions(writer, { mss: isMultiple && signature.mss === null, timestamp });
   writer.endTally();
-  if (isMultiple) writeMultiple(writer, hasTimestamp, end === null ? null : TCP_BYTES + end);
+  if (isMultiple) writeMultiple(writer, hasTimestamp, header);
   if (writer.wants('linux') === true) writeLinux(writer, tcp);
 }

@@ -9,25 +9,21 @@ import { Cell, type P0fWriter } from './p0f_writer.js';
  * `header`: bytes of the TCP header, null: Cell.end has its end.
  */
 export function writeMultiple(writer: P0fWriter, hasTimestamp: boolean, header: number | null): void {
-  const { asm, family, fail } = writer;
-  const { kind, value } = writer.signature.window;
-  const found = asm.label();
-  asm.op(Code.LD_MEM, Cell.window);
-  writer.must(Code.JEQ_K, 0, false);
-  const constants = kind === 'mtu' ? [1500] : family === 6 ? [1460, 1448, 1440, 1428] : [1460, 1448];
-  for (const unit of constants) if (unit * value <= 65535) asm.branch(Code.JEQ_K, unit * value, found, null);
-  // The constants count where the MSS is one to speak of.
-  const isUnit = asm.label();
-  asm.jump(isUnit);
-  asm.place(found);
-  asm.op(Code.LD_MEM, Cell.mss);
+  const { asm, family, fail, signature } = writer;
+  const { kind, value } = signature.window;
+  const { mss } = signature;
   const matches = asm.label();
-  asm.branch(Code.JGE_K, WINDOW_MSS_LEAST, matches, fail);
-  asm.place(isUnit);
-  asm.op(Code.LD_MEM, Cell.mss);
-  writer.must(Code.JGE_K, WINDOW_MSS_LEAST);
-  const compare = (add: () => void, isLast: boolean): void => {
+  if (mss === null) {
     asm.op(Code.LD_MEM, Cell.mss);
+    writer.must(Code.JGE_K, WINDOW_MSS_LEAST);
+  }
+  const units = kind === 'mtu' ? [1500] : family === 6 ? [1460, 1448, 1440, 1428] : [1460, 1448];
+  if (mss !== null) units.push(...(kind === 'mss' ? [mss] : family === 6 ? [mss + 40, mss + 60] : [mss + 40]));
+  asm.op(Code.LD_MEM, Cell.window);
+  for (const unit of new Set(units)) asm.branch(Code.JEQ_K, unit * value, matches, null);
+  const compare = (add: () => void, isLast: boolean): void => {
+    if (mss === null) asm.op(Code.LD_MEM, Cell.mss);
+    else asm.op(Code.LD_IMM, mss);
     add();
     asm.op(Code.MUL_K, value);
     asm.op(Code.TAX);
@@ -35,17 +31,18 @@ export function writeMultiple(writer: P0fWriter, hasTimestamp: boolean, header: 
     asm.branch(Code.JEQ_X, 0, matches, isLast ? fail : null);
   };
   if (kind === 'mtu') {
-    compare(() => asm.op(Code.ADD_K, 40), false);
-    if (family === 6) compare(() => asm.op(Code.ADD_K, 60), false);
-    compare(() => addHeaders(writer, header), true);
-  } else {
-    compare(() => undefined, !hasTimestamp);
-    if (hasTimestamp) {
-      asm.op(Code.LD_MEM, Cell.timestamp);
-      writer.must(Code.JEQ_K, 0, false);
-      compare(() => asm.op(Code.SUB_K, 12), true);
+    if (mss === null) {
+      compare(() => asm.op(Code.ADD_K, 40), false);
+      if (family === 6) compare(() => asm.op(Code.ADD_K, 60), false);
     }
-  }
+    compare(() => addHeaders(writer, header), true);
+  } else if (mss === null) compare(() => undefined, !hasTimestamp);
+  if (kind === 'mss' && hasTimestamp) {
+    if (mss !== null) writer.must(Code.JEQ_K, (mss - 12) * value);
+    asm.op(Code.LD_MEM, Cell.timestamp);
+    writer.must(Code.JEQ_K, 0, false);
+    if (mss === null) compare(() => asm.op(Code.SUB_K, 12), true);
+  } else if (kind === 'mss' && mss !== null) asm.jump(fail);
   asm.place(matches);
 }
 
