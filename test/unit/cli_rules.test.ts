@@ -211,7 +211,7 @@ describe('sluice rules add', () => {
     ],
     [['add', '--all', '--action', 'drop'], 2, 'the rule has no name'],
     [['add', 'x', '--all'], 2, 'the rule has no action'],
-    [['add', 'x', '--all', '--action', 'dorp'], 2, 'dorp'],
+    [['add', 'x', '--all', '--action', 'dorp'], 78, '"dorp" is not one of'],
     [['add', 'x', '--all', '--action', 'drop', '--first', '--last'], 2, 'cannot be used with'],
     [['add', 'x', '--expr', 'host example.com', '--action', 'drop'], 78, 'match.expr'],
     [['add', 'x', '--src', '1.2.3', '--action', 'drop'], 78, '"1.2.3" is not an IP address'],

@@ -44,6 +44,8 @@ interface AddOptions extends CommonOptions, PlaceOptions {
   shadow?: boolean;
   probability?: string;
   oneIn?: string;
+  rate?: string;
+  per?: string;
   replace?: boolean;
 }
 
@@ -69,14 +71,7 @@ export function rulesAddCommand(env: Env): Command {
     .description('Add a rule, or the rules of a file, until the daemon restarts; last, unless said otherwise')
     .argument('[name]', 'name of the rule')
     .option('-f, --file <file>', 'rules in YAML, as a configuration has them; "-" is stdin')
-    .addOption(
-      new Option('--action <action>', 'what to do with packets that match').choices([
-        'drop',
-        'pass',
-        'count',
-        'sample',
-      ]),
-    )
+    .option('--action <action>', 'what to do with packets that match: drop, pass, count, sample, limit, …')
     .option('--expr <expression>', 'pcap-filter expression')
     .option('--bytecode <text>', 'program of iptables -m bpf')
     .option('--p0f <signature>', 'TCP signature of p0f')
@@ -97,6 +92,8 @@ export function rulesAddCommand(env: Env): Command {
     .option('--shadow', 'only count what it would do')
     .option('--probability <share>', 'use it on a share of the packets: 10%')
     .option('--one-in <number>', 'with --action sample: one packet in so many', '100')
+    .option('--rate <rate>', 'with --action limit: 100/s, 10mb/s')
+    .option('--per <fields>', 'with --action limit: what has a rate of its own: src,dport (default: src)')
     .option('--replace', 'a rule of the same name gives way, and its time begins anew');
   return common(placed(command))
     .addHelpText(
@@ -204,7 +201,11 @@ function fromFile(env: Env, name: string | undefined, file: string, options: Add
 function fromOptions(name: string | undefined, options: AddOptions): unknown {
   if (name === undefined) throw new SluiceError('SLUICE_USAGE', 'the rule has no name', 'Give a name, or --file.');
   if (options.action === undefined) {
-    throw new SluiceError('SLUICE_USAGE', 'the rule has no action', 'Give --action drop, pass, count or sample.');
+    throw new SluiceError(
+      'SLUICE_USAGE',
+      'the rule has no action',
+      'Give --action drop, pass, count, sample or limit.',
+    );
   }
   const match: Record<string, unknown> = {};
   for (const [key, name] of Object.entries(MATCH_OPTIONS)) {
@@ -222,6 +223,8 @@ function fromOptions(name: string | undefined, options: AddOptions): unknown {
   if (options.shadow) rule.mode = 'shadow';
   if (options.probability !== undefined) rule.probability = number(options.probability);
   if (options.ttl !== undefined) rule.ttl = number(options.ttl);
+  if (options.rate !== undefined)
+    rule.limit = { rate: options.rate, ...(options.per === undefined ? {} : { per: options.per }) };
   if (options.action === 'sample') rule.sample = { one_in: number(options.oneIn ?? '100') };
   rulesFromTree([rule], 'rule');
   return rule;

@@ -1,13 +1,14 @@
 /** A rule as a configuration writes it: what `parseConfig` makes the same rule of. */
 import { formatPrefix } from '../../shared/addr.js';
-import type { PortRange, RuleConfig, RuleMatchConfig } from '../../shared/config.js';
+import type { PortRange, RuleConfig, RuleLimitConfig, RuleMatchConfig } from '../../shared/config.js';
+import { formatRate } from '../../shared/limits/rate.js';
 import { protocolName } from '../config/protocols.js';
 
 export type RuleDocument = { name: string; match: Record<string, unknown>; action: string } & Record<string, unknown>;
 
 /** The keys of a rule, snake_case, without those that have their default. */
 export function ruleDocument(rule: RuleConfig): RuleDocument {
-  const { name, match, action, mode, probability, ttl, sample } = rule;
+  const { name, match, action, mode, probability, ttl, sample, limit } = rule;
   const document: RuleDocument = { name, match: matchDocument(match), action };
   if (mode === 'shadow') document.mode = mode;
   if (probability !== undefined) document.probability = probability;
@@ -16,11 +17,29 @@ export function ruleDocument(rule: RuleConfig): RuleDocument {
     const { oneIn, first, snaplen } = sample;
     document.sample = { ...(oneIn > 0 ? { one_in: oneIn } : {}), ...(first > 0 ? { first } : {}), snaplen };
   }
+  if (limit !== undefined) document.limit = limitDocument(limit);
   return document;
 }
 
+/** Keys of a limit that are numbers. */
+const LIMIT_KEYS: Readonly<Record<string, string>> = {
+  burst: 'burst',
+  srcMask4: 'src_mask',
+  srcMask6: 'src_mask6',
+  dstMask4: 'dst_mask',
+  dstMask6: 'dst_mask6',
+  max: 'max',
+};
+
+function limitDocument(limit: RuleLimitConfig): Record<string, unknown> {
+  const numbers = Object.entries(limit).flatMap(([key, value]) =>
+    Object.hasOwn(LIMIT_KEYS, key) ? [[LIMIT_KEYS[key], value]] : [],
+  );
+  return { rate: formatRate(limit.rate), per: [...limit.per], ...Object.fromEntries(numbers) };
+}
+
 function matchDocument(match: RuleMatchConfig): Record<string, unknown> {
-  const { family, protocol, src, dst, sport, dport, tcpFlags, length, ttl, fragment, program } = match;
+  const { family, protocol, src, dst, sport, dport, tcpFlags, length, ttl, fragment, program, sets } = match;
   const document: Record<string, unknown> = {
     family,
     // tcp_flags says it already.
@@ -33,6 +52,7 @@ function matchDocument(match: RuleMatchConfig): Record<string, unknown> {
     length: length && rangeValue(length),
     ttl: ttl && rangeValue(ttl),
     fragment,
+    set: sets && each([...sets], ({ name, key }) => ({ name, key })),
   };
   if (program?.kind === 'dns' && program.text.includes(' ')) document.dns = program.text.split(' ');
   else if (program !== undefined) document[program.kind] = program.text;
