@@ -163,7 +163,8 @@ describe('rules of a running sluice', () => {
     // What is passed is balanced all the same.
     rules(daemon, 'add', 'keep', '--protocol', 'udp', '--dport', String(UDP_PORT), '--action', 'pass', '--first');
     rules(daemon, 'add', 'short', '--protocol', 'udp', '--action', 'drop', '--ttl', '2s');
-    const addedMs = daemon.logged('control: rules added').at(-1)?.time ?? Date.now();
+    await expect.poll(() => daemon.logged('control: rules added').length, { timeout: 1000 }).toBe(2);
+    const addedMs = daemon.logged('control: rules added')[1].time;
     const { ttlLeftMs } = (await rule(daemon, 'short'))!;
     expect(ttlLeftMs).toBeGreaterThan(0);
     expect(ttlLeftMs).toBeLessThanOrEqual(2000);
@@ -186,10 +187,10 @@ describe('rules of a running sluice', () => {
     await expectGood(rig);
   });
 
-  it('are changed two hundred times without a good packet lost', async () => {
+  it('are changed a hundred times without a good packet lost', async () => {
     const rig = await underTraffic();
     const { daemon } = rig;
-    for (let i = 0; i < 50; i++) {
+    for (let i = 0; i < 30; i++) {
       const name = `r${i}`;
       const match = { src: `203.0.113.${i}`, dport: [i, 1000 + i] };
       const add = {
@@ -207,7 +208,7 @@ describe('rules of a running sluice', () => {
       if (i >= 10) await callControl(daemon.socket, 'rules.remove', { rules: [`r${i - 10}`] });
     }
     const all = (await listing(daemon)).rules;
-    expect(all).toHaveLength(60);
+    expect(all).toHaveLength(40);
     expect(all.filter(({ packets }) => packets > 0)).toEqual([]);
     rules(daemon, 'reset');
     expect((await listing(daemon)).rules).toEqual([]);

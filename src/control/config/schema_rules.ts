@@ -16,7 +16,7 @@ const expression = s.value((raw): string => {
 });
 
 /** A program and the text that it was made from. */
-interface Compiled {
+export interface Compiled {
   text: string;
   program: Program;
 }
