@@ -2,7 +2,7 @@
 import { randomInt } from 'node:crypto';
 import { SluiceError } from '../../errors.js';
 import type { SetBuffers, SetCounters } from '../../shared/sets/layout.js';
-import { NO_ENTRY, SetView } from '../../shared/sets/set_view.js';
+import { entryOf, NO_ENTRY, SetView } from '../../shared/sets/set_view.js';
 import { elementError, formatElement, parseElement, type Element } from './element_text.js';
 import { EntryExtras, type AddFields, type SetEntry } from './entry_extras.js';
 import { expand } from './expand.js';
@@ -14,8 +14,8 @@ import { SetTable } from './set_table.js';
 export interface SetSurroundings {
   /** Seconds of the clock that workers give their look-ups; see SecondsClock. */
   seconds: () => number;
-  /** The workers; NO_READERS where look-ups are made by the writer's own thread. */
-  readers?: Readers;
+  /** The workers, or what knows them for a set; NO_READERS where look-ups are made by the writer's own thread. */
+  readers?: Readers | ((set: IpSet) => Readers);
   /** Entries that are expected soon. */
   expected?: number;
 }
@@ -39,7 +39,8 @@ export class IpSet {
   private cursor = { family: 0, slot: 0 };
 
   /** Throws SluiceError (SLUICE_FORMAT) for options that do not fit together. */
-  constructor(given: Options, { seconds, readers = NO_READERS, expected = 0 }: SetSurroundings) {
+  constructor(given: Options, { seconds, readers: known = NO_READERS, expected = 0 }: SetSurroundings) {
+    const readers = typeof known === 'function' ? known(this) : known;
     const options = (this.options = completeOptions(given));
     this.seconds = seconds;
     this.isNet = isNetType(options.type);
@@ -145,6 +146,24 @@ export class IpSet {
     }
     const entry = this.findLive(family, element.words, (element.length << 24) | key);
     return entry !== 0 && ((family.table.entries.stateOf(entry) & 1) === 1) === nomatch;
+  }
+
+  /** As `test`, with the entry that decided: one that matches, or a network of `nomatch`; null: none did. */
+  find(text: string): { matches: boolean; entry: SetEntry | null } {
+    const matches = this.test(text);
+    const { family, words, length, protocol, firstPort } = this.parse(text);
+    const [a0, a1, a2, a3] = words;
+    const port = (protocol << 16) | firstPort;
+    const isHost = length === (family === 4 ? 32 : 128);
+    let number = 0;
+    if (isHost) {
+      const view = this.currentView();
+      const now = this.seconds();
+      number = entryOf(family === 4 ? view.lookup4(a0, port, now) : view.lookup6(a0, a1, a2, a3, port, now));
+    } else {
+      number = this.findLive(this.familyOf(this.parse(text)), words, (length << 24) | port);
+    }
+    return { matches, entry: number === 0 ? null : this.entry(family, number) };
   }
 
   flush(): void {

@@ -84,9 +84,27 @@ export class SetRegistry {
     return ended;
   }
 
-  private put(to: string, set: IpSet): void {
+  /** Gives a set a name, which another may have had until now. */
+  put(to: string, set: IpSet): void {
     this.sets.set(to, set);
     set.rename(to);
+  }
+
+  /** Another registry with the same sets in it: to try out what goes wrong perhaps. Whichever is given up, the other then has to `claim`. */
+  copy(): SetRegistry {
+    const copy = new SetRegistry(this.surroundings);
+    for (const [name, set] of this.sets) copy.sets.set(name, set);
+    return copy;
+  }
+
+  /** The sets have the names again that this registry knows them by. */
+  claim(): void {
+    for (const [name, set] of this.sets) set.rename(name);
+  }
+
+  /** By name. */
+  entries(): IterableIterator<[string, IpSet]> {
+    return this.sets.entries();
   }
 }
 

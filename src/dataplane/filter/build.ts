@@ -5,7 +5,8 @@ import type { FilterContext, PacketFilter } from './contract.js';
 import { createFilter, isLoaded, loadFilter } from './load.js';
 import { NO_MITIGATION, type Mitigation } from './mitigation.js';
 import { ProgramShelf } from './programs.js';
-import { NO_PARTS, type RuleParts } from './rule_parts.js';
+import { packetSets, SetStage, type SetTables } from './packet_sets.js';
+import { NO_PARTS, type PacketSet, type RuleParts } from './rule_parts.js';
 import { RuleSet } from './rules.js';
 import { SanityFilter } from './sanity.js';
 
@@ -20,7 +21,8 @@ export async function loadModules(specs: readonly FilterSpec[]): Promise<void> {
 }
 
 /** What of the tables makes a chain. */
-export type ChainTables = Pick<Tables, 'filters' | 'rules' | 'ruleIndex' | 'ruleSets' | 'programs' | 'ruleStamp'>;
+export type ChainTables = Pick<Tables, 'filters' | 'rules' | 'ruleIndex' | 'ruleSets' | 'programs' | 'ruleStamp'> &
+  Partial<SetTables>;
 
 export interface ChainContext extends Omit<FilterContext, 'options'> {
   /** Seed for rules with a probability; left out: a random one. */
@@ -37,6 +39,7 @@ interface Kept {
   readonly programs: ProgramShelf;
   readonly chance: Chance;
   rules: RuleSet | null;
+  sets: readonly PacketSet[];
   ruleStamp: number;
 }
 
@@ -60,6 +63,7 @@ export function buildChain(tables: ChainTables, counters: Float64Array, context:
     programs: new ProgramShelf(),
     chance: new Chance(context.seed ?? Math.random() * 2 ** 32),
     rules: null,
+    sets: [],
     ruleStamp: 0,
   };
   const { seed: _, parts = NO_PARTS, mitigation = NO_MITIGATION, ...shared } = context;
@@ -72,10 +76,11 @@ export function buildChain(tables: ChainTables, counters: Float64Array, context:
     modules.set(key, filter);
     return filter;
   };
-  const rules =
-    before.rules !== null && before.ruleStamp === tables.ruleStamp
-      ? before.rules
-      : new RuleSet(tables, before.programs.load(tables.programs), parts, counters, before.chance);
+  const same = before.rules !== null && before.ruleStamp === tables.ruleStamp;
+  const sets = same ? before.sets : setsOf(tables, context);
+  const rules = same
+    ? before.rules
+    : new RuleSet(tables, before.programs.load(tables.programs), { ...parts, sets }, counters, before.chance);
   const stages = tables.filters.map((spec): Stage => {
     switch (spec.kind) {
       case 'sanity':
@@ -86,7 +91,17 @@ export function buildChain(tables: ChainTables, counters: Float64Array, context:
         return { sanity: null, rules: null, module: moduleFilter(spec.url, spec.options) };
     }
   });
-  const chain = new FilterChain(stages, counters, mitigation);
-  kept.set(counters, { ...before, modules, rules, ruleStamp: tables.ruleStamp });
+  const drops = tables.setDrops ?? [];
+  const chain = new FilterChain(
+    stages,
+    counters,
+    drops.length === 0 ? mitigation : { ...mitigation, sets: new SetStage(drops, sets) },
+  );
+  kept.set(counters, { ...before, modules, rules, sets, ruleStamp: tables.ruleStamp });
   return chain;
+}
+
+function setsOf({ sets, setDrops, setClock }: ChainTables, context: ChainContext): readonly PacketSet[] {
+  if (sets === undefined || setDrops === undefined || setClock === undefined) return context.parts?.sets ?? [];
+  return packetSets({ sets, setDrops, setClock }, context.worker, () => context.nowMs());
 }

@@ -1,3 +1,5 @@
+import { SetClockWord } from './tables.js';
+
 /**
  * Seconds that do not wrap from the burst's milliseconds, which do (int32, after 49 days): timeouts of sets go up to 2,147,483 s. Writer and workers begin from
  * one pair (seconds, milliseconds) of the same monotonic clock and agree from then on.
@@ -25,4 +27,10 @@ export class SecondsClock {
     }
     return this.seconds;
   }
+}
+
+/** A clock that goes on from the words of Tables.setClock. */
+export function clockFrom(words: Int32Array): SecondsClock {
+  const seconds = words[SetClockWord.seconds];
+  return new SecondsClock(seconds, (words[SetClockWord.zeroMs] + Math.imul(seconds, 1000)) | 0);
 }
