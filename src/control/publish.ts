@@ -17,11 +17,13 @@ import {
 } from '../shared/layout.js';
 import { writeBackendRecord } from './backend_records.js';
 import type { RingView } from './maglev_movement.js';
+import { limitRules, MitigationShelf } from './mitigation/shelf.js';
 import { outerSource } from './outer_source.js';
 import type { Numbers, Registry } from './registry.js';
 import { RingShelf } from './rings.js';
 import type { NextHop } from './routes.js';
 import { SampleShelf } from './rule_samples.js';
+import { SetShelf, type SetStock } from './set_tables.js';
 import { RuleShelf } from './rule_tables.js';
 import { buildServiceKeys } from './service_keys.js';
 import { planService, type BackendOverride, type ServicePlan } from './service_plan.js';
@@ -44,6 +46,10 @@ export interface PublishState {
   /** By `backendKey`: backends that health checks take out, and why; none when left out. */
   down?: ReadonlyMap<string, string>;
   ports: readonly PublishPort[];
+  /** Sets in force; none when left out. */
+  sets?: SetStock;
+  /** Numbers of all workers, ascending; left out: one, number 0. */
+  workers?: readonly number[];
 }
 
 export interface PublisherOptions {
@@ -64,6 +70,8 @@ export class Publisher {
   readonly #rings = new RingShelf();
   readonly #rules = new RuleShelf();
   readonly #samples = new SampleShelf();
+  readonly #sets = new SetShelf();
+  readonly #mitigation = new MitigationShelf();
   /** Tables handed out, by the words that they were made from. */
   #shared: WeakMap<Int32Array, SharedArrayBuffer> = new WeakMap();
   #views: ReadonlyMap<string, RingView> = new Map();
@@ -123,29 +131,36 @@ export class Publisher {
     const assignment = this.#registry.plan({
       services: config.services.map(({ name }) => name),
       backends: plans.flatMap(({ backends }) => backends.map(({ id }) => id)),
-      rules: config.rules.map(({ name }) => name),
+      rules: [...config.rules, ...limitRules(config)].map(({ name }) => name),
     });
     const numbers = assignment.numbers;
 
     const keys = buildServiceKeys(config.services, (name) => numbers.services.get(name)!.number);
-    const rules = this.#rules.build(
-      config.rules,
-      (name) => numbers.rules.get(name)!.number,
-      this.#samples.parts(config.rules),
-    );
+    const ruleNumber = (name: string): number => numbers.rules.get(name)!.number;
+    const workers = state.workers ?? [0];
+    const generation = (this.#last?.generation ?? 0) + 1;
+    this.#mitigation.begin(workers);
+    const sets = this.#sets.build(state.sets, config.sets, workers, generation);
+    const rules = this.#rules.build(config.rules, ruleNumber, {
+      ...this.#samples.parts(config.rules),
+      ...this.#mitigation.ruleParts(config.rules),
+      ...sets.parts,
+    });
     const rings = this.#rings.build(plans);
     const records = serviceRecords(plans, numbers, rings.indexes, config.hashKey);
     const { backends, warnings } = backendRecords(plans, numbers, state);
 
     const tables: Tables = {
       version: LAYOUT_VERSION,
-      generation: (this.#last?.generation ?? 0) + 1,
+      generation,
       serviceKeys: this.#part('serviceKeys', keys.words),
       services: this.#part('services', records.services),
       backendList: this.#part('backendList', records.backendList),
       rings: rings.list,
       backends: this.#part('backends', backends),
       ...rules,
+      ...sets.tables,
+      mitigation: this.#mitigation.tables(config, ruleNumber, sets.parts),
       serverIds: records.serverIds.map((words, i) => this.#same(this.#last?.serverIds[i], words)),
       sourceRoutes: records.sourceRoutes.map(({ ipv4, ipv6 }) => ({
         ipv4: ipv4 && this.#once(ipv4),

@@ -15,6 +15,7 @@ import { Sampler } from './capture/sampler.js';
 import { CaptureTap } from './capture/tap.js';
 import { buildChain, programsOf } from './filter/build.js';
 import { NO_PARTS } from './filter/rule_parts.js';
+import { MitigationStages } from './mitigate/stages.js';
 import { Path } from './poll.js';
 import { XskPort } from './ports/xsk.js';
 import { BurstHeader } from './port.js';
@@ -40,6 +41,7 @@ export class Engine {
   private readonly balancer: Balancer;
   private readonly path: Path;
   private readonly tap: CaptureTap;
+  private readonly stages: MitigationStages;
   private readonly taps = new Map<number, Tap>();
   /** Totals of a port from before it was re-opened. */
   private readonly portBase = new Map<number, Float64Array>();
@@ -63,6 +65,9 @@ export class Engine {
     this.nowMs = this.lastHousekeepingMs = addon.nowMs();
     this.balancer = new Balancer(flows, this.counters, [...secret], snapshot);
     this.tap = new CaptureTap(this.umem.buffer, frames.size, snapshot);
+    this.stages = new MitigationStages(options.worker, this.counters, Date.now, (bytes) =>
+      addon.allocate(bytes, frames.hugepages),
+    );
     this.path = new Path(
       this.umem.buffer,
       frames.size,
@@ -78,14 +83,17 @@ export class Engine {
   }
 
   private chain(tables: Tables) {
+    const { limits, mitigation } = this.stages.adopt(tables, this.nowMs);
     return buildChain(tables, this.counters, {
       worker: this.options.worker,
       nowMs: () => this.path.nowMs,
       parts: {
         ...NO_PARTS,
+        limits,
         samples: tables.samples.map((spec) => new Sampler(spec, this.tap, Math.random() * 2 ** 32)),
         watch: this.tap,
       },
+      mitigation,
     });
   }
 
@@ -171,6 +179,7 @@ export class Engine {
     if (ports.length > 0) this.nowMs = ports[0].burst.header[BurstHeader.nowMs];
     if (packets > 0) {
       this.balancer.sweep(this.nowMs);
+      this.stages.tick(this.nowMs);
       if (((this.nowMs - this.lastHousekeepingMs) | 0) >= HOUSEKEEPING_MS) this.housekeep(false);
     }
     return packets;
@@ -192,7 +201,10 @@ export class Engine {
     }
     this.lastHousekeepingMs = this.nowMs;
     programsOf(this.counters)?.compileSome();
-    if (idle) this.balancer.sweep(this.nowMs);
+    if (idle) {
+      this.balancer.sweep(this.nowMs);
+      this.stages.tick(this.nowMs);
+    }
     for (const port of [...this.ports]) {
       port.refreshCounters();
       this.publishPort(port);

@@ -194,6 +194,7 @@ export class Path {
       const reason = packets[next].malformed;
       this.decisions[next] = reason === DropReason.none ? Decision.undecided : this.drop(reason, next);
     }
+    this.filters.prefetch(packets, count);
     while (next < count) next = this.filterFrom(next, packets, this.decisions, count);
   }
 

@@ -6,8 +6,12 @@
 import type { Program } from './cbpf/program.js';
 import type { HealthConfig } from './health_config.js';
 import type { Rate } from './limits/rate.js';
+import type { AllowConfig, MitigationConfig } from './mitigation_config.js';
 import type { SampleSpec } from './rule_layout.js';
 import type { ServerId } from './server_ids.js';
+import type { SetConfig, SetKeyName } from './set_config.js';
+
+export type { SetConfig, SetKeyName } from './set_config.js';
 
 /** An IP address as its words in network byte order, int32. IPv4 uses word 0 only. */
 export interface Address {
@@ -146,8 +150,8 @@ type OneOrMore<T> = T | readonly T[];
 /** A set of addresses that a packet has to be in. */
 export interface RuleSetReference {
   name: string;
-  /** What of the packet is looked up, as the config spells it: "src", "dst", "src,dport". */
-  key: string;
+  /** What of the packet is looked up. */
+  key: SetKeyName;
 }
 
 /** What a packet must have for a rule: all of it. Of a list, one. */
@@ -195,6 +199,8 @@ export interface RuleLimitConfig {
   srcMask6?: number;
   dstMask4?: number;
   dstMask6?: number;
+  /** Most keys that are remembered. Left out: 65536. */
+  max?: number;
 }
 
 export interface RuleConfig {
@@ -293,6 +299,9 @@ export interface Config {
   services: ServiceConfig[];
   filters: FilterConfig[];
   rules: RuleConfig[];
+  sets: SetConfig[];
+  allow: AllowConfig;
+  mitigation: MitigationConfig;
   metrics: { listen: { host: string; port: number } | null };
   control: { socket: string };
   log: { level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent'; format: 'auto' | 'json' | 'text' };

@@ -59,6 +59,27 @@ export const enum Counter {
   decapsulated = 33,
   /** Gauge: frames that are held. */
   framesHeld = 34,
+  /** SYNs answered by a challenge. Right answers are DropReason.challengeAnswer. */
+  challenges = 35,
+  /** SYNs that passed because their sender had answered. */
+  challengeAdmitted = 36,
+  /** RSTs that answered no challenge: those that end connections are among them. */
+  challengeFailed = 37,
+  /** Gauge: destinations whose SYNs are challenged now; in mode always 1. */
+  challengeActive = 38,
+  /** TCP packets that no connection accounts for, by reason, whether they were dropped or not. */
+  tcpUnexpected = 39,
+  tcpNotFound = 40,
+  tcpOutOfSequence = 41,
+  tcpAlreadyClosed = 42,
+  /** Gauge: TCP connections remembered. */
+  connections = 43,
+  /** Connections that gave way to others while they were alive. */
+  connectionEvict = 44,
+  /** Gauge: 1 while packets of unknown connections are taken for those of older ones. */
+  tcpLearning = 45,
+  /** Packets that a limit dropped because its table was full. */
+  limitTableFull = 46,
   SIZE = 64,
 }
 

@@ -10,13 +10,16 @@
  * read without converting. An IPv4 address is one word (word 0, words 1-3 zero); an IPv6 address is four.
  */
 
+import type { LimitSpec, MitigationTables } from './mitigation_layout.js';
 import type { RuleIndexTables, RuleProgram, SampleSpec } from './rule_layout.js';
+import type { SetDrop, SetTable } from './sets/index.js';
 
 export * from './counter_layout.js';
+export * from './mitigation_layout.js';
 export * from './rule_layout.js';
 
 /** Changes whenever anything below, or in counter_layout.ts or rule_layout.ts, does; a worker refuses tables of another version. */
-export const LAYOUT_VERSION = 4;
+export const LAYOUT_VERSION = 5;
 
 /** Limits that size the shared blocks. Unused parts are never touched and cost no memory. */
 export const MAX_SERVICES = 16384;
@@ -52,10 +55,14 @@ export interface Tables {
   programs: RuleProgram[];
   /** Runs of [position in `sets`, SetKey bits] that records refer to. */
   ruleSets: SharedArrayBuffer;
-  /** Address sets, by number. */
-  sets: SharedArrayBuffer[];
+  /** Sets of addresses, networks and ports, by number; their contents change without a new generation. */
+  sets: SetTable[];
+  /** Sets whose packets are dropped before the rules. */
+  setDrops: SetDrop[];
+  /** SetClockWord. */
+  setClock: SharedArrayBuffer;
   /** Limits that rules refer to. */
-  limits: never[];
+  limits: LimitSpec[];
   /** Samplers that rules refer to. */
   samples: SampleSpec[];
   /**
@@ -63,6 +70,8 @@ export interface Tables {
    * equal stamp a worker keeps what it has made of them.
    */
   ruleStamp: number;
+  /** The stages of mitigation around the rules. */
+  mitigation: MitigationTables;
   /** Tables from server id to position in a service's backend list; see shared/server_ids.ts. */
   serverIds: SharedArrayBuffer[];
   /** Longest-prefix tables from source address to position in a service's backend list; see shared/lpm.ts. */

@@ -74,6 +74,30 @@ export function makeService(sketch: ServiceSketch = {}): ServiceConfig {
   };
 }
 
+const NO_MITIGATION: Config['mitigation'] = {
+  challenge: {
+    mode: 'off',
+    above: 2000,
+    below: 500,
+    hold: 10,
+    scope: 'source',
+    connections: 16,
+    lifetime: 60,
+    sources: 1024,
+    maxPerSecond: 1_000_000,
+  },
+  tcpState: {
+    mode: 'off',
+    connections: 1024,
+    adopt: 'learning',
+    learn: 900,
+    window: 2 ** 30,
+    timeouts: { fresh: 90, open: 10_800, closing: 600, closed: 10 },
+  },
+  fairShare: { rate: null, share: 'fair', prefixes4: [24], prefixes6: [64, 48], columns: 512 },
+  limits: [],
+};
+
 export function makeConfig(parts: Partial<Config> = {}): Config {
   return {
     path: '',
@@ -92,6 +116,9 @@ export function makeConfig(parts: Partial<Config> = {}): Config {
     services: [],
     filters: [],
     rules: [],
+    allow: [],
+    mitigation: NO_MITIGATION,
+    sets: [],
     metrics: { listen: null },
     control: { socket: '/run/sluice/control.sock' },
     log: { level: 'silent', format: 'auto' },

@@ -12,6 +12,7 @@ import { buildChain } from '../../src/dataplane/filter/build.js';
 import { FilterChain, type Stage } from '../../src/dataplane/filter/chain.js';
 import type { PacketFilter } from '../../src/dataplane/filter/contract.js';
 import { NO_PARTS } from '../../src/dataplane/filter/rule_parts.js';
+import { MitigationStages } from '../../src/dataplane/mitigate/stages.js';
 import { Path } from '../../src/dataplane/poll.js';
 import { MemoryPool } from '../../src/dataplane/ports/memory_pool.js';
 import { MemoryPort } from '../../src/dataplane/ports/memory.js';
@@ -49,6 +50,7 @@ export class Lab {
   readonly balancer: Balancer;
   readonly path: Path;
   readonly tap: CaptureTap;
+  readonly stages: MitigationStages;
   readonly aborts: unknown[] = [];
   readonly publisher: Publisher;
   readonly overrides = new Map<string, BackendOverride>();
@@ -78,6 +80,7 @@ export class Lab {
     const snapshot = new Snapshot(this.tables);
     this.balancer = new Balancer(this.flows, this.counters, [11, 22, 33, 44], snapshot);
     this.tap = new CaptureTap(this.pool.memory, 2048, snapshot);
+    this.stages = new MitigationStages(0, this.counters, () => this.nowMs);
     this.path = new Path(
       this.pool.memory,
       2048,
@@ -129,8 +132,9 @@ export class Lab {
 
   private chain(): FilterChain {
     const samples = this.tables.samples.map((spec) => new Sampler(spec, this.tap, 1));
-    const parts = { ...NO_PARTS, samples, watch: this.tap };
-    const context = { worker: 0, nowMs: () => this.nowMs, seed: 1, parts };
+    const { limits, mitigation } = this.stages.adopt(this.tables, this.nowMs);
+    const parts = { ...NO_PARTS, limits, samples, watch: this.tap };
+    const context = { worker: 0, nowMs: () => this.nowMs, seed: 1, parts, mitigation };
     const configured = buildChain(this.tables, this.counters, context);
     if (!this.options.filter) return configured;
     const first: Stage = { sanity: null, rules: null, module: this.options.filter };
@@ -156,6 +160,7 @@ export class Lab {
     const port = this.ports[from];
     for (const frame of frames) port.inject(frame);
     while (this.path.pollOnce(port) > 0);
+    this.stages.tick(this.nowMs);
     return {
       sent: this.ports.map((each) => each.sent.splice(0)),
       passed: port.passed.splice(0),

@@ -39,8 +39,11 @@ const module = (name: string, verdict = FilterVerdict.Continue): Stage => ({
 const stage = (name: string, says = 0) => ({
   judge: (_: Packet, nowMs: number) => (calls.push(`${name}@${nowMs}`), says),
 });
-const tcpStage = (says = 0) => ({
+const tcpStage = (says = 0, tracks = true) => ({
   judge: (_: Packet, __: number, challenged: boolean) => (calls.push(challenged ? 'tcp!' : 'tcp'), says),
+  tracks,
+  takeBack: () => void calls.push('back'),
+  prefetch: () => void calls.push('prefetch'),
 });
 const allow = (holds: boolean) => ({ has: () => (calls.push('allow'), holds) });
 
@@ -73,11 +76,11 @@ describe('the stages', () => {
     [{ sets: stage('sets', DropReason.set) }, 'set', ['allow', 'sets@7']],
     [{ tcp: tcpStage(DropReason.tcpNotFound) }, 'tcp_not_found', ['allow', 'sets@7', 'tcp']],
     [{ tcp: tcpStage(-1) }, 'tx', ['allow', 'sets@7', 'tcp']],
-    [{ fairShare: stage('fair', 1) }, 'fair_share', ['allow', 'sets@7', 'tcp', 'fair@7']],
+    [{ fairShare: stage('fair', 1) }, 'fair_share', ['allow', 'sets@7', 'tcp', 'fair@7', 'back']],
     [
       { limits: stage('limits', DropReason.connectionLimit) },
       'connection_limit',
-      ['allow', 'sets@7', 'tcp', 'fair@7', 'limits@7'],
+      ['allow', 'sets@7', 'tcp', 'fair@7', 'limits@7', 'back'],
     ],
   ])('end it with their word', (changes, verdict, asked) => {
     expect(run(all(changes))).toBe(verdict);
@@ -124,8 +127,11 @@ describe('the stages', () => {
     expect(chain([sanity(), ruled]).ruleIndex).toBe(ruled.rules!.index);
     expect(chain([sanity(), ruled, module('mine')]).onlyRules).toBe(false);
     expect(chain([ruled, sanity()]).onlyRules).toBe(false);
-    for (const key of ['allow', 'sets', 'tcp', 'fairShare', 'limits'] as const) {
+    for (const key of ['sets', 'tcp', 'fairShare', 'limits'] as const) {
       expect(chain([sanity(), rules()], { ...NO_MITIGATION, [key]: all()[key] }).onlyRules, key).toBe(false);
     }
+    // Packets in the middle of a flow are not its business; and what is allowed is allowed there as well.
+    expect(chain([sanity(), rules()], { ...NO_MITIGATION, tcp: tcpStage(0, false) }).onlyRules).toBe(true);
+    expect(chain([sanity(), rules()], { ...NO_MITIGATION, allow: allow(true) }).onlyRules).toBe(true);
   });
 });

@@ -1,5 +1,6 @@
 /** What rules must satisfy beyond the values of single keys. */
 import { MAX_RULE_RECORDS } from '../../shared/layout.js';
+import { checkRate } from './check_rate.js';
 import type { Findings } from './findings.js';
 import type { Path } from './problem.js';
 import { hasPorts, protocolName } from './protocols.js';
@@ -17,6 +18,21 @@ export function checkRules(
   programs: RulePrograms,
   findings: Findings,
 ): void {
+  checkMatches(rules, at, programs, findings);
+  rules.forEach((rule, i) => {
+    if (rule === undefined) return;
+    checkSample(rule, [...at, i], findings);
+    checkLimited(rule, [...at, i], findings);
+  });
+}
+
+/** The matches of a list, which become one table. */
+export function checkMatches(
+  rules: readonly (Pick<RecoveredRule, 'match'> | undefined)[],
+  at: Path,
+  programs: RulePrograms,
+  findings: Findings,
+): void {
   programs.compile(rules.flatMap((rule) => (rule?.match?.expr === undefined ? [] : [rule.match.expr])));
   const combinations = rules.reduce((sum, rule) => sum + combinationsOf(rule?.match), 0);
   if (combinations > MAX_RULE_RECORDS) {
@@ -27,12 +43,24 @@ export function checkRules(
     );
   }
   rules.forEach((rule, i) => {
-    if (rule !== undefined) checkSample(rule, [...at, i], findings);
     if (rule?.match === undefined) return;
     checkFields(rule.match, [...at, i, 'match'], findings);
     checkAddresses(rule.match, [...at, i, 'match'], findings);
     checkProgram(rule.match, [...at, i, 'match'], programs, findings);
   });
+}
+
+function checkLimited({ action, limit }: RecoveredRule, at: Path, findings: Findings): void {
+  if (action === undefined) return;
+  if (action !== 'limit') {
+    if (limit !== undefined) findings.error([...at, 'limit'], 'goes with action limit only', 'Take it out.');
+  } else if (limit === undefined) {
+    if (!findings.touched([...at, 'limit'])) {
+      findings.error(at, 'limits, and does not say to what', 'Add limit: {rate: 100/s}.');
+    }
+  } else {
+    checkRate(limit, [...at, 'limit'], findings);
+  }
 }
 
 function checkSample({ action, sample }: RecoveredRule, at: Path, findings: Findings): void {

@@ -2,7 +2,8 @@
 import { isDeepStrictEqual } from 'node:util';
 import { SluiceError } from '../../errors.js';
 import type { Config, FilterConfig, RuleConfig } from '../../shared/config.js';
-import { diffFields } from './diff_fields.js';
+import { diffFields, diffNamed } from './diff_fields.js';
+import { diffMitigation } from './diff_mitigation.js';
 import { encapsulationChanges, serviceChanges } from './diff_service.js';
 
 export interface ConfigDiff {
@@ -46,6 +47,8 @@ export function diffConfig(old: Config, next: Config): ConfigDiff {
   if (diff.live.every((line) => !line.startsWith('rules[')) && !isDeepStrictEqual(old.rules, next.rules)) {
     diff.live.push('rules: order changed');
   }
+  diffNamed('sets', old.sets, next.sets, diff.live);
+  diffMitigation(old, next, diff.live);
   if (!isDeepStrictEqual(old.metrics, next.metrics))
     diff.restart.push(`metrics.listen: ${listenText(old)} → ${listenText(next)}`);
   diffFields('control', old.control, next.control, { socket: 'socket' }, diff.restart);
@@ -98,25 +101,6 @@ function diffInterfaces(old: Config, next: Config, diff: ConfigDiff): void {
     diffFields(path, old.interfaces[i], entry, INTERFACE_KEYS, diff.restart);
     diffFields(path, old.interfaces[i], entry, LIVE_INTERFACE_KEYS, diff.live);
   });
-}
-
-/** Compares two lists whose entries have unique names, by name. */
-function diffNamed<T extends { name: string }>(
-  path: string,
-  old: readonly T[],
-  next: readonly T[],
-  out: string[],
-  inside: (before: T, after: T, path: string) => string[] = (_before, _after, path) => [`${path}: changed`],
-): void {
-  const before = new Map(old.map((entry) => [entry.name, entry]));
-  for (const entry of next) {
-    const was = before.get(entry.name);
-    before.delete(entry.name);
-    const at = `${path}[${entry.name}]`;
-    if (was === undefined) out.push(`${at}: added`);
-    else if (!isDeepStrictEqual(was, entry)) out.push(...inside(was, entry, at));
-  }
-  for (const name of before.keys()) out.push(`${path}[${name}]: removed`);
 }
 
 /** What an operator looks for: a rule that starts to drop. */

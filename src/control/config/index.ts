@@ -8,8 +8,10 @@ import { dirname, resolve } from 'node:path';
 import type { Config } from '../../shared/config.js';
 import { checkEncapsulation } from './check_encapsulation.js';
 import { checkMachine } from './check_machine.js';
+import { checkMitigation } from './check_mitigation.js';
 import { checkPolicy } from './check_policy.js';
 import { checkServices } from './check_services.js';
+import { checkSets } from './check_sets.js';
 import { Findings } from './findings.js';
 import { normalise } from './normalise.js';
 import { ConfigError } from './problem.js';
@@ -66,11 +68,13 @@ function parse(text: string, file: string, path: string, directory: string): Con
       checkServices(recovered, directory, files, findings);
       checkEncapsulation(recovered, findings);
       checkPolicy(recovered, directory, programs, findings);
+      checkMitigation(recovered, programs, findings);
+      const sets = checkSets(recovered, directory, findings);
       findings.sort();
       if (findings.errors.length === 0) {
         // Nothing was refused, so nothing is missing.
         const config = normalise(recovered as RawConfig, path, directory, { files, programs });
-        return { ...config, warnings: findings.warnings };
+        return { ...config, sets, warnings: findings.warnings };
       }
     }
   }

@@ -15,6 +15,7 @@ import {
 } from '../../shared/config.js';
 import { addressBits } from '../../shared/addr.js';
 import { moduleName, modulePath } from './check_policy.js';
+import { normaliseMitigation } from './normalise_mitigation.js';
 import { normaliseRule } from './normalise_rule.js';
 import type { RouteFiles } from './route_files.js';
 import type { RulePrograms } from './rule_programs.js';
@@ -65,6 +66,9 @@ export function normalise(raw: RawConfig, path: string, directory: string, { fil
     services: raw.services.map((service) => serviceOf(service, encapsulation, directory, files)),
     filters: raw.filters.map((filter) => filterOf(filter, directory)),
     rules: raw.rules.map((rule) => normaliseRule(rule, programs)),
+    sets: [],
+    allow: raw.allow,
+    mitigation: normaliseMitigation(raw.mitigation, programs),
     metrics: { listen: raw.metrics.listen },
     control: { socket: isAbsolute(socket) ? socket : resolve(directory, socket) },
     log: raw.log,

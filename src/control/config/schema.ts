@@ -9,8 +9,10 @@ import { SANITY_CHECKS, SANITY_DEFAULT } from '../../shared/config.js';
 import { DEFAULT_HASH_KEY_TEXT } from './hash_key.js';
 import * as s from './scalars.js';
 import { encapsulationSchema, type RawEncapsulation } from './schema_encap.js';
+import { allowSchema, mitigationSchema, type RecoveredMitigation } from './schema_mitigation.js';
 import { listOf, required, short } from './schema_parts.js';
 import { ruleSchema, type RawRule, type RecoveredRule } from './schema_rules.js';
+import { setSchema, type RecoveredSet } from './schema_sets.js';
 import { serviceSchema, type RawBackend, type RawService } from './schema_service.js';
 
 const interfaceSchema = short(
@@ -112,6 +114,9 @@ export const configSchema = z.strictObject({
   services: z.array(serviceSchema).prefault([]),
   filters: z.array(filterSchema).prefault(['sanity', 'rules']),
   rules: z.array(ruleSchema).prefault([]),
+  sets: z.array(setSchema).prefault([]),
+  allow: allowSchema.prefault([]),
+  mitigation: mitigationSchema.prefault({}),
   metrics: short(
     (raw) => (raw === 'off' || raw === false ? { listen: 'off' } : raw),
     z.strictObject({ listen: s.endpointOrOff.prefault('127.0.0.1:9477') }),
@@ -137,7 +142,17 @@ export type RawFilter = z.output<typeof filterSchema>;
 export interface Recovered extends Partial<
   Omit<
     RawConfig,
-    'interfaces' | 'frames' | 'encapsulation' | 'fragments' | 'decapsulate' | 'services' | 'filters' | 'rules'
+    | 'interfaces'
+    | 'frames'
+    | 'encapsulation'
+    | 'fragments'
+    | 'decapsulate'
+    | 'services'
+    | 'filters'
+    | 'rules'
+    | 'sets'
+    | 'allow'
+    | 'mitigation'
   >
 > {
   interfaces?: (Partial<RawConfig['interfaces'][number]> | undefined)[];
@@ -148,6 +163,9 @@ export interface Recovered extends Partial<
   services?: (RecoveredService | undefined)[];
   filters?: (RecoveredFilter | undefined)[];
   rules?: (RecoveredRule | undefined)[];
+  sets?: (RecoveredSet | undefined)[];
+  allow?: (RawConfig['allow'][number] | undefined)[];
+  mitigation?: RecoveredMitigation;
 }
 
 /** Keys of a service that are more than one value. */

@@ -7,7 +7,9 @@ import { dnsProgram } from '../expression/dns_program.js';
 import { p0fProgram } from '../expression/p0f_program.js';
 import { show } from './problem.js';
 import * as s from './scalars.js';
+import { limitSchema } from './schema_limit.js';
 import { listOf, required, short } from './schema_parts.js';
+import { setReferences } from './schema_sets.js';
 
 /** Text of a pcap-filter expression; check_rules.ts has it compiled, together with all the others. */
 const expression = s.value((raw): string => {
@@ -74,7 +76,7 @@ const timeToLive = s.value((raw): number => {
   );
 });
 
-const matchSchema = short(
+export const matchSchema = short(
   (raw) => (typeof raw === 'string' ? { expr: raw } : raw),
   z.strictObject({
     family: s.family.optional(),
@@ -89,6 +91,7 @@ const matchSchema = short(
     fragment: z.boolean().optional(),
     expr: expression.optional(),
     bytecode: bytecode.optional(),
+    set: setReferences.optional(),
     p0f: p0f.optional(),
     dns: dns.optional(),
   }),
@@ -104,11 +107,12 @@ const sampleSchema = z.strictObject({
 export const ruleSchema = z.strictObject({
   name: required(s.name, 'drop-flood'),
   match: required(matchSchema, '{protocol: udp, dport: 9999}'),
-  action: required(z.enum(['drop', 'pass', 'count', 'sample']), 'drop'),
+  action: required(z.enum(['drop', 'pass', 'count', 'sample', 'limit', 'challenge']), 'drop'),
   mode: z.enum(['enforce', 'shadow']).default('enforce'),
   probability: probability.optional(),
   ttl: timeToLive.optional(),
   sample: sampleSchema.optional(),
+  limit: limitSchema.optional(),
 });
 
 export type RawRule = z.output<typeof ruleSchema>;

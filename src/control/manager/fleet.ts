@@ -4,6 +4,7 @@ import type { PortSpec, WorkerEvent, WorkerFault } from '../../shared/worker_pro
 import type { Log } from '../log.js';
 import { CaptureHub } from '../capture/hub.js';
 import type { CounterBook } from '../metrics/book.js';
+import { releaseMitigation } from '../mitigation/release.js';
 import { Adoption } from './adoption.js';
 import { ManagedInterface } from './managed_interface.js';
 import { Starting } from './starting.js';
@@ -57,10 +58,16 @@ export class Fleet {
     }
   }
 
+  /** Numbers of the workers, ascending; before they are there, as they will be. Known once programs are attached. */
+  get queues(): number[] {
+    if (this.workers.length > 0) return this.workers.map(({ queue }) => queue);
+    return [...new Set(this.interfaces.flatMap((entry) => entry.queues))].sort((a, b) => a - b);
+  }
+
   /** Starts one worker a queue and waits until all their sockets serve. On failure everything is stopped again. */
   async start(tables: Tables): Promise<void> {
     this.tables = tables;
-    const queues = [...new Set(this.interfaces.flatMap((entry) => entry.queues))].sort((a, b) => a - b);
+    const queues = this.queues;
     for (const queue of queues) this.workers.push(this.makeWorker(queue));
     this.starting = new Starting(queues);
     for (const worker of this.workers) worker.start();
@@ -153,6 +160,7 @@ export class Fleet {
     for (const entry of this.interfaces) entry.unbindSocket(queue);
     for (const key of this.opening) if (key.startsWith(`${queue}/`)) this.opening.delete(key);
     this.captures.workerGone(queue);
+    releaseMitigation(this.tables, queue);
     this.adoption?.died(queue, problem);
     this.starting?.died(queue, problem);
   }

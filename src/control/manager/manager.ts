@@ -193,6 +193,7 @@ export class Manager implements ControlTarget {
         index: entry.index,
         repairChecksum: entry.repairChecksums(config.interfaces[entry.index].checksum),
       })),
+      workers: this.fleet.queues,
     });
     this.builtHops = nextHops;
     this.built = config;

@@ -42,7 +42,7 @@ export class FilterChain {
   constructor(
     readonly stages: readonly Stage[],
     private readonly counters: Float64Array,
-    mitigation: Mitigation = NO_MITIGATION,
+    readonly mitigation: Mitigation = NO_MITIGATION,
   ) {
     this.first = stages.length > 0 ? stages[0].sanity : null;
     this.restFrom = this.first === null ? 0 : 1;
@@ -62,10 +62,20 @@ export class FilterChain {
     return [this.allow, this.sets, this.tcp, this.fairShare, this.limits].some((stage) => stage !== null);
   }
 
-  /** TCP and UDP allowed, and no stage but sanity checks and rules: what no check could object to and no rule names passes. */
+  /**
+   * TCP and UDP allowed, and no stage but sanity checks, rules, and one that looks at SYN and RST only: what no check could object to and no rule
+   * names passes.
+   */
   get onlyRules(): boolean {
     const allows = this.first === null || this.first.allowsTcpAndUdp;
-    return allows && !this.mitigates && this.rest.every((stage) => stage.rules !== null);
+    const looksAtAll = this.sets ?? this.fairShare ?? this.limits;
+    const tracks = this.tcp !== null && this.tcp.tracks;
+    return allows && !tracks && looksAtAll === null && this.rest.every((stage) => stage.rules !== null);
+  }
+
+  /** Has the memory of the stages on its way before the first packet of a burst is judged. */
+  prefetch(packets: readonly Packet[], count: number): void {
+    if (this.tcp !== null && this.tcp.tracks) this.tcp.prefetch(packets, count);
   }
 
   /** The index of the rules, when there are any: which packets they name. */
@@ -125,10 +135,16 @@ export class FilterChain {
       const said = this.tcp.judge(packet, nowMs, action === RuleAction.challenge);
       if (said !== (StageVerdict.Continue as number)) return this.stopped(said);
     }
-    if (this.fairShare !== null && this.fairShare.judge(packet, nowMs) !== 0) return this.drop(DropReason.fairShare);
+    if (this.fairShare !== null && this.fairShare.judge(packet, nowMs) !== 0) {
+      if (this.tcp !== null) this.tcp.takeBack(packet);
+      return this.drop(DropReason.fairShare);
+    }
     if (this.limits !== null) {
       const said = this.limits.judge(packet, nowMs);
-      if (said !== (StageVerdict.Continue as number)) return this.stopped(said);
+      if (said !== (StageVerdict.Continue as number)) {
+        if (this.tcp !== null) this.tcp.takeBack(packet);
+        return this.stopped(said);
+      }
     }
     return FilterVerdict.Continue;
   }

@@ -17,6 +17,12 @@ export interface MitigationStage {
 export interface TcpStage {
   /** As MitigationStage.judge. `challenged`: a rule wants this SYN challenged, whatever the stage thinks of its destination. */
   judge(packet: Packet, nowMs: number, challenged: boolean): number;
+  /** It looks at every packet of a connection, not only at SYN and RST. */
+  readonly tracks: boolean;
+  /** A later stage drops the packet that `judge` let through last. */
+  takeBack(packet: Packet): void;
+  /** Before the first of a burst's packets is judged. All must have their `flowHash`. */
+  prefetch(packets: readonly Packet[], count: number): void;
 }
 
 /**

@@ -124,6 +124,12 @@ export class SynChallenge {
     this.cookie.setClock(nowMs, wallMs);
   }
 
+  /** Mode `auto`: destinations whose SYNs are challenged now; `always`: 1. Looks at all of the table of rates. */
+  active(nowMs: number): number {
+    if (this.isAuto) return this.rates.active(nowMs);
+    return this.isOn ? 1 : 0;
+  }
+
   /** `demanded`: a rule wants this packet challenged if it is a SYN, whatever the mode. */
   judge(packet: Packet, nowMs: number, demanded = false): ChallengeVerdict {
     if (packet.protocol !== IpProtocol.tcp || (packet.flags & PacketFlag.hasPorts) === 0) {

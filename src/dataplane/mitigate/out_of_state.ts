@@ -34,8 +34,9 @@ export const DEFAULT_OUT_OF_STATE: OutOfStateOptions = {
  */
 export class OutOfState {
   readonly connections: Connections;
-  private readonly isOn: boolean;
-  private readonly drops: boolean;
+  private options: OutOfStateOptions;
+  private isOn = false;
+  private drops = false;
   private hasStarted = false;
   /** Still taking packets of unknown connections for those of older ones. */
   isLearning: boolean;
@@ -48,14 +49,23 @@ export class OutOfState {
   alreadyClosed = 0;
 
   /** `words`: 16 int32 a connection, all zero; a power of two of them, at least 32. */
-  constructor(
-    private readonly options: OutOfStateOptions,
-    words: Int32Array,
-  ) {
+  constructor(options: OutOfStateOptions, words: Int32Array) {
     this.connections = new Connections(words, options.timeouts, options.windowBytes);
+    this.options = options;
+    this.isLearning = options.adopt !== 'never';
+    this.configure(options);
+  }
+
+  /** Other options for the same connections. Learning begins anew only where it had not begun, or never ended. */
+  configure(options: OutOfStateOptions): void {
+    const was = this.options.adopt;
+    this.options = options;
     this.isOn = options.mode !== 'off';
     this.drops = options.mode === 'mitigate';
+    this.connections.configure(options.timeouts, options.windowBytes);
+    if (options.adopt === was) return;
     this.isLearning = options.adopt !== 'never';
+    this.hasStarted = false;
   }
 
   /** Why to drop the packet (`TcpReason.none`: do not). Packets must be parsed and have their `flowHash`; what is not TCP passes. */

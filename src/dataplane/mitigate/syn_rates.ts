@@ -58,6 +58,16 @@ export class SynRates {
     return words[at + Field.active] !== 0;
   }
 
+  /** Destinations that get too many now: looks at all places. */
+  active(nowMs: number): number {
+    const words = this.words;
+    let count = 0;
+    for (let at = 0; at < words.length; at += Field.STRIDE) {
+      if (words[at + Field.active] !== 0 && ((nowMs - words[at + Field.untilMs]) | 0) < 0) count++;
+    }
+    return count;
+  }
+
   /** Ends a window, all of whose SYNs came within WINDOW_MS of its start, and begins the next. */
   private turn(at: number, nowMs: number): void {
     const words = this.words;
