@@ -38,10 +38,12 @@ const A = Reg.r8;
 const X = Reg.r9;
 
 /** Stack, from r10: the context's address, a word for helpers to write to, M[0] to M[15] in 8 bytes each. */
-const enum Stack {
+export const enum Stack {
   context = -8,
   scratch = -16,
   memory = -24,
+  /** What is below is free. */
+  END = -144,
 }
 
 /** Behind so many instructions there is another place to fail to, within the reach of jumps; one of ours takes 16 at most. */

@@ -1,0 +1,102 @@
+/** Which rules the kernel can carry out, and what it does at those that it cannot. */
+import { hasLoop } from '../../../shared/cbpf/loops.js';
+import type { Program } from '../../../shared/cbpf/program.js';
+import { RuleAction, RuleField, RuleFlag, RuleMatch, type Tables } from '../../../shared/layout.js';
+
+/**
+ * What happens in the kernel to a packet that matches a record:
+ * - `drop`: dropped there;
+ * - `mark`: the rule lets the search go on; it is counted if a later rule drops the packet;
+ * - `leave`: user space decides, with all rules from the first on. So does it for every packet that no rule drops.
+ */
+export type Step = 'drop' | 'mark' | 'leave';
+
+export interface PlannedRecord {
+  /** Word index in Tables.rules. */
+  readonly at: number;
+  readonly step: Step;
+  /** Program that has to match too; null: none, or (with `leave`) one that only user space runs. */
+  readonly program: Program | null;
+  /** Position in Plan.marks of a `mark`, else -1. */
+  readonly mark: number;
+  /** Why the step is `leave`; '' otherwise. */
+  readonly why: string;
+}
+
+/** A rule that lets the search go on. */
+export interface Mark {
+  /** RuleField.id. */
+  readonly rule: number;
+  /** What it would do counts as done (RuleCounter.acted): a drop rule in shadow mode. */
+  readonly acts: boolean;
+}
+
+export interface Plan {
+  readonly rules: Int32Array;
+  readonly records: readonly PlannedRecord[];
+  readonly marks: readonly Mark[];
+}
+
+/** Each costs every dropped packet a look-up. */
+const MARKS_MOST = 16;
+
+export function planOffload(tables: Pick<Tables, 'rules' | 'programs'>): Plan {
+  const rules = new Int32Array(tables.rules);
+  const programs = tables.programs.map(({ link, words }): Program => ({ link, words: new Int32Array(words) }));
+  const marks: Mark[] = [];
+  const records: PlannedRecord[] = [];
+  const count = rules.length > 0 ? rules[0] : 0;
+  for (let i = 0; i < count; i++) {
+    const at = RuleField.HEADER + i * RuleField.STRIDE;
+    const whole =
+      (rules[at + RuleField.fields] & RuleMatch.program) === 0 ? null : programs[rules[at + RuleField.program]];
+    const program = whole !== null && runsInKernel(whole) ? whole : null;
+    const why = whyLeft(rules, at, whole);
+    if (why !== '') {
+      records.push({ at, step: 'leave', program, mark: -1, why });
+      continue;
+    }
+    const enforced = (rules[at + RuleField.flags] & RuleFlag.shadow) === 0;
+    const action = rules[at + RuleField.action];
+    if (action === RuleAction.drop && enforced) {
+      records.push({ at, step: 'drop', program, mark: -1, why });
+      continue;
+    }
+    const rule = rules[at + RuleField.id];
+    let mark = marks.findIndex((other) => other.rule === rule);
+    if (mark < 0 && marks.length < MARKS_MOST) mark = marks.push({ rule, acts: action === RuleAction.drop }) - 1;
+    if (mark >= 0) records.push({ at, step: 'mark', program, mark, why });
+    else records.push({ at, step: 'leave', program, mark, why: `${MARKS_MOST} rules before it only count` });
+  }
+  return { rules, records, marks };
+}
+
+function runsInKernel(program: Program): boolean {
+  // The end of the IP packet is not the end of the frame, and there is no other end that the verifier knows.
+  return program.link === 'ethernet' && !hasLoop(program);
+}
+
+/** '' when the kernel can carry the rule out. */
+function whyLeft(rules: Int32Array, at: number, program: Program | null): string {
+  const fields = rules[at + RuleField.fields];
+  if ((fields & RuleMatch.sets) !== 0) return 'matches sets';
+  if ((fields & RuleMatch.signature) !== 0) return 'matches a p0f signature';
+  if ((fields & RuleMatch.names) !== 0) return 'matches DNS names';
+  if (program !== null && program.link === 'ip') return 'matches bytecode from the IP header on';
+  if (program !== null && !runsInKernel(program)) return 'matches a program with a loop';
+  if (rules[at + RuleField.threshold] !== 0) return 'is hit by chance';
+  const enforced = (rules[at + RuleField.flags] & RuleFlag.shadow) === 0;
+  switch (rules[at + RuleField.action]) {
+    case RuleAction.drop:
+    case RuleAction.count:
+      return '';
+    case RuleAction.pass:
+      return enforced ? 'passes to the stages behind the rules' : '';
+    case RuleAction.sample:
+      return 'samples';
+    case RuleAction.limit:
+      return 'limits';
+    default:
+      return 'challenges';
+  }
+}

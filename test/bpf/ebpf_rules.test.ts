@@ -1,0 +1,258 @@
+/** Rules in the kernel against the data plane's: random rules over random frames, verdicts and counters. */
+import { describe, expect, it } from 'vitest';
+import { Assembler, encode } from '../../src/control/ebpf/assembler.js';
+import type { Access } from '../../src/control/ebpf/from_cbpf.js';
+import { Alu, Reg } from '../../src/control/ebpf/instruction.js';
+import type { SanityBefore } from '../../src/control/ebpf/offload/plain.js';
+import { planOffload } from '../../src/control/ebpf/offload/plan.js';
+import { COUNTER_BYTES, emitRules } from '../../src/control/ebpf/offload/rules_program.js';
+import { RuleShelf } from '../../src/control/rule_tables.js';
+import { Chance } from '../../src/dataplane/filter/chance.js';
+import { ProgramShelf } from '../../src/dataplane/filter/programs.js';
+import { NO_PARTS } from '../../src/dataplane/filter/rule_parts.js';
+import { RuleSet } from '../../src/dataplane/filter/rules.js';
+import { SanityFilter } from '../../src/dataplane/filter/sanity.js';
+import { native, type BpfMap } from '../../src/native.js';
+import { parsePrefix } from '../../src/shared/addr.js';
+import type { RuleConfig } from '../../src/shared/config.js';
+import { CounterBlock, RuleAction, RuleCounter } from '../../src/shared/layout.js';
+import { randomProgram, randomSource, type Random } from '../support/cbpf_programs.js';
+import { PacketBuilder } from '../support/packet_builder.js';
+import { parsed } from '../support/packets.js';
+import { randomFrame, randomMatch, ruleProgram } from '../support/rule_packets.js';
+
+const ROUNDS = Number(process.env.SLUICE_FUZZ_ROUNDS ?? 150);
+const FRAMES = 150;
+const seed = Number(process.env.SEED ?? 20261121);
+const PERCPU_ARRAY = 6;
+const [DROPPED, LEFT] = [1, 2];
+
+const CHECKS = ['ipv4-checksum', 'ping-of-death', 'land', 'tcp-flags', 'source', 'port-zero', 'tiny-fragment'];
+const ALL: SanityBefore = { checks: [...CHECKS, 'ipv4-options'], protocols: null };
+
+interface Kernel {
+  /** DROPPED or LEFT for each frame. */
+  verdicts: Int32Array;
+  /** As CounterBlock.rules has them. */
+  counters: Float64Array;
+  written: number[];
+  verified: number;
+}
+
+function inKernel(
+  rules: readonly RuleConfig[],
+  frames: readonly Uint8Array[],
+  sanity: SanityBefore | null,
+  access: Access,
+): Kernel {
+  const tables = new RuleShelf().build(rules, (name) => Number(name));
+  const name = 'test_rules';
+  const sizes = { keySize: 4, valueSize: COUNTER_BYTES, maxEntries: rules.length };
+  const map = native().createMap({ type: PERCPU_ARRAY, name, ...sizes });
+  const asm = new Assembler();
+  const leave = (action: number): void => {
+    asm.alu32(Alu.MOV, Reg.r0, action);
+    asm.exit();
+  };
+  const [dropped, left] = [() => leave(DROPPED), () => leave(LEFT)];
+  const written = emitRules(asm, planOffload(tables), { access, counters: map.fd, sanity, dropped, left });
+  const instructions = encode(asm.instructions());
+  const program = native().loadProgram({ type: 'xdp', name, license: 'Apache-2.0', instructions });
+  const { verified } = program.info();
+  let end = 0;
+  const ends = Uint32Array.from(frames, ({ length }) => (end += length));
+  const verdicts = program.runFrames(Buffer.concat(frames), ends);
+  const counters = countersOf(map, rules.length);
+  program.close();
+  map.close();
+  return { verdicts, counters, written, verified };
+}
+
+/** Summed over the CPUs. */
+function countersOf(map: BpfMap, rules: number): Float64Array {
+  const counters = new Float64Array(rules * RuleCounter.SIZE);
+  for (let rule = 0; rule < rules; rule++) {
+    const value = map.lookup(new Uint8Array(Uint32Array.of(rule).buffer))!;
+    new BigUint64Array(value.buffer, value.byteOffset, value.length / 8).forEach((n, i) => {
+      counters[rule * RuleCounter.SIZE + (i % RuleCounter.SIZE)] += Number(n);
+    });
+  }
+  return counters;
+}
+
+/** The data plane: sanity checks, then rules. A frame that it cannot parse it does not show to the rules. */
+function dataPlane(rules: readonly RuleConfig[], sanity: SanityBefore | null) {
+  const tables = new RuleShelf().build(rules, (name) => Number(name));
+  const all = new Float64Array(CounterBlock.SIZE);
+  const set = new RuleSet(tables, new ProgramShelf().load(tables.programs), NO_PARTS, all, new Chance(7));
+  const filter = sanity && new SanityFilter(sanity.checks, sanity.protocols);
+  return {
+    /** Whether a rule drops the frame. */
+    drops(frame: Uint8Array): boolean {
+      const packet = parsed(frame);
+      if (packet.malformed !== 0 || (filter !== null && filter.check(packet) !== 0)) return false;
+      return set.match(packet, 0) === RuleAction.drop;
+    },
+    counters: () => all.slice(CounterBlock.rules, CounterBlock.rules + rules.length * RuleCounter.SIZE),
+  };
+}
+
+/** Both ways: all in user space; and what the kernel leaves in user space. Returns drops of either. */
+function compare(
+  rules: readonly RuleConfig[],
+  frames: readonly Uint8Array[],
+  sanity: SanityBefore | null,
+  access: Access,
+) {
+  const kernel = inKernel(rules, frames, sanity, access);
+  const [whole, rest] = [dataPlane(rules, sanity), dataPlane(rules, sanity)];
+  let [drops, offloaded] = [0, 0];
+  frames.forEach((frame, i) => {
+    const where = `seed ${seed}, ${access}: ${Buffer.from(frame).toString('hex')}`;
+    const wanted = whole.drops(frame);
+    if (wanted) drops++;
+    if (kernel.verdicts[i] === DROPPED) {
+      offloaded++;
+      if (!wanted) expect.fail(`the kernel drops what the rules do not: ${where}`);
+    } else {
+      expect(kernel.verdicts[i]).toBe(LEFT);
+      if (rest.drops(frame) !== wanted) expect.fail(`the rules change their mind: ${where}`);
+    }
+  });
+  const sum = rest.counters().map((value, i) => value + kernel.counters[i]);
+  expect([...sum]).toEqual([...whole.counters()]);
+  return { drops, offloaded, kernel };
+}
+
+function randomRule(random: Random, i: number): RuleConfig {
+  const match = randomMatch(random);
+  const program = random(4) === 0 ? randomProgram(random, randomFrame(random), { length: 12 }) : ruleProgram(random);
+  return {
+    name: String(i),
+    match: random(3) === 0 ? { ...(random(2) ? match : {}), program: { kind: 'expr', text: '', program } } : match,
+    action: (['drop', 'drop', 'drop', 'pass', 'count', 'count'] as const)[random(6)],
+    mode: random(5) === 0 ? 'shadow' : 'enforce',
+    probability: random(20) === 0 ? 0.5 : 1,
+  };
+}
+
+/** Longer than an Ethernet header; some cut, some with bytes changed, some padded. */
+function frameOf(random: Random): Uint8Array {
+  const whole = randomFrame(random);
+  const kind = random(8);
+  const frame = kind === 0 ? whole.slice(0, random(whole.length + 1)) : whole;
+  const padded = new Uint8Array(Math.max(14, frame.length + (kind === 1 ? random(20) : 0)));
+  padded.set(frame);
+  if (kind === 2) padded[random(Math.min(60, padded.length))] = random(256);
+  return padded;
+}
+
+const port = (n: number) => ({ first: n, last: n });
+const rule = (i: number, match: RuleConfig['match'], more: Partial<RuleConfig> = {}): RuleConfig => ({
+  name: String(i),
+  match,
+  action: 'drop',
+  mode: 'enforce',
+  probability: 1,
+  ...more,
+});
+const udp = (dport: number, src = '192.0.2.1'): Uint8Array =>
+  new PacketBuilder().ethernet().ipv4({ src, dst: '198.51.100.10' }).udp({ sport: 1000, dport }).payload(20).build();
+
+describe('rules in the kernel', () => {
+  it('decide and count as in the data plane, with what is left to it: random rules and frames', () => {
+    const random = randomSource(seed);
+    const seen = { drops: 0, offloaded: 0 };
+    for (let round = 0; round < ROUNDS; round++) {
+      const count = 1 + random(round % 25 === 0 ? 400 : 12);
+      const rules = Array.from({ length: count }, (_, i) => randomRule(random, i));
+      const frames = Array.from({ length: FRAMES }, () => frameOf(random));
+      const some: SanityBefore = {
+        checks: CHECKS.filter(() => random(2) === 0),
+        protocols: random(3) === 0 ? [6, 17, 1].slice(random(3)) : null,
+      };
+      const sanity = [null, some, ALL][random(3)];
+      const { drops, offloaded } = compare(rules, frames, sanity, round % 2 === 0 ? 'direct' : 'helpers');
+      seen.drops += drops;
+      seen.offloaded += offloaded;
+    }
+    expect(seen.drops).toBeGreaterThan(ROUNDS * 10);
+    // The others are not plain, or a rule before has to be asked in user space.
+    expect(seen.offloaded).toBeGreaterThan(seen.drops / 4);
+  }, 3_600_000);
+
+  it('drop what they name, and count the ones before that only count', () => {
+    const rules = [
+      rule(0, { protocol: 17 }, { action: 'count' }),
+      rule(1, { src: parsePrefix('192.0.2.0/24') }, { mode: 'shadow' }),
+      rule(2, { dport: [port(53), port(123)] }),
+      rule(3, {}, { action: 'count' }),
+    ];
+    const frames = [udp(53), udp(123, '203.0.113.1'), udp(80)];
+    const { kernel } = compare(rules, frames, ALL, 'direct');
+    expect([...kernel.verdicts]).toEqual([DROPPED, DROPPED, LEFT]);
+    const bytes = udp(53).length;
+    expect([...kernel.counters]).toEqual([
+      ...[2, 2 * bytes, 0, 0],
+      ...[1, bytes, 1, bytes],
+      ...[2, 2 * bytes, 2, 2 * bytes],
+      ...[0, 0, 0, 0],
+    ]);
+  });
+
+  it.each<[string, Partial<RuleConfig>]>([
+    ['passes', { action: 'pass' }],
+    ['is hit by chance', { probability: 0.5 }],
+  ])('leave a packet to user space that a rule before matches that %s', (_, more) => {
+    const rules = [rule(0, { dport: port(53) }, more), rule(1, { protocol: 17 })];
+    const { kernel } = compare(rules, [udp(53), udp(80)], null, 'direct');
+    expect([...kernel.verdicts]).toEqual([LEFT, DROPPED]);
+  });
+
+  it('leave what a sanity check objects to, which counts it', () => {
+    const frames = [udp(53, '198.51.100.10'), udp(53, '127.0.0.1'), udp(0), udp(53)];
+    const { kernel } = compare([rule(0, {})], frames, ALL, 'direct');
+    expect([...kernel.verdicts]).toEqual([LEFT, LEFT, LEFT, DROPPED]);
+    const unknown = { checks: ['something-new'], protocols: null };
+    expect([...inKernel([rule(0, {})], frames, unknown, 'direct').verdicts]).toEqual([LEFT, LEFT, LEFT, LEFT]);
+    const none = { checks: [], protocols: [6] };
+    expect([...inKernel([rule(0, {})], frames, none, 'direct').verdicts]).toEqual([LEFT, LEFT, LEFT, LEFT]);
+  });
+
+  it('are as many as there is room for; the others are left', () => {
+    const rules = Array.from({ length: 4000 }, (_, i) => rule(i, { protocol: 17, dport: port(i + 1) }));
+    const frames = [udp(1), udp(500), udp(1300), udp(4000), udp(5000)];
+    const { kernel } = compare(rules, frames, ALL, 'helpers');
+    expect(kernel.written[0]).toBeGreaterThan(1300);
+    expect(kernel.written[0]).toBeLessThan(4000);
+    expect([...kernel.verdicts]).toEqual([DROPPED, DROPPED, DROPPED, LEFT, LEFT]);
+    expect(kernel.verified).toBeLessThan(100_000);
+  });
+});
+
+describe('the plan', () => {
+  it('says of each rule where it runs, and why not in the kernel', () => {
+    const program = ruleProgram(randomSource(1));
+    const from = (link: 'ip' | 'ethernet') => ({
+      program: { kind: 'expr', text: '', program: { ...program, link } } as const,
+    });
+    const rules = [
+      rule(0, from('ethernet')),
+      rule(1, from('ip')),
+      rule(2, {}, { probability: 0.1 }),
+      rule(3, {}, { action: 'pass' }),
+      rule(4, {}, { action: 'pass', mode: 'shadow' }),
+      ...Array.from({ length: 16 }, (_, i) => rule(5 + i, {}, { action: 'count' })),
+    ];
+    const plan = planOffload(new RuleShelf().build(rules, (name) => Number(name)));
+    const [first, ...others] = plan.records.map(({ step, why }) => (why === '' ? step : why));
+    expect([first, ...others.slice(0, 4)]).toEqual([
+      'drop',
+      'matches bytecode from the IP header on',
+      'is hit by chance',
+      'passes to the stages behind the rules',
+      'mark',
+    ]);
+    expect(others.slice(4)).toEqual([...Array<string>(15).fill('mark'), '16 rules before it only count']);
+  });
+});
