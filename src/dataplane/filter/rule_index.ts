@@ -9,7 +9,7 @@ const NO_PREFIXES = new Int32Array(0);
  * Finds the records that a packet may match: the rows of its classes, which `RuleSet` then intersects. The layout is that of RuleIndexTables.
  *
  * A packet has five rows. One that programs see with other eyes than the parser has five more, and what is in all of either may match: programs
- * read an IPv6 next header and what follows as protocol and ports even where that is an extension header, and know no VLAN tags.
+ * read an IPv6 next header and what follows as protocol and ports even where that is an extension header, and those over frames know no IP behind a VLAN tag.
  */
 export class RuleIndex {
   readonly words: Int32Array;
@@ -23,7 +23,7 @@ export class RuleIndex {
   dport = 0;
   src = 0;
   dst = 0;
-  /** 1: the packet has the second rows too; 2: nothing is known of it, and it may match any record. */
+  /** 1: the packet has the second rows too; 2: and may match what matches frames that are not IP: it has a tag and extension headers. */
   odd = 0;
   oddProtocol = 0;
   oddSport = 0;
@@ -103,17 +103,16 @@ export class RuleIndex {
     if (this.hasPrograms && (packet.vlanTags !== 0 || packet.family === 6)) this.locateOdd(packet);
   }
 
-  /** The word at this position of what the second rows have in common. */
+  /** The word at this position of what the second rows have in common, and of what programs over frames make of a tag. */
   oddWord(position: number): number {
-    if (this.odd !== 1) return this.words[this.all + position];
     const words = this.words;
-    return (
+    const common =
       words[this.oddProtocol + position] &
       words[this.oddSport + position] &
       words[this.oddDport + position] &
       words[this.oddSrc + position] &
-      words[this.oddDst + position]
-    );
+      words[this.oddDst + position];
+    return this.odd === 1 ? common : common | words[words[this.protocols] + position];
   }
 
   /** Whether any record may match a packet that is plain: IPv4 without tag, options or fragment, with ports. Sets nothing. */
@@ -199,22 +198,20 @@ export class RuleIndex {
 
   /** The second rows, of what a program sees in another way. */
   private locateOdd(packet: Packet): void {
-    const extended = packet.family === 6 && packet.l4 !== packet.l3 + Wire.ipv6Bytes;
-    if (packet.vlanTags !== 0) {
-      // Programs over frames see no IP; those over layer 3 see IPv6 as it is.
-      this.odd = extended ? 2 : 1;
-      this.oddProtocol = this.words[this.protocols];
-      this.oddSport = this.oddDport = this.oddSrc = this.oddDst = this.all;
-    } else if (extended) {
-      const at = packet.l3 + Wire.ipv6Bytes;
+    const at = (packet.l3 + Wire.ipv6Bytes) | 0;
+    if (packet.family === 6 && packet.l4 !== at) {
       const portBytes = bytesAt(packet, at);
       const ports = portBytes > 0 ? wordAt(packet, at, portBytes) : 0;
-      this.odd = 1;
+      this.odd = packet.vlanTags === 0 ? 1 : 2;
       this.oddProtocol = this.words[this.protocols + ProtocolKey.ipv6 + packet.view.getUint8(packet.l3 + 6)];
       this.oddSport = this.sportRow(portBytes >= 2 ? ports >>> 16 : PortKey.none);
       this.oddDport = this.dportRow(portBytes >= 4 ? ports & 0xffff : PortKey.none);
       this.oddSrc = this.src;
       this.oddDst = this.dst;
+    } else if (packet.vlanTags !== 0) {
+      this.odd = 1;
+      this.oddProtocol = this.words[this.protocols];
+      this.oddSport = this.oddDport = this.oddSrc = this.oddDst = this.all;
     }
   }
 }
