@@ -188,7 +188,7 @@ class Page {
       [
         ...this.status.rules.map((rule) => [
           rule.name,
-          rule.action,
+          rule.mode === 'shadow' ? `${rule.action} (shadow)` : rule.action,
           count(rule.packets),
           ...this.rateCell(rule, before.get(rule.name)),
           bytes(rule.bytes),

@@ -33,6 +33,16 @@ describe('sluice check', () => {
     for (const line of env.out.split('\n').slice(1)) expect(line.length).toBeLessThanOrEqual(100);
   });
 
+  it('counts rules by what they do, and those that only count', async () => {
+    const rules = [
+      '{name: a, match: udp, action: drop}',
+      '{name: b, match: tcp, action: drop, mode: shadow}',
+      '{name: c, match: {}, action: pass}',
+    ];
+    await check(`interfaces: [eth0]\nrules:\n${rules.map((rule) => `  - ${rule}\n`).join('')}`);
+    expect(env.out).toMatch(/^ {2}rules +3: 2 drop, 1 pass, 1 of them in shadow mode$/m);
+  });
+
   it('names every problem with file, line and path on stderr, and exits 78', async () => {
     const { code, error } = await check(`${example}\nbogus: 1\ncontrol: 5\n`);
     expect(code).toBe(78);

@@ -72,6 +72,12 @@ const reload = (...args: string[]) => runCommand(reloadCommand(env), args);
 const backend = (...args: string[]) => runCommand(backendCommand(env), args);
 
 describe('sluice status', () => {
+  it('says which rules are in shadow mode', async () => {
+    view = { ...view, rules: [{ id: 0, name: 'trial', action: 'drop', mode: 'shadow' }] };
+    await status('--no-rates');
+    expect(env.out).toMatch(/^trial +drop \(shadow\) +0 +0 B$/m);
+  });
+
   it('shows totals, rates, interfaces, workers, services, rules and drops', async () => {
     words().set([1000, 64000, 400, 100, 500, 0, 0], Counter.rx);
     words()[CounterBlock.reasons + 18] = 400;

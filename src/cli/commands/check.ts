@@ -95,11 +95,12 @@ function serviceLine({ name, vip, ports, protocols, backends }: ServiceConfig): 
 }
 
 function ruleLine({ rules }: Config): string {
-  const actions = (['drop', 'pass', 'count'] as const)
-    .map((action) => [rules.filter((rule) => rule.action === action).length, action] as const)
-    .filter(([number]) => number > 0)
-    .map(([number, action]) => `${number} ${action}`);
-  return actions.length === 0 ? 'none' : `${rules.length}: ${actions.join(', ')}`;
+  const numbers = new Map<string, number>();
+  for (const { action } of rules) numbers.set(action, (numbers.get(action) ?? 0) + 1);
+  const actions = [...numbers].map(([action, number]) => `${number} ${action}`);
+  const shadow = rules.filter(({ mode }) => mode === 'shadow').length;
+  if (shadow > 0) actions.push(`${shadow} of them in shadow mode`);
+  return rules.length === 0 ? 'none' : `${rules.length}: ${actions.join(', ')}`;
 }
 
 function rangeText({ first, last }: PortRange): string {
