@@ -11,8 +11,15 @@ export interface IndexPrefix {
 /** More prefixes than this for one set of addresses are not worth their rows: they are cut to fewer, wider ones. */
 const PREFIXES_MOST = 64;
 
+/** A set as large as this rules out little: it is what `host X` leaves of the source where the destination is X, and takes a row for each of its 32 prefixes. */
+const HALF = 2 ** 31;
+
+function sizeOf(set: RangeSet): number {
+  return set.reduce((sum, { lo, hi }) => sum + hi - lo + 1, 0);
+}
+
 /**
- * Prefixes that cover the addresses whose words are in these sets, one a word; null: all addresses. Words behind the first that is not one number
+ * Prefixes that cover the addresses whose words are in these sets, one a word; null: all addresses, or half of them and more. Words behind the first that is not one number
  * are left out.
  */
 export function prefixesOf(words: readonly RangeSet[]): IndexPrefix[] | null {
@@ -22,10 +29,10 @@ export function prefixesOf(words: readonly RangeSet[]): IndexPrefix[] | null {
       fixed.push(set[0].lo | 0);
       continue;
     }
-    const blocks = blocksOf(set);
-    return blocks.some(({ length }) => length === 0) && fixed.length === 0
-      ? null
-      : blocks.map(({ start, length }) => prefix([...fixed, start], 32 * fixed.length + length, words.length));
+    if (fixed.length === 0 && sizeOf(set) >= HALF) return null;
+    return blocksOf(set).map(({ start, length }) =>
+      prefix([...fixed, start], 32 * fixed.length + length, words.length),
+    );
   }
   return [prefix(fixed, 32 * words.length, words.length)];
 }
