@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { dnsProgram } from '../../src/control/expression/dns_program.js';
 import { checkProgram } from '../../src/shared/cbpf/check.js';
+import { necessary } from '../../src/shared/cbpf/facts.js';
 import { interpret } from '../../src/shared/cbpf/interpret.js';
 import { compileJavaScript } from '../../src/shared/cbpf/javascript.js';
 import { link } from '../../src/shared/cbpf/link.js';
@@ -18,7 +19,7 @@ import {
 } from '../support/dns_reference.js';
 
 /** SLUICE_FUZZ_ROUNDS for a longer run, SEED to repeat one. */
-const ROUNDS = Number(process.env.SLUICE_FUZZ_ROUNDS ?? 120);
+const ROUNDS = Number(process.env.SLUICE_FUZZ_ROUNDS ?? 50);
 const PACKETS = 30;
 const seed = Number(process.env.SEED ?? 20261121);
 
@@ -73,4 +74,81 @@ describe('DNS names', () => {
     expect(seen.matched).toBeGreaterThan(seen.pairs / 40);
     expect(seen.walked).toBeGreaterThan(seen.pairs / 80);
   }, 3_600_000);
+
+  it('have facts for an index of rules: UDP, and the port', () => {
+    const just = (value: number) => [{ lo: value, hi: value }];
+    const query = necessary(dnsProgram(['*.example.com']));
+    const answer = necessary(dnsProgram([], { response: true }));
+    expect([query.other, answer.other]).toEqual([false, false]);
+    for (const [way] of [query.ipv4, query.ipv6, answer.ipv4, answer.ipv6]) expect(way.protocols).toEqual(just(17));
+    for (const [way] of [query.ipv4, query.ipv6]) expect(way.destinationPorts).toEqual(just(53));
+    for (const [way] of [answer.ipv4, answer.ipv6]) expect(way.sourcePorts).toEqual(just(53));
+  });
+
+  const random = randomSource(5);
+  const asks = (pattern: string, labels: string[], type = 1): boolean => {
+    const name = labels.map((label) => Buffer.from(label, 'latin1'));
+    // The first that is whole and a query.
+    for (;;) {
+      const packet = randomMessage(random, name, type);
+      const question = packet.length === 0 ? null : questionOf(packet, false);
+      if (question?.labels.map((label) => label.toString('latin1')).join(' ') !== labels.join(' ')) continue;
+      const view = new DataView(packet.buffer);
+      return interpret(dnsProgram([pattern]), view, 0, packet.length, packet.length) !== 0;
+    }
+  };
+
+  it.each([
+    ['example.com', 'example com', true],
+    ['example.com.', 'eXAMPLe COM', true],
+    ['example.com', 'www example com', false],
+    ['*.example.com', 'example com', false],
+    ['*.example.com', 'a b c example com', true],
+    ['*.example.com', 'anexample com', false],
+    ['*.com', 'xx\x07example\x03com', false],
+    ['*', 'com', true],
+    ['*', '', false],
+    ['.', '', true],
+    ['www.*.com', 'www x com', true],
+    ['www.*.com', 'www x y com', false],
+    ['www.**', 'www x y com', true],
+    ['www.**', 'www', false],
+    ['*{4-6}.example.com', 'abcd example com', true],
+    ['*{4-6}.example.com', 'abc example com', false],
+    ['*{4-6}.example.com', 'abcd x example com', false],
+    ['a\\.b.com', 'a.b com', true],
+    ['\\000\\255.com', '\0\xff com', true],
+    ['bücher.example', 'xn--bcher-kva example', true],
+    ['[.com', '{ com', false],
+  ])('%s for the name %j: %s', (pattern, name, wanted) => {
+    expect(asks(pattern, name === '' ? [] : name.split(' '))).toBe(wanted);
+  });
+
+  it.each([
+    ['', 'has no labels'],
+    ['.com', 'has an empty label'],
+    ['a..b', 'has an empty label'],
+    ['a*.com', 'has a * inside of a label'],
+    ['**.com', 'has a * inside of a label'],
+    ['*.com.**', 'has any number of labels at both ends'],
+    ['*{9-4}.com', 'has *{9-4}'],
+    ['a.com\\', 'ends in a backslash'],
+    ['a\\25.com', 'has a backslash with fewer than three digits'],
+    ['\\256.com', 'has a byte 256'],
+    [`${'a'.repeat(64)}.com`, 'has a label of 64 bytes'],
+    [`*.${new Array(64).fill('abc').join('.')}`, 'needs 259 bytes'],
+    [`*.${new Array(15).fill('a').join('.')}`, '15 labels behind a "*."'],
+    ['１２.com', 'has a label that is no internationalised name'],
+  ])('%s is refused: %s', (name, message) => {
+    expect(() => dnsProgram([name])).toThrow(message);
+  });
+
+  it('tell of types that are none, and of more names than one program can have', () => {
+    expect(() => dnsProgram([], { qtype: ['ANYTHING'] })).toThrow('no DNS query type');
+    expect(() => dnsProgram([], { qtype: [65536] })).toThrow('no DNS query type');
+    expect(dnsProgram([], { qtype: ['any'] })).toEqual(dnsProgram([], { qtype: ['TYPE255', 255] }));
+    const names = Array.from({ length: 2000 }, (_, i) => `*.name${i}.example.com`);
+    expect(() => dnsProgram(names)).toThrow('more than 4096 instructions');
+    expect(() => dnsProgram(names.slice(0, 150))).not.toThrow();
+  });
 });

@@ -26,7 +26,10 @@ export interface FamilyFacts {
 }
 
 export interface Facts {
-  /** A packet whose EtherType (at offset 12) is IPv4 matches only if all of one of these holds; none: it never does. */
+  /**
+   * A packet whose EtherType (at offset 12; where programs begin at the layer-3 header: whose version) is IPv4 matches only if all of one of these
+   * holds; none: it never does.
+   */
   readonly ipv4: readonly FamilyFacts[];
   readonly ipv6: readonly FamilyFacts[];
   /** Whether any other packet may match: ARP, and VLAN tags, whose EtherType at offset 12 is their own. */
@@ -47,7 +50,7 @@ interface Field {
 
 /** Numbers of the fields, the same for both families; addresses have one or four. */
 const enum Is {
-  etherType = 0,
+  family = 0,
   protocol = 1,
   sourcePort = 2,
   destinationPort = 3,
@@ -61,7 +64,10 @@ interface Family {
   readonly words: number;
 }
 
-const ETHER_TYPE: Field = { code: Code.LD_H_ABS, k: 12, behindHeader: false };
+/** What says the family: the EtherType, or the first byte of the layer-3 header. */
+function familyField(base: number): Field {
+  return base === 0 ? at(Code.LD_B_ABS, 0) : at(Code.LD_H_ABS, 12);
+}
 
 function at(code: number, k: number, behindHeader = false): Field {
   return { code, k, behindHeader };
@@ -73,13 +79,22 @@ function words(offset: number, count: number): Field[] {
 
 function ipv4(base: number): Family {
   const ports = [at(Code.LD_H_IND, base, true), at(Code.LD_H_IND, base + 2, true)];
-  return { base, words: 1, fields: [ETHER_TYPE, at(Code.LD_B_ABS, base + 9), ...ports, ...words(base + 12, 2)] };
+  return { base, words: 1, fields: [familyField(base), at(Code.LD_B_ABS, base + 9), ...ports, ...words(base + 12, 2)] };
 }
 
 function ipv6(base: number): Family {
   const ports = [at(Code.LD_H_ABS, base + 40), at(Code.LD_H_ABS, base + 42)];
-  return { base, words: 4, fields: [ETHER_TYPE, at(Code.LD_B_ABS, base + 6), ...ports, ...words(base + 8, 8)] };
+  return { base, words: 4, fields: [familyField(base), at(Code.LD_B_ABS, base + 6), ...ports, ...words(base + 8, 8)] };
 }
+
+const ETHER_TYPES: readonly Range[] = [
+  { lo: 0x800, hi: 0x800 },
+  { lo: 0x86dd, hi: 0x86dd },
+];
+const IP_VERSIONS: readonly Range[] = [
+  { lo: 0x40, hi: 0x4f },
+  { lo: 0x60, hi: 0x6f },
+];
 
 /** In front of an instruction: what each field may be, and what A and X are. */
 interface State {
@@ -92,25 +107,26 @@ interface State {
 }
 
 /**
- * Necessary conditions for a match. A program that matches by IP version, not by EtherType (`link` is 'ip'), is taken for both families.
- * The program has passed checkProgram, or checkLoops.
+ * Necessary conditions for a match. Of a program that begins at the layer-3 header (`link` is 'ip'), `ipv4` holds for packets whose first byte says
+ * version 4, `ipv6` for version 6. The program has passed checkProgram, or checkLoops.
  */
 export function necessary(program: Program): Facts {
   // Whatever comes to a loop may match.
   const simple = simplify(withoutLoops(program, 1));
   const base = program.link === 'ethernet' ? 14 : 0;
-  const any: RangeSet = [{ lo: 0, hi: 0xffff }];
-  const type = (value: number): RangeSet => (base === 0 ? any : [{ lo: value, hi: value }]);
-  const rest = subtract(subtract(any, { lo: 0x800, hi: 0x800 }), { lo: 0x86dd, hi: 0x86dd });
+  const any: RangeSet = [{ lo: 0, hi: base === 0 ? 0xff : 0xffff }];
+  const [four, six] = base === 0 ? IP_VERSIONS : ETHER_TYPES;
+  const rest = subtract(subtract(any, four), six);
   return {
-    ipv4: waysOf(simple, ipv4(base), type(0x800)),
-    ipv6: waysOf(simple, ipv6(base), type(0x86dd)),
+    ipv4: waysOf(simple, ipv4(base), [four]),
+    ipv6: waysOf(simple, ipv6(base), [six]),
     // Fields of IPv4 mean nothing here; that some value of theirs is ruled out is still true.
-    other: waysOf(simple, ipv4(base), base === 0 ? any : rest).length > 0,
+    other: waysOf(simple, ipv4(base), rest).length > 0,
   };
 }
 
-function waysOf(program: Program, family: Family, etherType: RangeSet): FamilyFacts[] {
+/** `first`: what the field that says the family may be. */
+function waysOf(program: Program, family: Family, first: RangeSet): FamilyFacts[] {
   const count = program.words.length / Word.SIZE;
   const states: (State | null)[] = Array.from({ length: count }, () => null);
   const ways: State[] = [];
@@ -121,7 +137,7 @@ function waysOf(program: Program, family: Family, etherType: RangeSet): FamilyFa
     if (!isReturn(code)) states[to] = merge(states[to], state);
     else if (code === Code.RET_A || k !== 0) ways.push(state);
   };
-  flow(0, { sets: all.with(Is.etherType, etherType), field: -1, mask: -1, header: false });
+  flow(0, { sets: all.with(Is.family, first), field: -1, mask: -1, header: false });
   for (let i = 0; i < count; i++) {
     const state = states[i];
     if (state === null) continue;
@@ -133,7 +149,9 @@ function waysOf(program: Program, family: Family, etherType: RangeSet): FamilyFa
     } else if (operation.code === Code.JA) flow(i + 1 + operation.k, state);
     else flow(i + 1, step(operation, state, family));
   }
-  const told = ways.length > WAYS_MOST ? [ways.reduce((one, two) => merge(one, two))] : ways;
+  // Ways that differ in what is no fact are one.
+  const distinct = [...new Map(ways.map((way) => [JSON.stringify(way.sets), way])).values()];
+  const told = distinct.length > WAYS_MOST ? [distinct.reduce((one, two) => merge(one, two))] : distinct;
   return told.map(({ sets }) => factsOf(sets, family.words));
 }
 
