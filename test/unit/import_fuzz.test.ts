@@ -56,6 +56,8 @@ const PHRASES = [
   '-m statistic --mode random --probability 0.3',
   '-m comment --comment "a name"',
   '-m state --state NEW',
+  '-m hashlimit --hashlimit-above 5/s --hashlimit-mode srcip --hashlimit-name a --hashlimit-srcmask 24',
+  '-m hashlimit --hashlimit-above 10mb/s --hashlimit-burst 1mb --hashlimit-name b',
   '-f',
 ];
 const TARGETS = ['-j DROP', '-j DROP', '-j ACCEPT', '-j REJECT', '-j RETURN', '-j X', '-j Y', '-j LOG', ''];

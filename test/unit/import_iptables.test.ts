@@ -107,6 +107,30 @@ describe('a rule of iptables', () => {
     expect(notes).toEqual([expect.stringMatching(/^3 changed: REJECT answers the sender, drop does not: -A INPUT/)]);
   });
 
+  it('above a rate has a limit', () => {
+    const text = filter(
+      '-p udp -m hashlimit --hashlimit-above 100/sec --hashlimit-burst 20 --hashlimit-mode srcip,dstport --hashlimit-name a --hashlimit-srcmask 24 --hashlimit-htable-expire 10000 -j DROP',
+      '-m hashlimit --hashlimit-above 512kb/s --hashlimit-burst 1mb --hashlimit-mode dstip --hashlimit-name b --hashlimit-htable-max 1000 -j DROP',
+      '-m hashlimit --hashlimit-above 5/min --hashlimit-name a -j DROP',
+    );
+    const { rules, notes } = run(text);
+    expect(rules).toEqual([
+      {
+        name: 'input-1',
+        match: { family: 4, protocol: 'udp' },
+        action: 'limit',
+        limit: { rate: '100/sec', burst: 20, per: ['src', 'dport'], src_mask: 24 },
+      },
+      {
+        name: 'input-2',
+        match: { family: 4 },
+        action: 'limit',
+        limit: { rate: '512kb/s', burst: '1mb', per: ['dst'], max: 1000 },
+      },
+    ]);
+    expect(notes).toEqual([expect.stringMatching(/^5 lost: not understood: hashlimit a, which another rule has too/)]);
+  });
+
   it('makes two rules of one that has two ways to match', () => {
     expect(run(filter('-p tcp -m multiport --ports 25 -j DROP')).rules).toEqual([
       { name: 'input-1', match: { family: 4, protocol: 'tcp', sport: 25 }, action: 'drop' },
@@ -133,7 +157,9 @@ describe('a rule of iptables', () => {
   it.each([
     ['-m limit --limit 5/sec -j DROP', /-m limit --limit 5\/sec \(limits are not read\)/],
     ['-p tcp -m connlimit --connlimit-above 10 -j DROP', /--connlimit-above 10 \(limits are not read\)/],
-    ['-m hashlimit --hashlimit-above 5/sec --hashlimit-name x -j DROP', /--hashlimit-above 5\/sec/],
+    ['-m hashlimit --hashlimit-upto 5/sec --hashlimit-name x -j DROP', /--hashlimit-upto 5\/sec/],
+    ['-m hashlimit --hashlimit-above 5/sec --hashlimit-name x -j REJECT', /hashlimit with another target than DROP/],
+    ['-m hashlimit --hashlimit-above x/sec --hashlimit-name x -j DROP', /--hashlimit-above x\/sec/],
     ['-m set --match-set bad src -j DROP', /-m set --match-set bad src \(sets are not read\)/],
     ['-m state --state NEW -j DROP', /rules do not know connections/],
     ['-i eth0 -j DROP', /-i eth0/],

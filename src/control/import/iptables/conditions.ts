@@ -3,6 +3,7 @@ import { parseAddress } from '../../../shared/addr.js';
 import { addressBits, formatPrefix } from '../../../shared/addr.js';
 import type { PortRange, Prefix } from '../../../shared/config.js';
 import { protocolName, protocolNumber } from '../../config/protocols.js';
+import { HASHLIMIT } from './hashlimit.js';
 import { icmpExpression } from './icmp.js';
 import { masked, prefixesOfRange, prefixesWithout, rangesWithout, rangeValue } from './ranges.js';
 import { cleanBytecode, type RuleDraft } from './rule_draft.js';
@@ -50,6 +51,7 @@ export const MODULES: ReadonlyMap<string, ReadonlyMap<string, Option>> = new Map
   ['ttl', new Map(hopLimit('ttl'))],
   ['hl', new Map(hopLimit('hl'))],
   ['bpf', new Map([['--bytecode', one(bytecode)]])],
+  ['hashlimit', new Map(HASHLIMIT)],
   [
     'statistic',
     new Map([

@@ -9,7 +9,6 @@ const REASONS: Readonly<Record<string, string>> = {
   state: 'rules do not know connections',
   set: 'sets are not read',
   limit: 'limits are not read',
-  hashlimit: 'limits are not read',
   connlimit: 'limits are not read',
 };
 

@@ -1,4 +1,5 @@
 /** A rule of iptables on its way to one of ours: keys of `match`, programs, and what was not understood. */
+import type { HashLimit } from './hashlimit.js';
 import { readBytecode, writeBytecode } from '../../../shared/cbpf/bytecode_text.js';
 
 /** Keys of `match` as the configuration writes them. */
@@ -14,6 +15,8 @@ export class RuleDraft {
   alternatives: MatchKeys[] | null = null;
   /** 0 to 1; null: always. */
   probability: number | null = null;
+  /** Packets above it are meant. */
+  limit: HashLimit | null = null;
   comment = '';
   /** Conditions that were not understood, as they stand there. A rule with any is not made. */
   readonly lost: string[] = [];
@@ -55,6 +58,7 @@ export class RuleDraft {
       keys.length + this.exprs.length + this.bytecode.length + this.lost.length === 0 &&
       this.alternatives === null &&
       this.probability === null &&
+      this.limit === null &&
       this.never === ''
     );
   }

@@ -7,15 +7,17 @@
  */
 import type { Notes, Place } from '../../convert/draft.js';
 import { readRule } from './read_rule.js';
+import { limitDocument } from './hashlimit.js';
 import { RuleDraft, type MatchKeys } from './rule_draft.js';
 import type { SavedChain, SavedRule, SavedTable } from './saved.js';
 
 export interface ImportedRule {
   name: string;
   match: MatchKeys;
-  action: 'drop' | 'pass' | 'count';
+  action: 'drop' | 'pass' | 'count' | 'limit';
   mode?: 'shadow';
   probability?: number;
+  limit?: Record<string, unknown>;
 }
 
 /** Rules of ours that an import may come to. */
@@ -48,6 +50,8 @@ interface Scope {
 export class ChainWalk {
   readonly rules: ImportedRule[] = [];
   private readonly names = new Set<string>();
+  /** Tables of hashlimit that have a rule. */
+  private readonly tables = new Set<string>();
 
   constructor(private readonly notes: Notes) {}
 
@@ -88,6 +92,7 @@ export class ChainWalk {
   private one(draft: RuleDraft, saved: SavedRule, scope: Scope, doubt: Doubt): 'accept' | 'return' | 'end' | null {
     const target = draft.target;
     const name = target?.name ?? '';
+    if (draft.limit !== null) this.checkLimit(draft, name);
     if (target === null) {
       this.add(draft, 'count', saved, doubt);
       return null;
@@ -137,6 +142,7 @@ export class ChainWalk {
 
   private jump(draft: RuleDraft, saved: SavedRule, name: string, inner: SavedChain, scope: Scope, doubt: Doubt) {
     if (draft.lost.length > 0) return this.lose(saved, `not understood: ${draft.lost.join('; ')}`, 'accept');
+    if (draft.limit !== null) return this.lose(saved, 'a jump for what is above a rate is not understood', 'accept');
     if (draft.probability !== null) return this.lose(saved, 'a jump by chance is not understood', 'accept');
     if (scope.path.includes(name) || scope.path.length >= MAX_DEPTH) {
       return this.lose(saved, `chain ${name} is jumped to from itself, or too deep`, 'accept');
@@ -144,6 +150,16 @@ export class ChainWalk {
     const path = [...scope.path, name];
     const after = this.walk(name, inner, { ...scope, outer: draft, path }, doubt);
     return after !== doubt && after !== null ? ('accept' as const) : null;
+  }
+
+  /** A rule of ours has a table of its own, and drops what is above. */
+  private checkLimit(draft: RuleDraft, target: string): void {
+    const { name, above } = draft.limit!;
+    if (above === '') draft.lost.push('hashlimit without --hashlimit-above');
+    else if (target !== 'DROP') draft.lost.push('hashlimit with another target than DROP');
+    else if (this.tables.has(`${draft.family} ${name}`))
+      draft.lost.push(`hashlimit ${name}, which another rule has too`);
+    this.tables.add(`${draft.family} ${name}`);
   }
 
   private lose<T extends 'accept' | 'return' | null>(saved: SavedRule, why: string, what: T): T {
@@ -156,7 +172,7 @@ export class ChainWalk {
     const shown = text ?? short(place as SavedRule);
     const matches = draft.lost.length > 0 ? [] : draft.matches();
     // Each of several rules would take its own chance, and count its own packets.
-    if (matches.length > 1 && (draft.probability !== null || action === 'count'))
+    if (matches.length > 1 && (draft.probability !== null || draft.limit !== null || action === 'count'))
       draft.lost.push('one of two conditions');
     if (draft.lost.length > 0) {
       this.notes.lost(place, `not understood: ${draft.lost.join('; ')}: ${shown}`);
@@ -169,6 +185,10 @@ export class ChainWalk {
     for (const match of matches) {
       const rule: ImportedRule = { name: this.name(draft.comment), match, action };
       if (draft.probability !== null && draft.probability !== 1) rule.probability = draft.probability;
+      if (draft.limit !== null) {
+        rule.action = 'limit';
+        rule.limit = limitDocument(draft.limit, draft.family);
+      }
       if (doubt !== null && action === 'drop') {
         rule.mode = 'shadow';
         const why = `counts only (mode: shadow), because a rule before it that lets packets by was lost, on line ${doubt.line}`;

@@ -1,0 +1,81 @@
+/** `-m hashlimit` as the limit of a rule: packets above a rate are dropped, the others go on. */
+import { parseByteCount, parseRate } from '../../../shared/limits/rate.js';
+import type { Option } from './conditions.js';
+import type { RuleDraft } from './rule_draft.js';
+
+/** What a rule says of its limit, as it was read. */
+export interface HashLimit {
+  /** Rules with one name share a table; ours have one each. */
+  name: string;
+  above: string;
+  burst: string;
+  per: string[];
+  srcMask: number | null;
+  dstMask: number | null;
+  max: number | null;
+}
+
+const FIELDS: Readonly<Record<string, string>> = { srcip: 'src', srcport: 'sport', dstip: 'dst', dstport: 'dport' };
+
+function option(read: (limit: HashLimit, value: string, draft: RuleDraft) => boolean): Option {
+  return {
+    values: 1,
+    read(draft, [value], negated) {
+      // XT_HASHLIMIT_BURST of extensions/libxt_hashlimit.c.
+      draft.limit ??= { name: '', above: '', burst: '5', per: [], srcMask: null, dstMask: null, max: null };
+      return !negated && read(draft.limit, value, draft);
+    },
+  };
+}
+
+const mask = (key: 'srcMask' | 'dstMask'): Option =>
+  option((limit, value, draft) => {
+    limit[key] = /^\d{1,3}$/.test(value) ? Number(value) : 129;
+    return limit[key] <= (draft.family === 4 ? 32 : 128);
+  });
+
+/** How the table is kept is our own affair. */
+const ours = option(() => true);
+
+export const HASHLIMIT: readonly (readonly [string, Option])[] = [
+  ['--hashlimit-above', option((limit, value) => ((limit.above = value), reads(() => parseRate(value))))],
+  ['--hashlimit-burst', option((limit, value) => ((limit.burst = value), reads(() => parseByteCount(value))))],
+  ['--hashlimit-name', option((limit, value) => ((limit.name = value), true))],
+  ['--hashlimit-srcmask', mask('srcMask')],
+  ['--hashlimit-dstmask', mask('dstMask')],
+  ['--hashlimit-htable-size', ours],
+  ['--hashlimit-htable-expire', ours],
+  ['--hashlimit-htable-gcinterval', ours],
+  [
+    '--hashlimit-htable-max',
+    option((limit, value) => ((limit.max = Math.min(1 << 22, Number(value))), /^[1-9]\d{0,9}$/.test(value))),
+  ],
+  [
+    '--hashlimit-mode',
+    option((limit, value) => {
+      const fields = value.split(',');
+      limit.per = fields.map((field) => FIELDS[field]);
+      return fields.every((field) => Object.hasOwn(FIELDS, field));
+    }),
+  ],
+];
+
+function reads(read: () => unknown): boolean {
+  try {
+    read();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The value of `limit`. Without a mode all packets share one rate, as they do in iptables. */
+export function limitDocument(limit: HashLimit, family: 4 | 6): Record<string, unknown> {
+  const { above, burst, per, srcMask, dstMask, max } = limit;
+  const document: Record<string, unknown> = { rate: above, burst: /^\d+$/.test(burst) ? Number(burst) : burst, per };
+  const suffix = family === 4 ? '' : '6';
+  if (srcMask !== null && per.includes('src')) document[`src_mask${suffix}`] = srcMask;
+  if (dstMask !== null && per.includes('dst')) document[`dst_mask${suffix}`] = dstMask;
+  if (max !== null) document.max = max;
+  return document;
+}
