@@ -183,6 +183,20 @@ describe('conditions', () => {
     expect(taken).toEqual([42, 42, 43, 43, 44, 44]);
   });
 
+  it('sampling: one in so many of what meets the conditions, whether these are about the frame or its fate', () => {
+    const { lab, captures } = start();
+    captures.set(
+      captureSpec({ oneIn: 10 }),
+      captureSpec({ capture: 1, serial: 2, oneIn: 10, verdicts: bits(Verdict.Drop) }),
+      captureSpec({ capture: 2, serial: 3, first: 3 }),
+    );
+    for (let i = 0; i < 100; i++) lab.run([web, ntp]);
+    const taken = captures.take();
+    const of = (bit: number) => taken.filter(({ captures: takers }) => (takers & bit) !== 0);
+    expect([of(1), of(2), of(4)].map(({ length }) => length)).toEqual([20, 10, 6]);
+    expect(of(2).every(({ verdict }) => verdict === 'drop')).toBe(true);
+  });
+
   it('rate: above it, packets are counted and not taken', () => {
     const { lab, captures } = start();
     captures.set(captureSpec({ rate: 100 }));

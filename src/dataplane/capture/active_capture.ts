@@ -10,6 +10,8 @@ export class ActiveCapture {
   readonly bit: number;
   readonly wantsIn: boolean;
   readonly wantsOut: boolean;
+  /** Which packets it picks can be said before anything is known of them: the others need not be copied. */
+  readonly picksEarly: boolean;
   private readonly wantsRule: boolean;
   /** By drop reason, 1: wanted; null: all are. */
   private readonly reasons: Uint8Array | null;
@@ -26,6 +28,9 @@ export class ActiveCapture {
     this.wantsIn = (spec.points & CapturePoint.in) !== 0;
     this.wantsOut = (spec.points & CapturePoint.out) !== 0;
     this.wantsRule = spec.rules !== null;
+    const asksForFate = spec.verdicts !== 0 || spec.reasons.length > 0 || spec.rules !== null || spec.services !== null;
+    // The first packets of a flow need the flow's hash.
+    this.picksEarly = !asksForFate && spec.first === 0;
     this.reasons = spec.reasons.length === 0 ? null : new Uint8Array(DropReason.SIZE);
     for (const reason of spec.reasons) this.reasons![reason] = 1;
     this.sampling = spec.oneIn === 0 && spec.first === 0 ? null : new Sampling(spec.oneIn, spec.first, seed);

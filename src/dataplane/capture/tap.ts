@@ -11,7 +11,7 @@ import { Chooser } from '../balance/choose.js';
 import { Egress, FlagsWord } from '../balance/egress.js';
 import { ProgramShelf } from '../filter/programs.js';
 import type { Packet } from '../packet/packet.js';
-import type { Burst } from '../port.js';
+import { BurstHeader, type Burst } from '../port.js';
 import type { Snapshot } from '../snapshot.js';
 import { DropReason, Verdict } from '../verdict.js';
 import { ActiveCapture } from './active_capture.js';
@@ -47,6 +47,8 @@ export class CaptureTap {
   // By position:
   /** Bits of the captures that may want it. */
   private readonly wanted = new Int32Array(MAX_BURST);
+  /** 1: there is a copy of it. */
+  private readonly copied = new Uint8Array(MAX_BURST);
   private readonly length = new Int32Array(MAX_BURST);
   /** Bits of the captures whose rule it has met. */
   private readonly hits = new Int32Array(MAX_BURST);
@@ -99,28 +101,39 @@ export class CaptureTap {
   }
 
   /** Copies what a capture may want of a burst, before anything is done to it. `count`: packets, all of the burst. */
-  begin({ offset, length }: Burst, count: number, port: number, nowMs: number): void {
+  begin(burst: Burst, count: number, port: number, nowMs: number): void {
     this.port = port;
     this.nowMs = nowMs;
     this.clock.read();
-    const captures = this.captures;
     this.wanted.fill(0, 0, count);
+    this.copied.fill(0, 0, count);
     this.hits.fill(0, 0, count);
     this.rule.fill(-1, 0, count);
     this.sampled.fill(0, 0, count);
+    for (let c = 0; c < this.captures.length; c++) {
+      const capture = this.captures[c];
+      if ((capture.spec.ports & (1 << port)) !== 0) this.ask(capture, burst, count);
+    }
+    const { offset, length } = burst;
     for (let i = 0; i < count; i++) {
-      let copies = false;
-      for (let c = 0; c < captures.length; c++) {
-        const capture = captures[c];
-        if ((capture.spec.ports & (1 << port)) === 0) continue;
-        const { match } = capture;
-        if (match !== null && match(this.view, offset[i], length[i], length[i]) === 0) continue;
-        this.wanted[i] |= capture.bit;
-        copies ||= capture.wantsIn;
-      }
       this.length[i] = length[i];
-      if (copies)
-        copyFrame(this.view, this.memory, offset[i], this.kept(length[i]), this.staged, Math.imul(i, this.stride));
+      if (this.copied[i] === 0) continue;
+      copyFrame(this.view, this.memory, offset[i], this.kept(length[i]), this.staged, Math.imul(i, this.stride));
+    }
+  }
+
+  /** Notes which packets of the burst the capture may want. */
+  private ask(capture: ActiveCapture, { offset, length, header }: Burst, count: number): void {
+    const { match, bit, picksEarly, wantsIn } = capture;
+    const { wanted, copied } = this;
+    const seen = captureCounter(capture.spec.capture, this.port, CaptureCounter.seen);
+    // What was held came in before.
+    this.ring!.counters[seen] += count - header[BurstHeader.resumed];
+    for (let i = 0; i < count; i++) {
+      if (match !== null && match(this.view, offset[i], length[i], length[i]) === 0) continue;
+      if (picksEarly && !capture.picks(0, this.nowMs)) continue;
+      wanted[i] |= bit;
+      if (wantsIn) copied[i] = 1;
     }
   }
 
@@ -141,21 +154,18 @@ export class CaptureTap {
    * again.
    */
   judge(packet: Packet, verdict: Verdict, reason: DropReason, backend: number): void {
-    if (verdict === Verdict.Hold) return;
-    const i = packet.position;
+    const wanted = this.wanted[packet.position];
+    if (wanted === 0 || verdict === Verdict.Hold) return;
     const captures = this.captures;
-    const service = this.wanted[i] === 0 ? -1 : this.serviceOf(packet, backend);
-    const counters = this.ring!.counters;
+    const ruleHits = this.hits[packet.position];
+    const service = this.serviceOf(packet, backend);
     let takers = 0;
     for (let c = 0; c < captures.length; c++) {
       const capture = captures[c];
-      if ((capture.spec.ports & (1 << this.port)) === 0) continue;
-      counters[captureCounter(capture.spec.capture, this.port, CaptureCounter.seen)]++;
-      if ((this.wanted[i] & capture.bit) === 0) continue;
-      if (!capture.accepts(verdict, reason, this.hits[i], service)) continue;
-      if (!capture.picks(packet.flowHash, this.nowMs)) continue;
+      if ((wanted & capture.bit) === 0 || !capture.accepts(verdict, reason, ruleHits, service)) continue;
+      if (!capture.picksEarly && !capture.picks(packet.flowHash, this.nowMs)) continue;
       if (capture.withinRate(this.nowMs)) takers |= capture.bit;
-      else counters[captureCounter(capture.spec.capture, this.port, CaptureCounter.limited)]++;
+      else this.ring!.counters[captureCounter(capture.spec.capture, this.port, CaptureCounter.limited)]++;
     }
     if (takers !== 0) this.record(packet, verdict, reason, service, backend, takers);
   }
