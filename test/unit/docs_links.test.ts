@@ -9,6 +9,7 @@ import type { Command } from 'commander';
 import { describe, expect, it } from 'vitest';
 import { backendAgentCommand } from '../../src/cli/commands/backend_agent.js';
 import { backendCommand } from '../../src/cli/commands/backend.js';
+import { captureCommand } from '../../src/cli/commands/capture.js';
 import { checkCommand } from '../../src/cli/commands/check.js';
 import { convertCommand } from '../../src/cli/commands/convert.js';
 import { demoCommand } from '../../src/cli/commands/demo.js';
@@ -88,6 +89,7 @@ const each = pages.map((page) => [page.path, page] as const);
 const commands = new Map<string, Command>(
   [
     runCommand,
+    captureCommand,
     checkCommand,
     convertCommand,
     demoCommand,
