@@ -110,7 +110,7 @@ describe('a rule of iptables', () => {
   it('above a rate has a limit', () => {
     const text = filter(
       '-p udp -m hashlimit --hashlimit-above 100/sec --hashlimit-burst 20 --hashlimit-mode srcip,dstport --hashlimit-name a --hashlimit-srcmask 24 --hashlimit-htable-expire 10000 -j DROP',
-      '-m hashlimit --hashlimit-above 512kb/s --hashlimit-burst 1mb --hashlimit-mode dstip --hashlimit-name b --hashlimit-htable-max 1000 -j DROP',
+      '-m hashlimit --hashlimit-above 512kb/s --hashlimit-burst 2mb --hashlimit-mode dstip --hashlimit-name b --hashlimit-htable-max 1000 -j DROP',
       '-m hashlimit --hashlimit-above 5/min --hashlimit-name a -j DROP',
     );
     const { rules, notes } = run(text);
@@ -125,7 +125,7 @@ describe('a rule of iptables', () => {
         name: 'input-2',
         match: { family: 4 },
         action: 'limit',
-        limit: { rate: '512kb/s', burst: '1mb', per: ['dst'], max: 1000 },
+        limit: { rate: '512kb/s', burst: '2mb', per: ['dst'], max: 1000 },
       },
     ]);
     expect(notes).toEqual([expect.stringMatching(/^5 lost: not understood: hashlimit a, which another rule has too/)]);

@@ -1,5 +1,8 @@
 /** `-m hashlimit` as the limit of a rule: packets above a rate are dropped, the others go on. */
+import { SluiceError } from '../../../errors.js';
+import type { RuleLimitConfig } from '../../../shared/config.js';
 import { parseByteCount, parseRate } from '../../../shared/limits/rate.js';
+import { checkLimit, limitSpecOf } from '../../mitigation/limit_spec.js';
 import type { Option } from './conditions.js';
 import type { RuleDraft } from './rule_draft.js';
 
@@ -8,21 +11,26 @@ export interface HashLimit {
   /** Rules with one name share a table; ours have one each. */
   name: string;
   above: string;
+  /** '': not said. */
   burst: string;
-  per: string[];
+  per: RuleLimitConfig['per'][number][];
   srcMask: number | null;
   dstMask: number | null;
   max: number | null;
 }
 
-const FIELDS: Readonly<Record<string, string>> = { srcip: 'src', srcport: 'sport', dstip: 'dst', dstport: 'dport' };
+const FIELDS: Readonly<Record<string, RuleLimitConfig['per'][number]>> = {
+  srcip: 'src',
+  srcport: 'sport',
+  dstip: 'dst',
+  dstport: 'dport',
+};
 
 function option(read: (limit: HashLimit, value: string, draft: RuleDraft) => boolean): Option {
   return {
     values: 1,
     read(draft, [value], negated) {
-      // XT_HASHLIMIT_BURST of extensions/libxt_hashlimit.c.
-      draft.limit ??= { name: '', above: '', burst: '5', per: [], srcMask: null, dstMask: null, max: null };
+      draft.limit ??= { name: '', above: '', burst: '', per: [], srcMask: null, dstMask: null, max: null };
       return !negated && read(draft.limit, value, draft);
     },
   };
@@ -69,10 +77,24 @@ function reads(read: () => unknown): boolean {
   }
 }
 
+/** Why no table of ours can keep it; '' when one can. `above` has been read. */
+export function limitProblem({ above, burst, per }: HashLimit): string {
+  try {
+    checkLimit(limitSpecOf({ rate: parseRate(above), per, ...(burst === '' ? {} : { burst: parseByteCount(burst) }) }));
+    return '';
+  } catch (error) {
+    if (error instanceof SluiceError) return error.message;
+    throw error;
+  }
+}
+
 /** The value of `limit`. Without a mode all packets share one rate, as they do in iptables. */
 export function limitDocument(limit: HashLimit, family: 4 | 6): Record<string, unknown> {
   const { above, burst, per, srcMask, dstMask, max } = limit;
-  const document: Record<string, unknown> = { rate: above, burst: /^\d+$/.test(burst) ? Number(burst) : burst, per };
+  const document: Record<string, unknown> = { rate: above, per };
+  // XT_HASHLIMIT_BURST of extensions/libxt_hashlimit.c.
+  if (parseRate(above).unit === 'packets') document.burst = Number(burst || 5);
+  else if (burst !== '') document.burst = burst;
   const suffix = family === 4 ? '' : '6';
   if (srcMask !== null && per.includes('src')) document[`src_mask${suffix}`] = srcMask;
   if (dstMask !== null && per.includes('dst')) document[`dst_mask${suffix}`] = dstMask;

@@ -7,7 +7,7 @@
  */
 import type { Notes, Place } from '../../convert/draft.js';
 import { readRule } from './read_rule.js';
-import { limitDocument } from './hashlimit.js';
+import { limitDocument, limitProblem } from './hashlimit.js';
 import { RuleDraft, type MatchKeys } from './rule_draft.js';
 import type { SavedChain, SavedRule, SavedTable } from './saved.js';
 
@@ -159,6 +159,7 @@ export class ChainWalk {
     else if (target !== 'DROP') draft.lost.push('hashlimit with another target than DROP');
     else if (this.tables.has(`${draft.family} ${name}`))
       draft.lost.push(`hashlimit ${name}, which another rule has too`);
+    else if (limitProblem(draft.limit!) !== '') draft.lost.push(limitProblem(draft.limit!));
     this.tables.add(`${draft.family} ${name}`);
   }
 
