@@ -1,5 +1,6 @@
 /** A Status as a page of text, at most 100 columns wide. */
 import type { Status, StatusBackend, StatusService } from '../control/api/contract.js';
+import { mitigationLines } from './status_mitigation.js';
 import { bytes, count, cut, duration, paint, plain, plural, table } from './output.js';
 import type { Column, Paint } from './output.js';
 
@@ -24,6 +25,7 @@ export function statusTable(status: Status, options: StatusTableOptions): string
     ...page.workers(),
     ...page.services(),
     ...page.rules(),
+    ...page.mitigation(),
     ...page.drops(),
   ];
 }
@@ -202,6 +204,11 @@ class Page {
         ]),
       ],
     );
+  }
+
+  mitigation(): string[] {
+    const lines = mitigationLines(this.status.mitigation);
+    return lines.length === 0 ? [] : ['', ...lines.map((line) => cut(plain(line), this.width))];
   }
 
   drops(): string[] {

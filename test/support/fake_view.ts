@@ -55,7 +55,9 @@ export function fakeView(change: Partial<RuntimeView> = {}): RuntimeView {
       { id: 0, name: 'drop-flood', action: 'drop', mode: 'enforce' },
       { id: 1, name: 'see-dns', action: 'count', mode: 'enforce' },
     ],
+    limits: [{ id: 2, name: 'dns', key: 'limit/dns' }],
     rulesExpired: 0,
+    sets: [],
     filters: [],
     ...change,
   };

@@ -7,7 +7,9 @@
 import type { SluiceErrorCode } from '../../errors.js';
 import type { ConfigProblem } from '../../shared/config.js';
 import type { CaptureMethods, ControlStream } from './contract_capture.js';
+import type { StatusMitigation } from './contract_mitigation.js';
 import type { RuleMethods, RuleTarget, StatusRule } from './contract_rules.js';
+import type { SetMethods, SetTarget } from './contract_sets.js';
 import type {
   BackendHealthView,
   BackendState,
@@ -18,6 +20,7 @@ import type {
 } from './view.js';
 
 export type * from './contract_rules.js';
+export type * from './contract_sets.js';
 export type { CaptureRequest, CaptureStarted } from './contract_capture.js';
 
 /** Changes when an existing field of an answer changes its meaning; new fields do not count. */
@@ -132,6 +135,7 @@ export interface Status {
   services: StatusService[];
   rules: StatusRule[];
   filters: { name: string; drops: number }[];
+  mitigation: StatusMitigation;
   /** Counter identities that do not hold, in words. Anything here is a bug. */
   violations: string[];
 }
@@ -180,12 +184,14 @@ export interface ControlTarget {
   /** The config file is not written: a restart forgets the change. Unknown names: see `resolveBackend`. */
   setBackend(service: string, backend: string, change: BackendChange): Promise<BackendSetResult>;
   readonly rules: RuleTarget;
+  /** Left out: it has none. */
+  readonly sets?: SetTarget;
   /** Starts a capture; `params`: a CaptureRequest, not checked yet. Left out: it cannot capture. */
   capture?(params: Record<string, unknown>): ControlStream;
 }
 
 /** The methods, with what they take and give. */
-export interface ControlMethods extends RuleMethods, CaptureMethods {
+export interface ControlMethods extends RuleMethods, SetMethods, CaptureMethods {
   version: { params: Record<string, never>; result: VersionInfo };
   status: { params: Record<string, never>; result: Status };
   reload: { params: Record<string, never>; result: ReloadResult };

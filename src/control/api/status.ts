@@ -3,6 +3,7 @@ import { DROP_REASONS } from '../counters.js';
 import type { WorkerCounters } from '../counters.js';
 import type { CounterBook } from '../metrics/book.js';
 import type { Status, StatusInterface, StatusService, StatusTotals, StatusWorker } from './contract.js';
+import { mitigationStatus } from './status_mitigation.js';
 import { missing } from './view.js';
 import type { InterfaceView, RuntimeView, ServiceView, WorkerView } from './view.js';
 
@@ -36,6 +37,7 @@ export function buildStatus(view: RuntimeView, clockMs: number = performance.now
       actedBytes: book.rule(name, RuleCounter.actedBytes),
     })),
     filters: view.filters.map(({ name }) => ({ name, drops: book.filter(name) })),
+    mitigation: mitigationStatus(view),
     violations: book.check(),
   };
 }

@@ -101,6 +101,16 @@ export interface RuleView {
   mode: 'enforce' | 'shadow';
 }
 
+export interface SetView {
+  name: string;
+  entries: number;
+  /** Shared memory in use. */
+  bytes: number;
+  /** Packets that were found in a set of that name, and their bytes. */
+  packets: number;
+  packetBytes: number;
+}
+
 /** The last attempt to load the configuration, the one at start included. */
 export interface ReloadView {
   success: boolean;
@@ -126,8 +136,12 @@ export interface RuntimeView {
   services: readonly ServiceView[];
   /** Those in force, in order. */
   rules: readonly RuleView[];
+  /** Limits on rates; `key`: under which they are in the counter book, beside the rules. */
+  limits: readonly { id: number; name: string; key: string }[];
   /** Rules whose time was over, since the daemon started. */
   rulesExpired: number;
+  /** Sets as they are now. */
+  sets: readonly SetView[];
   /** Module filters by name and position in the chain. */
   filters: readonly { name: string; position: number }[];
 }

@@ -2,6 +2,7 @@
 import { checkRate } from './check_rate.js';
 import { checkMatches } from './check_rules.js';
 import type { Findings } from './findings.js';
+import { DEFAULT_HASH_KEY_TEXT, hashKeyOf } from './hash_key.js';
 import { checkNames } from './names.js';
 import type { Path } from './problem.js';
 import type { RulePrograms } from './rule_programs.js';
@@ -34,6 +35,13 @@ export function checkMitigation(config: Recovered, programs: RulePrograms, findi
     if (entry !== undefined) checkEntry(entry, [...at, 'limits', i], findings);
   });
   checkMatches(limits, [...at, 'limits'], programs, findings);
+  if (challenge?.mode !== undefined && challenge.mode !== 'off' && isUsual(config.hash_key)) {
+    findings.warn(
+      [...at, 'challenge'],
+      'uses a key of this process alone: hash_key is the one that everybody knows',
+      'Write a hash_key of your own, so that nodes take the answers to each other’s challenges.',
+    );
+  }
   const works =
     (challenge?.mode ?? 'off') !== 'off' ||
     (state?.mode ?? 'off') !== 'off' ||
@@ -47,6 +55,10 @@ export function checkMitigation(config: Recovered, programs: RulePrograms, findi
       'Add rules to the list of filters.',
     );
   }
+}
+
+function isUsual(key: Recovered['hash_key']): boolean {
+  return key !== undefined && hashKeyOf(DEFAULT_HASH_KEY_TEXT).every((word, i) => word === key[i]);
 }
 
 function checkEntry(entry: Entry, at: Path, findings: Findings): void {

@@ -8,9 +8,11 @@ import type {
   ReloadView,
   RuntimeView,
   ServiceView,
+  SetView,
   WorkerView,
 } from '../api/view.js';
 import type { CounterBook } from '../metrics/book.js';
+import { limitRuleName } from '../mitigation/shelf.js';
 import type { BackendOverride } from '../service_plan.js';
 import { backendKey, type Numbers } from '../registry.js';
 import type { NextHop } from '../routes.js';
@@ -32,6 +34,7 @@ export interface RuntimeParts {
   fleet: Fleet;
   lastReload: () => ReloadView;
   rulesExpired: () => number;
+  sets: () => readonly SetView[];
 }
 
 /** Names of the protocols that configs use; others show as numbers. */
@@ -39,7 +42,7 @@ const PROTOCOLS: Readonly<Record<number, string>> = { 1: 'icmp', 6: 'tcp', 17: '
 
 /** The daemon as status and metrics see it, for one generation. What changes without a new generation is behind getters. */
 export function runtimeView(parts: RuntimeParts): RuntimeView {
-  const { config, fleet, lastReload, rulesExpired } = parts;
+  const { config, fleet, lastReload, rulesExpired, sets } = parts;
   const interfaces = fleet.interfaces.map(interfaceView);
   return {
     version: VERSION,
@@ -62,8 +65,15 @@ export function runtimeView(parts: RuntimeParts): RuntimeView {
       action,
       mode,
     })),
+    limits: config.mitigation.limits.flatMap(({ name, kind }) => {
+      const key = limitRuleName(name);
+      return kind === 'rate' ? [{ id: parts.numbers.rules.get(key)?.number ?? 0, name, key }] : [];
+    }),
     get rulesExpired() {
       return rulesExpired();
+    },
+    get sets() {
+      return sets();
     },
     filters: config.filters.flatMap((filter, position) =>
       filter.kind === 'module' ? [{ name: filter.name, position }] : [],

@@ -8,6 +8,8 @@ import { CounterLedger } from './ledger.js';
 export interface Numbering {
   services: readonly { name: string; number: number; backends: readonly { address: string; number: number }[] }[];
   rules: readonly { name: string; id: number }[];
+  /** Limits, which are numbered with the rules; `key`: name in the book. */
+  limits?: readonly { key: string; id: number }[];
   /** Names of module filters with their position in the chain. */
   filters: readonly { name: string; position: number }[];
 }
@@ -63,7 +65,10 @@ export class CounterBook {
         service.backends.map(({ address, number }) => ({ key: backendKey(service.name, address), slot: number })),
       ),
     );
-    this.rules.assign(numbering.rules.map(({ name, id }) => ({ key: name, slot: id })));
+    this.rules.assign([
+      ...numbering.rules.map(({ name, id }) => ({ key: name, slot: id })),
+      ...(numbering.limits ?? []).map(({ key, id }) => ({ key, slot: id })),
+    ]);
     this.filters.assign(numbering.filters.map(({ name, position }) => ({ key: name, slot: position })));
     this.assigned = numbering;
   }

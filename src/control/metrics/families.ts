@@ -5,6 +5,7 @@ import type { BackendView, RuntimeView } from '../api/view.js';
 import { DROP_REASONS } from '../counters.js';
 import { backendKey } from './book.js';
 import { PORT_COUNTERS, WORKER_COUNTERS } from './counters.js';
+import { writeMitigation } from './mitigation.js';
 import type { MonotoneCounts } from './monotone.js';
 import { labels } from './text.js';
 import type { TextWriter } from './text.js';
@@ -25,6 +26,7 @@ export function writeFamilies(out: TextWriter, view: RuntimeView, kernel: Monoto
   writePorts(out, view);
   writeInterfaces(out, view, kernel);
   writePolicy(out, view);
+  writeMitigation(out, view);
   writeBalance(out, view);
 }
 
@@ -163,8 +165,21 @@ function writePolicy(out: TextWriter, view: RuntimeView): void {
   for (const rule of rules) out.sample(rule.label, rule.mode === 'enforce' ? 1 : 0);
   out.family('sluice_rules_expired_total', 'counter', 'Rules whose time to live was over.');
   out.sample('', view.rulesExpired);
+  writeSets(out, view);
   out.family('sluice_filter_drop_packets_total', 'counter', 'Packets dropped by the module filter.');
   for (const { name } of view.filters) out.sample(labels({ filter: name }), view.counters.filter(name));
+}
+
+function writeSets(out: TextWriter, { sets }: RuntimeView): void {
+  const labelled = sets.map((set) => ({ ...set, label: labels({ set: set.name }) }));
+  out.family('sluice_set_entries', 'gauge', 'Entries of the set.');
+  for (const { label, entries } of labelled) out.sample(label, entries);
+  out.family('sluice_set_memory_bytes', 'gauge', 'Shared memory that the set uses.');
+  for (const { label, bytes } of labelled) out.sample(label, bytes);
+  out.family('sluice_set_match_packets_total', 'counter', 'Look-ups of packets that were in the set.');
+  for (const { label, packets } of labelled) out.sample(label, packets);
+  out.family('sluice_set_match_bytes_total', 'counter', 'Bytes of these packets.');
+  for (const { label, packetBytes } of labelled) out.sample(label, packetBytes);
 }
 
 function writeBalance(out: TextWriter, view: RuntimeView): void {

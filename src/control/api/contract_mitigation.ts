@@ -1,0 +1,17 @@
+/** What the status says of the stages of mitigation. */
+
+export interface StatusMitigation {
+  /** Destinations whose SYNs are challenged now, over all workers. */
+  challenged: number;
+  challenges: number;
+  /** SYNs that passed because their sender had answered. */
+  admitted: number;
+  /** TCP connections that are remembered. */
+  connections: number;
+  /** Queues of workers that still take packets of unknown connections for those of older ones. */
+  learning: number[];
+  /** TCP packets that no connection accounts for, by reason, dropped or not. */
+  outOfState: Record<string, number>;
+  /** Limits on rates. */
+  limits: { name: string; packets: number; dropped: number }[];
+}
