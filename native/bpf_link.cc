@@ -8,6 +8,7 @@
 
 #include "bpf_init.h"
 #include "bpf_object.h"
+#include "bpf_program.h"
 #include "bpf_query.h"
 #include "errno_error.h"
 #include "js_args.h"
@@ -54,15 +55,14 @@ struct LinkSource {
 
 }  // namespace
 
-Napi::Value AttachXdpLink(const Napi::CallbackInfo& info, int program_fd) {
-  Napi::Env env = info.Env();
+Napi::Value AttachXdpLink(Napi::Env env, Napi::Value ifindex_value, Napi::Value mode_value, int program_fd) {
   int ifindex = 0;
   std::string mode;
-  if (!ArgInteger(env, info[1], "ifindex", 1, INT32_MAX, &ifindex) || !ArgString(env, info[2], "mode", &mode)) {
+  if (!ArgInteger(env, ifindex_value, "ifindex", 1, INT32_MAX, &ifindex) || !ArgString(env, mode_value, "mode", &mode)) {
     return env.Undefined();
   }
   if (mode != "native" && mode != "generic") {
-    FailRange(env, "mode must be native or generic, got " + Show(info[2]));
+    FailRange(env, "mode must be native or generic, got " + Show(mode_value));
     return env.Undefined();
   }
   const std::string name = InterfaceName(ifindex);
@@ -120,12 +120,14 @@ Napi::Value BpfLink::Update(const Napi::CallbackInfo& info) {
     ThrowClosed(env, "link");
     return env.Undefined();
   }
-  BpfObject* object = JsClass<BpfObject>::Unwrap(env, info[0], *AddonData::Of(env));
-  if (!object) {
-    FailType(env, "object must be a BpfObject, got " + Show(info[0]));
-    return env.Undefined();
+  int program = -1;
+  if (const BpfProgram* alone = JsClass<BpfProgram>::Unwrap(env, info[0], *AddonData::Of(env))) {
+    if (alone->CheckOpen(env)) program = alone->fd();
+  } else if (const BpfObject* object = JsClass<BpfObject>::Unwrap(env, info[0], *AddonData::Of(env))) {
+    program = object->FindProgram(env, info[1]);
+  } else {
+    FailType(env, "object must be a BpfObject or a BpfProgram, got " + Show(info[0]));
   }
-  const int program = object->FindProgram(env, info[1]);
   if (program < 0) return env.Undefined();
   if (bpf_link_update(fd_.get(), program, nullptr) != 0) {
     const int err = errno;

@@ -37,7 +37,7 @@ class BpfLink final : public NativeObject {
 /// Makes the class; the reference is the environment's.
 napi_ref DefineBpfLink(Napi::Env env);
 
-/// attachXdp(program, ifindex, mode) of src/native.ts: reads ifindex and mode from info[1] and info[2].
-Napi::Value AttachXdpLink(const Napi::CallbackInfo& info, int program_fd);
+/// attachXdp(…, ifindex, mode) of src/native.ts.
+Napi::Value AttachXdpLink(Napi::Env env, Napi::Value ifindex, Napi::Value mode, int program_fd);
 
 }  // namespace sluice

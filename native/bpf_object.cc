@@ -178,7 +178,7 @@ Napi::Value BpfObject::Map(const Napi::CallbackInfo& info) {
 Napi::Value BpfObject::AttachXdp(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const int program = FindProgram(env, info[0]);
-  return program < 0 ? env.Undefined() : AttachXdpLink(info, program);
+  return program < 0 ? env.Undefined() : AttachXdpLink(env, info[1], info[2], program);
 }
 
 Napi::Value BpfObject::TestRun(const Napi::CallbackInfo& info) {

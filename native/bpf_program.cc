@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bpf_init.h"
+#include "bpf_link.h"
 #include "bpf_log.h"
 #include "bpf_map.h"
 #include "bpf_test_run.h"
@@ -99,7 +100,10 @@ Napi::Value LoadProgram(const Napi::CallbackInfo& info) {
   std::copy_n(bytes.Data(), bytes.ByteLength(), reinterpret_cast<uint8_t*>(code.data()));
 
   BpfLog quiet;
-  Fd fd(bpf_prog_load(BPF_PROG_TYPE_XDP, name.c_str(), license.c_str(), code.data(), code.size(), nullptr));
+  LIBBPF_OPTS(bpf_prog_load_opts, load);
+  // As libbpf sets it for section "xdp": programs that call each other by PROG_ARRAY have to have the same.
+  load.expected_attach_type = BPF_XDP;
+  Fd fd(bpf_prog_load(BPF_PROG_TYPE_XDP, name.c_str(), license.c_str(), code.data(), code.size(), &load));
   if (!fd) {
     const int err = errno;
     if (err == E2BIG) {
@@ -108,7 +112,6 @@ Napi::Value LoadProgram(const Napi::CallbackInfo& info) {
     }
     // Again for the log, which costs the verifier time that a program that loads need not spend.
     std::string log(kLogBytes, '\0');
-    LIBBPF_OPTS(bpf_prog_load_opts, load);
     load.log_level = 1;
     load.log_buf = &log[0];
     load.log_size = static_cast<__u32>(log.size());
@@ -207,6 +210,11 @@ Napi::Value BpfProgram::RunFrames(const Napi::CallbackInfo& info) {
   return CheckOpen(env) ? RunTestFrames(info, fd_.get()) : env.Undefined();
 }
 
+Napi::Value BpfProgram::AttachXdp(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  return CheckOpen(env) ? AttachXdpLink(env, info[0], info[1], fd_.get()) : env.Undefined();
+}
+
 Napi::Value BpfProgram::Close(const Napi::CallbackInfo& info) {
   Shutdown();
   return info.Env().Undefined();
@@ -218,7 +226,8 @@ napi_ref DefineBpfProgram(Napi::Env env, Napi::Object exports) {
   C::Define(env, holder,
             {C::Getter<&BpfProgram::Name>("name"), C::Getter<&BpfProgram::FdNumber>("fd"),
              C::Function<&BpfProgram::Info>("info"), C::Function<&BpfProgram::TestRun>("testRun"),
-             C::Function<&BpfProgram::RunFrames>("runFrames"), C::Function<&BpfProgram::Close>("close")});
+             C::Function<&BpfProgram::RunFrames>("runFrames"),
+             C::Function<&BpfProgram::AttachXdp>("attachXdp"), C::Function<&BpfProgram::Close>("close")});
   napi_ref reference = nullptr;
   napi_create_reference(env, holder.Get(BpfProgram::kName), 1, &reference);
   exports.Set("loadProgram", Napi::Function::New(env, LoadProgram, "loadProgram"));

@@ -26,12 +26,14 @@ class BpfProgram final : public NativeObject {
   Napi::Value Info(const Napi::CallbackInfo& info);
   Napi::Value TestRun(const Napi::CallbackInfo& info);
   Napi::Value RunFrames(const Napi::CallbackInfo& info);
+  Napi::Value AttachXdp(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);
 
- private:
   /// False after throwing.
   bool CheckOpen(Napi::Env env) const;
+  int fd() const { return fd_.get(); }
 
+ private:
   Fd fd_;
   std::string name_;
 };

@@ -235,6 +235,7 @@ export interface BpfProgram {
    * the first `metadata` bytes of each lie in front of the packet, where data_meta points. A packet has 14 bytes or more, and fits a page.
    */
   runFrames(frames: Uint8Array, ends: Uint32Array, metadata?: number): Int32Array;
+  attachXdp(ifindex: number, mode: 'native' | 'generic'): BpfLink;
   close(): void;
 }
 
@@ -279,6 +280,7 @@ export interface BpfLink {
   readonly fd: number;
   /** Replaces the program atomically (BPF_LINK_UPDATE): no packet sees an interface without a program. */
   update(object: BpfObject, program: string): void;
+  update(program: BpfProgram): void;
   /** Detaches now. */
   close(): void;
 }

@@ -55,7 +55,7 @@ function inKernel(
     asm.exit();
   };
   const [dropped, left] = [() => leave(DROPPED), () => leave(LEFT)];
-  const written = emitRules(asm, planOffload(tables), { access, counters: map.fd, sanity, dropped, left });
+  const written = emitRules(asm, planOffload(tables), { access, counters: map.fd, vips: null, sanity, dropped, left });
   const instructions = encode(asm.instructions());
   const program = native().loadProgram({ type: 'xdp', name, license: 'Apache-2.0', instructions });
   const { verified } = program.info();

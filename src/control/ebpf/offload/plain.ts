@@ -40,6 +40,8 @@ export const enum Kept {
   key = Stack.END - 16,
   /** 64 bits: rules that have matched and let the search go on, by their position in Plan.marks. */
   marks = Stack.END - 24,
+  /** struct lpm_key of bpf/types.h: 32 bits of prefix length, 128 of address. */
+  destination = Stack.END - 48,
 }
 
 /** Byte offsets in the frame. */
@@ -137,6 +139,42 @@ function emitTransport(asm: Assembler, family: 4 | 6, labels: readonly Label[], 
   asm.jump32(Jump.JLT, Reg.r1, 20, leave);
   asm.jump32X(Jump.JGT, Reg.r1, Reg.r3, leave);
   asm.goto(labelOf(6));
+}
+
+/**
+ * Goes to `leave` with a packet whose destination is not in `vips` (vip_map of bpf/maps.h), and with one to ::ffff:a.b.c.d, which
+ * would be taken for an IPv4 address there.
+ */
+export function emitDestination(asm: Assembler, { family }: PacketKind, vips: number, leave: Label): void {
+  const address = Kept.destination + 4;
+  asm.storeImm(Size.W, Reg.r10, Kept.destination, 128);
+  if (family === 4) {
+    asm.storeImm(Size.W, Reg.r10, address, 0);
+    asm.storeImm(Size.W, Reg.r10, address + 4, 0);
+    asm.alu32(Alu.MOV, Reg.r1, 0xffff);
+    asm.networkOrder(Reg.r1, 32);
+    asm.store(Size.W, Reg.r10, address + 8, Reg.r1);
+    asm.load(Size.W, Reg.r1, DATA, At.l3 + 16);
+    asm.store(Size.W, Reg.r10, address + 12, Reg.r1);
+  } else {
+    const good = new Label();
+    for (let i = 0; i < 4; i++) {
+      asm.load(Size.W, Reg.r1, DATA, At.l3 + 24 + i * 4);
+      asm.store(Size.W, Reg.r10, address + i * 4, Reg.r1);
+    }
+    for (let i = 0; i < 2; i++) {
+      asm.load(Size.W, Reg.r1, DATA, At.l3 + 24 + i * 4);
+      asm.jump32(Jump.JNE, Reg.r1, 0, good);
+    }
+    field(asm, Reg.r1, Size.W, At.l3 + 32);
+    asm.jump32(Jump.JEQ, Reg.r1, 0xffff, leave);
+    asm.place(good);
+  }
+  asm.loadMap(Reg.r1, vips);
+  asm.alu64X(Alu.MOV, Reg.r2, Reg.r10);
+  asm.alu64(Alu.ADD, Reg.r2, Kept.destination);
+  asm.call(Helper.map_lookup_elem);
+  asm.jump64(Jump.JEQ, Reg.r0, 0, leave);
 }
 
 /** Whether sanity checks drop every packet of the kind, or there is one that is not known here. */

@@ -7,7 +7,18 @@ import { RuleField } from '../../../shared/layout.js';
 import { Label, type Assembler } from '../assembler.js';
 import { emitClassic, emitEntry, type Access } from '../from_cbpf.js';
 import { Alu, Helper, Jump, Reg, Size } from '../instruction.js';
-import { emitKinds, emitReach, emitSanity, Kept, KINDS, least, leavesAll, type PacketKind, type SanityBefore } from './plain.js';
+import {
+  emitDestination,
+  emitKinds,
+  emitReach,
+  emitSanity,
+  Kept,
+  KINDS,
+  least,
+  leavesAll,
+  type PacketKind,
+  type SanityBefore,
+} from './plain.js';
 import type { Plan, PlannedRecord } from './plan.js';
 import { canMatch, emitFields } from './record.js';
 
@@ -23,6 +34,8 @@ export interface RulesEnvironment {
   readonly access: Access;
   /** Descriptor of the counters' map. */
   readonly counters: number;
+  /** Descriptor of vip_map: only packets to a destination in it meet the rules. null: all. */
+  readonly vips: number | null;
   /** null: no sanity checks stand before the rules. */
   readonly sanity: SanityBefore | null;
   /** Writes what ends the program for a packet that a rule has dropped, and for one that is left. */
@@ -64,6 +77,7 @@ function emitKind(asm: Assembler, plan: Plan, environment: RulesEnvironment, kin
   const records = plan.records.filter(({ at }) => canMatch(plan.rules, at, kind));
   const last = records.findLastIndex(({ step }) => step === 'drop');
   if (last >= 0 && (sanity === null || !leavesAll(kind, sanity))) {
+    if (environment.vips !== null) emitDestination(asm, kind, environment.vips, ends.leave);
     if (sanity !== null) emitSanity(asm, kind, sanity, ends.leave);
     if (plan.marks.length > 0) asm.storeImm(Size.DW, Reg.r10, Kept.marks, 0);
     for (const record of records.slice(0, last + 1)) {

@@ -1,0 +1,123 @@
+import { native, type BpfMap, type BpfProgram } from '../../../native.js';
+import { MAX_RULES, RuleCounter, type Tables } from '../../../shared/layout.js';
+import { encodeU32, REDIRECT_STATS, sumPerCpu } from '../../bpf_layout.js';
+import { Assembler, encode, Label } from '../assembler.js';
+import { Stack, type Access } from '../from_cbpf.js';
+import { Alu, Helper, Jump, Reg, Size } from '../instruction.js';
+import type { SanityBefore } from './plain.js';
+import { planOffload, type Plan } from './plan.js';
+import { COUNTER_BYTES, emitRules } from './rules_program.js';
+
+/** enum bpf_map_type. */
+const PROG_ARRAY = 3;
+const PERCPU_ARRAY = 6;
+/** enum xdp_action. */
+const XDP_DROP = 1;
+const XDP_PASS = 2;
+
+/** The loaded redirect program, of bpf/redirect.bpf.c, and its maps. */
+export interface Behind {
+  /** Descriptor of the program. */
+  readonly program: number;
+  readonly stats: BpfMap;
+  /** vip_map; null: all traffic is for user space. */
+  readonly vips: BpfMap | null;
+}
+
+export interface Front {
+  readonly program: BpfProgram;
+  readonly plan: Plan;
+  /** Records that are in the program, for each of KINDS. */
+  readonly written: readonly number[];
+}
+
+/**
+ * The rules in front of the redirect program. Each set of rules is a program of its own, which takes the place of the one before by BpfLink.update; the
+ * counters stay, so they go on over the change. A packet that no rule drops goes on to the redirect program by a tail call.
+ */
+export class RuleFront {
+  private readonly counters: BpfMap;
+  private readonly next: BpfMap;
+
+  /** Makes the maps. Needs CAP_BPF and CAP_NET_ADMIN, as load() does. */
+  constructor(private readonly behind: Behind) {
+    const sizes = { keySize: 4, valueSize: COUNTER_BYTES, maxEntries: MAX_RULES };
+    this.counters = native().createMap({ type: PERCPU_ARRAY, name: 'rule_counters', ...sizes });
+    try {
+      this.next = native().createMap({ type: PROG_ARRAY, name: 'rules_next', keySize: 4, valueSize: 4, maxEntries: 1 });
+    } catch (error) {
+      this.counters.close();
+      throw error;
+    }
+    try {
+      this.next.update(encodeU32(0), encodeU32(behind.program));
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  /** The program of these rules, for the caller to attach, replace the one before with, and close. @throws KernelError with verifierLog */
+  load(tables: Pick<Tables, 'rules' | 'programs'>, sanity: SanityBefore | null, access: Access = 'helpers'): Front {
+    const { behind } = this;
+    const asm = new Assembler();
+    const plan = planOffload(tables);
+    const written = emitRules(asm, plan, {
+      access,
+      sanity,
+      counters: this.counters.fd,
+      vips: behind.vips?.fd ?? null,
+      dropped: () => this.dropped(asm),
+      left: () => this.left(asm),
+    });
+    const instructions = encode(asm.instructions());
+    // The name by which one sluice knows another's program.
+    const name = 'sluice_redirect';
+    return {
+      plan,
+      written,
+      program: native().loadProgram({ type: 'xdp', name, license: 'Dual BSD/GPL', instructions }),
+    };
+  }
+
+  /** Counters of a rule since the maps were made, in the order of RuleCounter, summed over CPUs: of packets dropped here, and only these. */
+  counts(rule: number): number[] {
+    const value = this.counters.lookup(encodeU32(rule));
+    return value ? sumPerCpu(value, RuleCounter.SIZE) : [];
+  }
+
+  close(): void {
+    this.counters.close();
+    this.next.close();
+  }
+
+  /** Counts as the redirect program does: seen, and dropped. */
+  private dropped(asm: Assembler): void {
+    const absent = new Label();
+    asm.storeImm(Size.W, Reg.r10, Stack.scratch, 0);
+    asm.loadMap(Reg.r1, this.behind.stats.fd);
+    asm.alu64X(Alu.MOV, Reg.r2, Reg.r10);
+    asm.alu64(Alu.ADD, Reg.r2, Stack.scratch);
+    asm.call(Helper.map_lookup_elem);
+    asm.jump64(Jump.JEQ, Reg.r0, 0, absent);
+    for (const name of ['seen', 'drop'] as const) {
+      const at = REDIRECT_STATS.indexOf(name) * 8;
+      asm.load(Size.DW, Reg.r1, Reg.r0, at);
+      asm.alu64(Alu.ADD, Reg.r1, 1);
+      asm.store(Size.DW, Reg.r0, at, Reg.r1);
+    }
+    asm.place(absent);
+    asm.alu32(Alu.MOV, Reg.r0, XDP_DROP);
+    asm.exit();
+  }
+
+  private left(asm: Assembler): void {
+    asm.load(Size.DW, Reg.r1, Reg.r10, Stack.context);
+    asm.loadMap(Reg.r2, this.next.fd);
+    asm.alu32(Alu.MOV, Reg.r3, 0);
+    asm.call(Helper.tail_call);
+    // Only if there were no program behind.
+    asm.alu32(Alu.MOV, Reg.r0, XDP_PASS);
+    asm.exit();
+  }
+}
