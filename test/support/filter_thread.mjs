@@ -8,6 +8,8 @@ const { buildChain, loadModules, missingModules } = await import(`${workerData.d
 const { Packet } = await import(`${workerData.dist}/dataplane/packet/packet.js`);
 
 const counters = new Float64Array(1 << 20);
+const nothing = new SharedArrayBuffer(0);
+const noRules = { rules: nothing, ruleIndex: null, ruleSets: nothing, programs: [], ruleStamp: 0 };
 const packet = new Packet(new DataView(new ArrayBuffer(4096)), 2048);
 packet.place(256, 64);
 
@@ -15,10 +17,10 @@ parentPort.on('message', async ({ specs, packets }) => {
   try {
     const imports = missingModules(specs).length;
     await loadModules(specs);
-    const chain = buildChain(specs, new Int32Array(4), counters, { worker: 3, nowMs: () => 1234 });
+    const chain = buildChain({ filters: specs, ...noRules }, counters, { worker: 3, nowMs: () => 1234 });
     const verdicts = Array.from({ length: packets ?? 1 }, () => {
       try {
-        return chain.run(packet);
+        return chain.run(packet, 1234);
       } catch (error) {
         return `${error.name}: ${error.message}`;
       }
