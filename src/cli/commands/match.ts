@@ -12,6 +12,7 @@ import { hasLoop } from '../../shared/cbpf/loops.js';
 import type { PacketMatch, Program } from '../../shared/cbpf/program.js';
 import { processEnv, type Env } from '../env.js';
 import { plain, plural, print, printJson } from '../output.js';
+import { layer3Offset, programOfOptions, withProgramOptions, type ProgramOptions } from './program_options.js';
 
 /** Which frames a program matches: positions, from 0. */
 type Matches = (program: Program) => number[];
@@ -65,7 +66,7 @@ function interpreted(program: Program): PacketMatch {
   return (view, at, length, wireLength) => interpret(program, view, at, length, wireLength);
 }
 
-interface Options {
+interface Options extends ProgramOptions {
   engine: string;
   json?: boolean;
   exprFile?: string;
@@ -78,8 +79,8 @@ type FailedLine = { expr: string; ok: false; error: string };
 
 /** `sluice match`: which frames of a capture match an expression. Needs neither root nor the addon, but for the engine ebpf. */
 export function matchCommand(env: Env = processEnv()): Command {
-  return new Command('match')
-    .description('Print which frames of a capture match a pcap-filter expression: 0-based numbers, one a line')
+  return withProgramOptions(new Command('match'))
+    .description('Print which frames of a capture match an expression, signature or name: 0-based numbers, one a line')
     .argument('<capture>', 'pcap or pcapng file, Ethernet')
     .argument(
       '[expression...]',
@@ -99,12 +100,17 @@ The engine ebpf runs the programs in the kernel (BPF_PROG_TEST_RUN) and needs ro
 Examples:
   sluice match attack.pcap 'udp src port 53 and greater 512'
   sluice match attack.pcapng tcp port 80 and host 192.0.2.1
+  sluice match attack.pcap --p0f '*:64:0:*:mss*44,7:mss,sok,ts,nop,ws:df,id+:0'
+  sluice match attack.pcap --dns '*.example.com' --qtype ANY
   sluice match --engine interpreter --expr-file rules.txt attack.pcap | jq -c '[.expr, (.matches | length)]'`,
     )
     .action((capture: string, words: string[], options: Options) => {
-      const expressions = expressionsOf(env, words, options);
+      const other = programOfOptions(options, words);
+      const expressions = other === null ? expressionsOf(env, words, options) : [other.text];
+      const file = resolve(env.cwd, capture);
       const failed: FailedLine[] = [];
-      for (const line of matchAll(env, resolve(env.cwd, capture), expressions, options)) {
+      const lines = other === null ? matchAll(env, file, expressions, options) : matchOne(env, file, other, options);
+      for (const line of lines) {
         if (!line.ok) failed.push(line);
         if (options.json || options.exprFile !== undefined) printJson(env, line, 0);
         else if (line.ok && line.matches.length > 0) print(env, line.matches.join('\n'));
@@ -151,13 +157,37 @@ function* matchAll(
   expressions: readonly string[],
   { engine, strict }: Options,
 ): Generator<MatchLine> {
-  const file = readCapture(capture, { strict });
-  const frames = Array.from({ length: file.length }, (_, i): TestFrame => {
-    const { data, originalLength } = file.packet(i);
-    return { data: new DataView(data.buffer, data.byteOffset, data.byteLength), wireLength: originalLength };
-  });
+  const frames = framesOf(capture, strict);
   const matches = ENGINES[engine](frames, env);
   const line = (expr: string, result: ExpressionResult): MatchLine =>
     result.ok ? { expr, ok: true, matches: matches(result.program) } : { expr, ok: false, error: result.error };
   for (const [i, result] of compileExpressions(expressions).entries()) yield line(expressions[i], result);
+}
+
+/** The line of a program that begins at the layer-3 header. */
+function matchOne(
+  env: Env,
+  capture: string,
+  { text, program }: { text: string; program: Program },
+  options: Options,
+): MatchLine[] {
+  if (options.exprFile !== undefined) {
+    throw new SluiceError('SLUICE_USAGE', '--expr-file beside --p0f or --dns', 'Give one of them.');
+  }
+  const packets = framesOf(capture, options.strict).map(({ data, wireLength }): TestFrame => {
+    const offset = layer3Offset(data);
+    return {
+      data: new DataView(data.buffer, data.byteOffset + offset, data.byteLength - offset),
+      wireLength: wireLength - offset,
+    };
+  });
+  return [{ expr: text, ok: true, matches: ENGINES[options.engine](packets, env)(program) }];
+}
+
+function framesOf(capture: string, strict: boolean): TestFrame[] {
+  const file = readCapture(capture, { strict });
+  return Array.from({ length: file.length }, (_, i): TestFrame => {
+    const { data, originalLength } = file.packet(i);
+    return { data: new DataView(data.buffer, data.byteOffset, data.byteLength), wireLength: originalLength };
+  });
 }

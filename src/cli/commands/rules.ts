@@ -10,6 +10,7 @@ import { hasLoop } from '../../shared/cbpf/loops.js';
 import { instructionCount, Word, type Program } from '../../shared/cbpf/program.js';
 import { processEnv, type Env } from '../env.js';
 import { plain, plural, print, printJson } from '../output.js';
+import { programOfOptions, withProgramOptions, type ProgramOptions } from './program_options.js';
 import { rulesAddCommand, rulesChangeCommands } from './rules_change.js';
 import { rulesImportCommand } from './rules_import.js';
 import { rulesExportCommand, rulesListCommand } from './rules_list.js';
@@ -27,29 +28,40 @@ export function rulesCommand(env: Env = processEnv()): Command {
     command.addCommand(each);
   for (const each of [rulesExportCommand(env), rulesTestCommand(env), rulesImportCommand(env)])
     command.addCommand(each);
-  command
-    .command('compile')
-    .description('Print what a pcap-filter expression compiles to')
-    .argument('<expression...>', 'pcap-filter(7); several words are joined by spaces to one expression')
+  withProgramOptions(command.command('compile'))
+    .description('Print what a pcap-filter expression, a p0f signature or DNS names compile to')
+    .argument('[expression...]', 'pcap-filter(7); several words are joined by spaces to one expression')
     .addOption(new Option('--only <form>', 'one form, without its title').choices(FORMS))
     .option('--json', 'print all forms as JSON')
     .addHelpText(
       'after',
       `
 Forms: cbpf, instructions as tcpdump -d prints them; bytecode, numbers as iptables -m bpf --bytecode takes them (which begin at
-the IP header there, at the Ethernet header here); javascript, what the data path runs; ebpf, a program of type XDP, as the
+the IP header there, as those of --p0f and --dns do; at the Ethernet header for expressions); javascript, what the data path runs; ebpf, a program of type XDP, as the
 kernel's verifier prints it, before it is loaded.
 
 Examples:
   sluice rules compile 'udp src port 53 and greater 512'
-  sluice rules compile --only javascript tcp port 80`,
+  sluice rules compile --only javascript tcp port 80
+  sluice rules compile --p0f '*:64:0:*:mss*44,7:mss,sok,ts,nop,ws:df,id+:0'
+  sluice rules compile --only bytecode --dns '*.example.com' --qtype ANY`,
     )
-    .action((words: string[], options: { only?: Form; json?: boolean }) => compile(env, words.join(' '), options));
+    .action((words: string[], options: CompileOptions) => compile(env, words, options));
   return command;
 }
 
-function compile(env: Env, expr: string, options: { only?: Form; json?: boolean }): void {
-  const result = compileExpression(expr);
+interface CompileOptions extends ProgramOptions {
+  only?: Form;
+  json?: boolean;
+}
+
+function compile(env: Env, words: readonly string[], options: CompileOptions): void {
+  const other = programOfOptions(options, words);
+  if (other === null && words.length === 0) {
+    throw new SluiceError('SLUICE_USAGE', 'nothing to compile', 'Give an expression, --p0f SIGNATURE or --dns NAME.');
+  }
+  const expr = other?.text ?? words.join(' ');
+  const result = other === null ? compileExpression(expr) : { ok: true as const, program: other.program };
   if (!result.ok) {
     if (options.json) printJson(env, { expr, ok: false, error: result.error });
     throw new SluiceError('SLUICE_FORMAT', `${JSON.stringify(plain(expr))}: ${plain(result.error)}`);
