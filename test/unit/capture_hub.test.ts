@@ -1,9 +1,10 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { captureCommand } from '../../src/cli/commands/capture.js';
 import type { CaptureRequest, ControlTarget } from '../../src/control/api/contract.js';
 import { ControlServer } from '../../src/control/api/server.js';
 import { openCapture } from '../../src/control/capture/client.js';
@@ -19,7 +20,9 @@ import {
   RecordKind,
 } from '../../src/shared/capture_ring.js';
 import type { CaptureCommand } from '../../src/shared/capture_spec.js';
+import { FakeEnv, runCommand } from '../support/fake_env.js';
 import { fakeView } from '../support/fake_view.js';
+import { PacketBuilder } from '../support/packet_builder.js';
 
 const INTERFACES = [
   { name: 'in0', index: 0, queues: [0, 1] },
@@ -285,3 +288,59 @@ it.each([
   [{ expr: 7 }, '"expr" must be a string'],
   [{ rule: ['x'] }, 'there is no parameter "rule"'],
 ])('refuses %j in words', async (request, words) => expect(await refusal(request)).toContain(words));
+
+describe('sluice capture', () => {
+  const udp = new PacketBuilder()
+    .ethernet()
+    .ipv4({ src: '192.0.2.1', dst: '198.51.100.1' })
+    .udp({ sport: 53, dport: 9 })
+    .payload(10)
+    .build();
+
+  /** Runs it until it ends by itself; the worker captures two frames. */
+  async function run(...args: string[]) {
+    const env = new FakeEnv();
+    const ended = runCommand(captureCommand(env), ['--socket', join(directory, 'sock'), '-c', '2', ...args]);
+    await expect.poll(() => workers[0].command?.captures.length).toBe(1);
+    workers[0].write(udp, { verdict: Verdict.Tx, service: 0, backend: 0 });
+    workers[0].write(udp, { verdict: Verdict.Tx, kind: RecordKind.out });
+    return { env, ...(await ended) };
+  }
+
+  it('prints a line a frame, and what was lost', async () => {
+    const { env, code } = await run();
+    expect(code).toBe(0);
+    const lines = env.out.trimEnd().split('\n');
+    expect(lines).toEqual([
+      '22:13:20.123456 in0:0 In  192.0.2.1.53 > 198.51.100.1.9: udp length 38  tx service=web backend=10.1.0.0 queue=0',
+      '22:13:20.123456 in0:0 Out 192.0.2.1.53 > 198.51.100.1.9: udp length 38  tx queue=0',
+    ]);
+    expect(env.err).toBe('2 frames captured, 2 met the conditions, 0 lost, 2 packets seen\n');
+  });
+
+  it('writes a file that nobody else may read', async () => {
+    const file = join(directory, 'x.pcapng');
+    const { env, code } = await run('-w', file);
+    expect([code, env.out]).toEqual([0, '']);
+    expect([...readCapture(file)].map(({ data }) => data)).toEqual([udp, udp]);
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+  });
+
+  it('ends in order when it is interrupted', async () => {
+    const env = new FakeEnv();
+    const ended = runCommand(captureCommand(env), ['--socket', join(directory, 'sock')]);
+    await expect.poll(() => workers[0].command?.captures.length).toBe(1);
+    workers[0].write(udp);
+    env.controller.abort();
+    expect((await ended).code).toBe(0);
+    expect(env.err).toContain('1 frame captured, 1 met the conditions');
+  });
+
+  it('says what cannot be written', async () => {
+    const args = ['--socket', join(directory, 'sock'), '-w', join(directory, 'none', 'x.pcapng')];
+    const { code, error } = await runCommand(captureCommand(new FakeEnv()), args);
+    expect(code).toBe(2);
+    expect(error?.message).toContain('cannot write the capture');
+    expect(workers[0].command).toBeNull();
+  });
+});

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createWriteStream } from 'node:fs';
+import { createWriteStream, openSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Writable } from 'node:stream';
 import { Command, InvalidArgumentError, Option } from 'commander';
@@ -77,8 +77,9 @@ Examples:
 }
 
 async function capture(env: Env, options: Options): Promise<void> {
-  const socket = await openCapture(controlSocket(env, options.socket), requestOf(options));
+  // First, so that nothing is captured for a file that cannot be.
   const sink = options.write === undefined ? null : open(env, options.write);
+  const socket = await openCapture(controlSocket(env, options.socket), requestOf(options));
   const summary = new Summary();
   const end = (): void => {
     socket.end();
@@ -114,7 +115,12 @@ async function capture(env: Env, options: Options): Promise<void> {
 }
 
 function open(env: Env, file: string): Writable {
-  return file === '-' ? env.stdout : createWriteStream(resolve(env.cwd, file), { mode: 0o600 });
+  if (file === '-') return env.stdout;
+  try {
+    return createWriteStream(file, { fd: openSync(resolve(env.cwd, file), 'w', 0o600) });
+  } catch (error) {
+    throw writeError(error as Error, file);
+  }
 }
 
 function writeError(error: Error, file: string | undefined): Error {

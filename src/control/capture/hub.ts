@@ -68,7 +68,7 @@ export class CaptureHub {
       spec: { ...plan.spec, capture, serial: ++this.serial },
       ports,
       describer: new Describer(view),
-      onEnd: (ended) => void this.close(ended),
+      onEnd: (ended) => void this.close(ended).catch((error: unknown) => this.failed(error)),
     });
     this.sessions[capture] = session;
     this.active.push(session);
@@ -131,9 +131,23 @@ export class CaptureHub {
     return reader.read(RECORDS_A_VISIT, (at) => {
       const captures = reader.words[at + CaptureRecord.captures];
       for (const session of this.sessions) {
-        if (session !== null && (captures & (1 << session.spec.capture)) !== 0) session.take(reader, at, queue);
+        if (session !== null && (captures & (1 << session.spec.capture)) !== 0) this.give(session, reader, at, queue);
       }
     });
+  }
+
+  /** A capture that goes wrong ends; the daemon and other captures do not. */
+  private give(session: CaptureSession, reader: CaptureRingReader, at: number, queue: number): void {
+    try {
+      session.take(reader, at, queue);
+    } catch (error) {
+      this.failed(error);
+      void session.end();
+    }
+  }
+
+  private failed(error: unknown): void {
+    this.options.log.limited('capture-failure', 1).error('a capture failed', { err: error });
   }
 
   /** Takes a capture off the workers, and ends it once they have said so: then nothing of it comes any more. */
