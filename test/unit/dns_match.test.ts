@@ -1,5 +1,6 @@
 /** Programs made of DNS names against a reader of messages that shares nothing with them. */
 import { describe, expect, it } from 'vitest';
+import { malformedDnsProgram } from '../../src/control/expression/dns_malformed.js';
 import { dnsProgram } from '../../src/control/expression/dns_program.js';
 import { checkProgram } from '../../src/shared/cbpf/check.js';
 import { necessary } from '../../src/shared/cbpf/facts.js';
@@ -17,6 +18,7 @@ import {
   randomName,
   type Part,
 } from '../support/dns_reference.js';
+import { PacketBuilder } from '../support/packet_builder.js';
 
 /** SLUICE_FUZZ_ROUNDS for a longer run, SEED to repeat one. */
 const ROUNDS = Number(process.env.SLUICE_FUZZ_ROUNDS ?? 50);
@@ -150,5 +152,46 @@ describe('DNS names', () => {
     const names = Array.from({ length: 2000 }, (_, i) => `*.name${i}.example.com`);
     expect(() => dnsProgram(names)).toThrow('more than 4096 instructions');
     expect(() => dnsProgram(names.slice(0, 150))).not.toThrow();
+  });
+});
+
+describe('malformed DNS', () => {
+  const packet = (change: (dns: Buffer) => Buffer | void, length?: number): Uint8Array => {
+    const dns = Buffer.from('123401000001000000000001' + '0161016200' + '00010001', 'hex');
+    const bytes = change(dns) ?? dns;
+    return new PacketBuilder().ipv4({}).udp({ sport: 4000, dport: 53, length }).payload(bytes).build();
+  };
+  const found = (bytes: Uint8Array, strict = false): boolean =>
+    interpret(malformedDnsProgram({ strict }), new DataView(bytes.buffer), 0, bytes.length, bytes.length) !== 0;
+  const flags = (value: number) => (dns: Buffer) => void dns.writeUInt16BE(value, 2);
+
+  it.each([
+    ['a query', flags(0x0100), false, true],
+    ['one without RD', flags(0), false, false],
+    ['one with RA, Z, AD and CD', flags(0x00f0), false, true],
+    ['one with AD and CD', flags(0x0030), false, false],
+    ['a response', flags(0x8000), true, true],
+    ['a NOTIFY', flags(0x2000), true, true],
+    ['AA', flags(0x0400), true, true],
+    ['TC', flags(0x0200), true, true],
+    ['an RCODE', flags(0x0001), true, true],
+    ['no question', (dns: Buffer) => void dns.writeUInt16BE(0, 4), true, true],
+    ['two questions', (dns: Buffer) => void dns.writeUInt16BE(2, 4), true, true],
+    ['an answer', (dns: Buffer) => void dns.writeUInt16BE(1, 6), true, true],
+    ['an authority', (dns: Buffer) => void dns.writeUInt16BE(1, 8), true, true],
+    ['two additional records', (dns: Buffer) => void dns.writeUInt16BE(2, 10), true, true],
+    ['less than a header', (dns: Buffer) => dns.subarray(0, 11), true, true],
+    ['nothing', (dns: Buffer) => dns.subarray(0, 0), true, true],
+    ['no room for a question', (dns: Buffer) => dns.subarray(0, 16), true, true],
+  ])('%s', (_name, change, wanted, strictly) => {
+    expect(found(packet(change))).toBe(wanted);
+    expect(found(packet(change), true)).toBe(strictly);
+  });
+
+  it('is a question for the root only when it is strict, and nothing to other ports', () => {
+    const root = packet((dns) => Buffer.concat([dns.subarray(0, 12), Buffer.from([0, 0, 2, 0, 1])]).fill(0, 2, 4));
+    expect([found(root), found(root, true)]).toEqual([false, true]);
+    const other = new PacketBuilder().ipv6({}).udp({ sport: 53, dport: 54 }).payload(new Uint8Array(4)).build();
+    expect(found(other)).toBe(false);
   });
 });

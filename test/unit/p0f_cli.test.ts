@@ -30,6 +30,7 @@ const frames = [
   query(new PacketBuilder().ethernet().ipv4({}), 'www.Example.com'),
   query(new PacketBuilder().ethernet().vlan(7).ipv6({}), 'a.b.example.com', 255),
   query(new PacketBuilder().ethernet().ipv6({}), 'example.com'),
+  new PacketBuilder().ethernet().ipv4({}).udp({ sport: 1, dport: 53 }).payload(new Uint8Array(40)).build(),
   Uint8Array.from({ length: 13 }),
 ];
 
@@ -67,6 +68,7 @@ describe('sluice match', () => {
     ],
     [['--dns', '*', '--qtype', 'ANY'], [5]],
     [['--dns', '*', '--dns-response'], []],
+    [['--dns-malformed'], [7]],
   ])('%j finds frames %j', async (options, wanted) => {
     const env = new FakeEnv({}, false, 200);
     const { code } = await runCommand(matchCommand(env), [capture, '--json', ...options]);
@@ -78,8 +80,8 @@ describe('sluice match', () => {
     [['--p0f', '4:64'], 1, 'p0f signature: it is 2 fields, not 8'],
     [['--dns', 'a..b'], 1, 'has an empty label'],
     [['--qtype', 'ANY'], 2, '--qtype and --dns-response say what --dns means'],
-    [['--p0f', SIGNATURE, '--dns', 'a'], 2, 'several of an expression, --p0f and --dns'],
-    [['udp', '--p0f', SIGNATURE], 2, 'several of an expression, --p0f and --dns'],
+    [['--p0f', SIGNATURE, '--dns', 'a'], 2, 'several of an expression, --p0f, --dns and --dns-malformed'],
+    [['udp', '--p0f', SIGNATURE], 2, 'several of an expression, --p0f, --dns and --dns-malformed'],
     [['--expr-file', '-', '--p0f', SIGNATURE], 2, '--expr-file beside --p0f or --dns'],
   ])('%j is refused', async (options, wanted, message) => {
     const { code, error } = await runCommand(matchCommand(new FakeEnv({}, false, 200)), [capture, ...options]);

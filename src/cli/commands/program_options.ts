@@ -1,5 +1,6 @@
 /** Matches that are no pcap-filter expressions, as options of commands: p0f signatures, DNS names. */
 import type { Command } from 'commander';
+import { malformedDnsProgram } from '../../control/expression/dns_malformed.js';
 import { dnsProgram } from '../../control/expression/dns_program.js';
 import { p0fProgram } from '../../control/expression/p0f_program.js';
 import { SluiceError } from '../../errors.js';
@@ -10,6 +11,7 @@ export interface ProgramOptions {
   dns?: string[];
   qtype?: string[];
   dnsResponse?: boolean;
+  dnsMalformed?: boolean;
 }
 
 export function withProgramOptions(command: Command): Command {
@@ -17,7 +19,8 @@ export function withProgramOptions(command: Command): Command {
     .option('--p0f <signature>', 'instead of an expression: a p0f v3 signature of a TCP SYN')
     .option('--dns <name...>', 'instead of an expression: DNS names that queries ask for, *.example.com for all below')
     .option('--qtype <type...>', 'with --dns: types of the query, by name or number')
-    .option('--dns-response', 'with --dns: responses from port 53 instead of queries to it');
+    .option('--dns-response', 'with --dns: responses from port 53 instead of queries to it')
+    .option('--dns-malformed', 'instead of an expression: packets to port 53 that are no well-formed query');
 }
 
 /**
@@ -29,14 +32,21 @@ export function programOfOptions(
   options: ProgramOptions,
   words: readonly string[],
 ): { text: string; program: Program } | null {
-  const { p0f, dns, qtype, dnsResponse } = options;
+  const { p0f, dns, qtype, dnsResponse, dnsMalformed } = options;
   if (dns === undefined && (qtype !== undefined || dnsResponse === true)) {
     throw new SluiceError('SLUICE_USAGE', '--qtype and --dns-response say what --dns means', 'Add --dns NAME.');
   }
-  const given = [words.length > 0, p0f !== undefined, dns !== undefined].filter((one) => one).length;
+  const given = [words.length > 0, p0f !== undefined, dns !== undefined, dnsMalformed === true].filter(
+    (one) => one,
+  ).length;
   if (given > 1) {
-    throw new SluiceError('SLUICE_USAGE', 'several of an expression, --p0f and --dns', 'Give one of them.');
+    throw new SluiceError(
+      'SLUICE_USAGE',
+      'several of an expression, --p0f, --dns and --dns-malformed',
+      'Give one of them.',
+    );
   }
+  if (dnsMalformed === true) return { text: 'malformed DNS', program: malformedDnsProgram() };
   try {
     if (p0f !== undefined) return { text: p0f, program: p0fProgram(p0f) };
     if (dns !== undefined) {

@@ -8,6 +8,7 @@
 import { SluiceError } from '../../errors.js';
 import { Assembler, type Label } from '../../shared/cbpf/assembler.js';
 import { Code, Word, type Program } from '../../shared/cbpf/program.js';
+import { DNS_BYTES, UDP_BYTES, writeUdpHeaders } from './dns_headers.js';
 import { minimal, writeLabels } from './dns_labels.js';
 import { LABEL_MOST, NAME_MOST, readDnsPattern, type DnsPattern } from './dns_names.js';
 import { queryType } from './dns_types.js';
@@ -30,10 +31,6 @@ const enum Cell {
 const LABELS_MOST = (NAME_MOST - 1) >> 1;
 /** Labels behind a `*` in front, at most: what fits into M[] beside the start and one cell of the patterns' own. */
 const LABELS_BEHIND_MOST = Cell.start - 1;
-const UDP_BYTES = 8;
-const DNS_BYTES = 12;
-const IPPROTO_UDP = 17;
-const DNS_PORT = 53;
 
 /**
  * Compiles patterns of names (see readDnsPattern): a packet matches when the name of its first question is one of them, letters in either case.
@@ -78,30 +75,9 @@ function needsWalk({ front, behind }: DnsPattern): boolean {
 
 /** From the headers to X = where the name begins. */
 function writeHeaders({ asm, fail }: Ends, response: boolean): void {
-  const isIpv6 = asm.label();
-  const isUdp = asm.label();
-  const must = (code: Code, k: number, holds = true): void =>
+  const must = (code: Code, k: number, holds: boolean): void =>
     asm.branch(code, k, holds ? null : fail, holds ? fail : null);
-  const port = response ? 0 : 2;
-  asm.op(Code.LD_B_ABS, 0);
-  asm.op(Code.AND_K, 0xf0);
-  asm.branch(Code.JEQ_K, 0x40, null, isIpv6);
-  asm.op(Code.LD_B_ABS, 9);
-  must(Code.JEQ_K, IPPROTO_UDP);
-  asm.op(Code.LD_H_ABS, 6);
-  must(Code.JSET_K, 0x1fff, false);
-  asm.op(Code.LDX_MSH, 0);
-  asm.op(Code.LD_H_IND, port);
-  must(Code.JEQ_K, DNS_PORT);
-  asm.jump(isUdp);
-  asm.place(isIpv6);
-  must(Code.JEQ_K, 0x60);
-  asm.op(Code.LD_B_ABS, 6);
-  must(Code.JEQ_K, IPPROTO_UDP);
-  asm.op(Code.LD_H_ABS, 40 + port);
-  must(Code.JEQ_K, DNS_PORT);
-  asm.op(Code.LDX_IMM, 40);
-  asm.place(isUdp);
+  writeUdpHeaders(asm, fail, response ? 'source' : 'destination');
   // QR is the first bit of the flags; QDCOUNT is the third field (RFC 1035 section 4.1.1).
   asm.op(Code.LD_B_IND, UDP_BYTES + 2);
   must(Code.JSET_K, 0x80, response);
