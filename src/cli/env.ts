@@ -2,10 +2,12 @@
  * What a command touches of the process that it runs in. Commands take all of it from an `Env`, never from `process`,
  * so that a test runs them in its own process with streams and variables of its own.
  */
-import type { Writable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 
 export interface Env {
+  /** Left out: the process's own. */
+  readonly stdin?: Readable;
   /** Results, and nothing else: what a script reads. */
   readonly stdout: Writable;
   /** Progress, warnings and errors. */

@@ -21,9 +21,11 @@ const COMMANDS: Record<string, () => Promise<MakeCommand>> = {
   'backend-agent': async () => (await import('./commands/backend_agent.js')).backendAgentCommand,
   backend: async () => (await import('./commands/backend.js')).backendCommand,
   replay: async () => (await import('./commands/replay.js')).replayCommand,
+  explain: async () => (await import('./commands/explain.js')).explainCommand,
   capture: async () => (await import('./commands/capture.js')).captureCommand,
   match: async () => (await import('./commands/match.js')).matchCommand,
   rules: async () => (await import('./commands/rules.js')).rulesCommand,
+  set: async () => (await import('./commands/set.js')).setCommand,
 };
 
 /** The one command that the arguments name; all of them for help and for a name that is none. */
@@ -49,6 +51,7 @@ Examples:
   sluice check sluice.yaml           is this configuration right?
   ipvsadm -Sn | sluice convert       a configuration from that of IPVS, Katran or GLB Director
   sluice match x.pcap 'udp port 53'  which frames are these?
+  sluice explain x.pcap#17 -c c.yaml what becomes of this frame, and why
   sluice run --config sluice.yaml    serve
   sluice status --watch              what it does now
   sluice capture --verdict drop      the packets that it drops, and why`,

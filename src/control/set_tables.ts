@@ -6,6 +6,7 @@ import { sidesOf } from '../shared/set_config.js';
 import { SecondsClock, SetClockWord, type SetTable } from '../shared/sets/index.js';
 import { nearest } from './config/nearest.js';
 import type { RuleParts } from './rule_tables.js';
+import { makeSets } from './set_content.js';
 import type { IpSet } from './sets/index.js';
 
 /** Seconds for timeouts, which workers read on from. `nowMs`: the clock of their bursts. */
@@ -60,6 +61,13 @@ export interface SetStock {
   sets(): Iterable<[string, IpSet]>;
   /** Is told which version of a set goes out with a generation. */
   publishes?(set: IpSet, version: number, generation: number): void;
+}
+
+/** The sets of a configuration where nobody changes them, under a clock of packets that begins at 0 ms. */
+export function fixedSets(configs: readonly SetConfig[]): SetStock {
+  const clock = new SetClock(() => 0);
+  const sets = makeSets(configs, { seconds: () => clock.seconds() });
+  return { clock, matches: new SetMatches(), sets: () => sets };
 }
 
 export type PublishedSets = Pick<Tables, 'sets' | 'setDrops' | 'setClock'>;

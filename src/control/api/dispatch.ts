@@ -5,6 +5,7 @@ import { MAX_REASON, MAX_WEIGHT } from './contract.js';
 import type { BackendChange, ControlAnswer, ControlError, ControlMethod, ControlTarget } from './contract.js';
 import { ControlStream } from './contract_capture.js';
 import { RULE_HANDLERS } from './dispatch_rules.js';
+import { SET_HANDLERS } from './dispatch_sets.js';
 import { isObject, onlyKeys, stringParam, type Handler, type Params } from './params.js';
 import { nearest } from '../config/nearest.js';
 import { BACKEND_STATES } from './view.js';
@@ -31,6 +32,7 @@ const HANDLERS: Record<ControlMethod, Handler> = {
     return result;
   },
   ...RULE_HANDLERS,
+  ...SET_HANDLERS,
   capture(params, target) {
     if (target.capture) return target.capture(params);
     throw new SluiceError('SLUICE_STATE', 'this daemon cannot capture');

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { SluiceError } from '../../errors.js';
-import { addressBits } from '../../shared/addr.js';
-import type { Config, Prefix } from '../../shared/config.js';
+import { native } from '../../native.js';
+import type { Config } from '../../shared/config.js';
 import type { Tables } from '../../shared/layout.js';
 import type {
   BackendChange,
@@ -16,7 +16,7 @@ import type { ControlStream } from '../api/contract_capture.js';
 import { resolveBackend } from '../api/resolve.js';
 import { buildStatus } from '../api/status.js';
 import type { ReloadView, RuntimeView } from '../api/view.js';
-import { ConfigError, assertLive, diffConfig, loadConfig, type ConfigProblem } from '../config/index.js';
+import { ConfigError, assertLive, diffConfig, loadConfig } from '../config/index.js';
 import { HealthTunnel } from '../health/tunnel/health_tunnel.js';
 import { abridged, type Log } from '../log.js';
 import { CounterBook } from '../metrics/book.js';
@@ -27,9 +27,11 @@ import type { BackendOverride } from '../service_plan.js';
 import { BackendStates } from './backend_states.js';
 import { Registry, backendKey } from '../registry.js';
 import { VERSION } from '../version.js';
+import { problemsOf, vipsOf } from './config_parts.js';
 import { Fleet } from './fleet.js';
 import { HealthRoutes } from './health_route.js';
 import { RuleControl } from './rule_control.js';
+import { SetControl } from './set_control.js';
 import { moduleUrl } from './module_url.js';
 import { runtimeView } from './runtime_view.js';
 import { errorText } from './text.js';
@@ -52,6 +54,7 @@ export class Manager implements ControlTarget {
   private readonly backends: BackendStates;
   private readonly healthRoutes = new HealthRoutes();
   readonly rules: RuleControl;
+  readonly sets: SetControl;
   private lastReload: ReloadView = { success: true, atMs: Date.now(), error: '' };
   private view: RuntimeView | null = null;
   private changes: Promise<unknown> = Promise.resolve();
@@ -80,6 +83,16 @@ export class Manager implements ControlTarget {
       publish: () => this.publishOrThrow(this.build(this.config)),
       goBack: () => this.goBack(this.config),
       counter: (rule, counter) => this.counters.rule(rule, counter),
+    });
+    this.sets = new SetControl({
+      log,
+      serialize: (change) => this.serialize(change),
+      config: () => this.config,
+      generation: () => this.tables.generation,
+      publish: () => this.publishOrThrow(this.build(this.config)),
+      goBack: () => this.goBack(this.config),
+      workers: () => this.fleet?.workers ?? [],
+      nowMs: () => native().nowMs(),
     });
     this.publisher = new Publisher({
       registry: new Registry({ now: () => performance.now() }),
@@ -120,6 +133,7 @@ export class Manager implements ControlTarget {
     await this.fleet.attach();
     await this.resolve(this.config);
     this.log.debug('next hops read', { backends: this.resolver.hops.size });
+    this.sets.prepare(this.config);
     this.build(this.config);
     this.log.debug('tables built', { generation: this.tables.generation });
     await this.fleet.start(this.tables);
@@ -130,6 +144,7 @@ export class Manager implements ControlTarget {
     );
     this.configureBackends(this.config);
     this.rules.adopt(this.config);
+    this.sets.adopt();
     // What changed while workers started.
     void this.serialize(() => this.neighboursChanged());
   }
@@ -194,6 +209,7 @@ export class Manager implements ControlTarget {
         repairChecksum: entry.repairChecksums(config.interfaces[entry.index].checksum),
       })),
       workers: this.fleet.queues,
+      sets: this.sets,
     });
     this.builtHops = nextHops;
     this.built = config;
@@ -246,6 +262,7 @@ export class Manager implements ControlTarget {
       fleet: this.fleet,
       lastReload: () => this.lastReload,
       rulesExpired: () => this.rules.expired,
+      sets: () => this.sets.list().sets,
     });
     return this.view;
   }
@@ -280,6 +297,7 @@ export class Manager implements ControlTarget {
     this.modules = new Map();
     try {
       await this.resolve(next);
+      this.sets.prepare(next);
       const tables = this.build(next);
       if (
         !isDeepStrictEqual([...formerModules], [...this.modules]) ||
@@ -292,11 +310,13 @@ export class Manager implements ControlTarget {
       this.replacePrograms(next);
     } catch (error) {
       this.modules = formerModules;
+      this.sets.discard();
       await this.goBack(former);
       throw error;
     }
     this.config = next;
     this.rules.adopt(next);
+    this.sets.adopt();
     this.view = null;
     this.configureBackends(next);
     this.fleet.setVips(vipsOf(next));
@@ -361,6 +381,7 @@ export class Manager implements ControlTarget {
     this.stopped = true;
     this.resolver.close();
     this.rules.close();
+    this.sets.close();
     await this.backends.close();
     if (this.fleet) await this.fleet.stop();
   }
@@ -372,21 +393,4 @@ function overrideOf(former: BackendOverride | undefined, change: BackendChange):
   const isNewState = change.state !== undefined && change.state !== former?.state;
   if (isNewState && change.reason === undefined) delete next.reason;
   return next;
-}
-
-/** The destinations that come to user space. */
-function vipsOf(config: Config): Prefix[] {
-  const outer = config.decapsulate.addresses.map((address) => ({ ...address, length: addressBits(address.family) }));
-  // Errors about our own packets come back to their sources. Those of a prefix are nobody's but ours; an address is the host's.
-  const sources = config.services.flatMap(({ encapsulation: { source4, source6 } }) =>
-    [source4, source6].filter((prefix) => prefix !== null && prefix.length < addressBits(prefix.family)),
-  ) as Prefix[];
-  return [...config.services.map((service) => service.vip), ...outer, ...sources];
-}
-
-function problemsOf(error: unknown, file: string): ConfigProblem[] {
-  if (error instanceof ConfigError) return [...error.problems];
-  const remedy = error instanceof SluiceError ? error.remedy : '';
-  const message = error instanceof Error ? error.message : String(error);
-  return [{ file, line: 0, column: 0, path: '', message, remedy }];
 }

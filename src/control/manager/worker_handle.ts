@@ -77,6 +77,16 @@ export class WorkerHandle {
     return this.ready && this.worker !== null;
   }
 
+  /** Of its thread; changes with each life. null: none runs. */
+  get thread(): object | null {
+    return this.worker && this.control;
+  }
+
+  /** Heartbeat of that thread. */
+  get beats(): number {
+    return Atomics.load(this.control, ControlWord.heartbeat);
+  }
+
   start(): void {
     const { queue, frames, flowSlots, counters } = this.options;
     const { port1, port2 } = new MessageChannel();
