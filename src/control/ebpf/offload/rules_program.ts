@@ -12,8 +12,10 @@ import {
   emitKinds,
   emitReach,
   emitSanity,
+  field,
   Kept,
   KINDS,
+  l4Of,
   least,
   leavesAll,
   type PacketKind,
@@ -21,6 +23,7 @@ import {
 } from './plain.js';
 import type { Plan, PlannedRecord } from './plan.js';
 import { canMatch, emitFields } from './record.js';
+import { splitOf } from './split.js';
 
 /**
  * Value of the counters' map (BPF_MAP_TYPE_PERCPU_ARRAY), one a rule number (RuleField.id): uint64s in the order of RuleCounter.
@@ -43,7 +46,7 @@ export interface RulesEnvironment {
   left(): void;
 }
 
-/** Appends the rules. r1 is the context of XDP. Returns how many records were written for each of KINDS. */
+/** Appends the rules. r1 is the context of XDP. Returns how many of the records are in it, for each of KINDS. */
 export function emitRules(asm: Assembler, plan: Plan, environment: RulesEnvironment): number[] {
   const leave = new Label();
   const drop = new Label();
@@ -70,24 +73,42 @@ interface Ends {
 }
 
 function emitKind(asm: Assembler, plan: Plan, environment: RulesEnvironment, kind: PacketKind, ends: Ends): number {
-  const { sanity } = environment;
-  const start = asm.length;
-  let written = 0;
-  // With no drop behind it, there is nothing to look for.
+  const { sanity, vips } = environment;
   const records = plan.records.filter(({ at }) => canMatch(plan.rules, at, kind));
-  const last = records.findLastIndex(({ step }) => step === 'drop');
-  if (last >= 0 && (sanity === null || !leavesAll(kind, sanity))) {
-    if (environment.vips !== null) emitDestination(asm, kind, environment.vips, ends.leave);
-    if (sanity !== null) emitSanity(asm, kind, sanity, ends.leave);
-    if (plan.marks.length > 0) asm.storeImm(Size.DW, Reg.r10, Kept.marks, 0);
-    for (const record of records.slice(0, last + 1)) {
-      if (asm.length - start > KIND_MOST) break;
-      written++;
-      if (!emitRecord(asm, plan, environment, kind, record, ends)) return written;
-    }
+  if (!records.some(({ step }) => step === 'drop') || (sanity !== null && leavesAll(kind, sanity))) {
+    asm.goto(ends.leave);
+    return 0;
   }
-  asm.goto(ends.leave);
-  return written;
+  const most = asm.length + KIND_MOST;
+  if (vips !== null) emitDestination(asm, kind, vips, ends.leave);
+  if (sanity !== null) emitSanity(asm, kind, sanity, ends.leave);
+  if (plan.marks.length > 0) asm.storeImm(Size.DW, Reg.r10, Kept.marks, 0);
+  const written = new Set<PlannedRecord>();
+  emitSearch(records);
+  return written.size;
+
+  /** Parts the records by ports, down to lists of a few. */
+  function emitSearch(some: readonly PlannedRecord[]): void {
+    // With no drop behind it, there is nothing to look for.
+    const searched = some.slice(0, some.findLastIndex(({ step }) => step === 'drop') + 1);
+    const split = asm.length < most ? splitOf(plan.rules, searched) : null;
+    if (split === null) return emitList(searched);
+    const high = new Label();
+    field(asm, Reg.r1, Size.H, l4Of(kind) + split.offset);
+    asm.jump32(Jump.JGT, Reg.r1, split.at, high);
+    emitSearch(split.low);
+    asm.place(high);
+    emitSearch(split.high);
+  }
+
+  function emitList(some: readonly PlannedRecord[]): void {
+    for (const record of some) {
+      if (asm.length > most) break;
+      written.add(record);
+      if (!emitRecord(asm, plan, environment, kind, record, ends)) return;
+    }
+    asm.goto(ends.leave);
+  }
 }
 
 /** False when no packet of the kind gets past the record. */
