@@ -50,9 +50,13 @@ const PCAP_OUTSIDE = ['/(dataplane|control|cli|playground)/', 'pcap/ reads and w
 const walls = [
   { files: ['src/dataplane/**'], ignores: ['src/dataplane/ports/pcap.ts'], rules: wall(SLOW_PLANES, PCAP) },
   { files: ['src/dataplane/ports/pcap.ts'], rules: wall(SLOW_PLANES) },
-  { files: ['src/control/**'], ignores: ['src/control/replay.ts'], rules: wall(DATA_PLANE, ABOVE_CONTROL) },
-  // Replay runs the data plane in the control plane's process over a capture file; that is what it is for.
-  { files: ['src/control/replay.ts'], rules: wall(ABOVE_CONTROL) },
+  {
+    files: ['src/control/**'],
+    ignores: ['src/control/replay*.ts', 'src/control/explain/**'],
+    rules: wall(DATA_PLANE, ABOVE_CONTROL),
+  },
+  // Replay and explain run the data plane in the control plane's process over a capture file; that is what they are for.
+  { files: ['src/control/replay*.ts', 'src/control/explain/**'], rules: wall(ABOVE_CONTROL) },
   { files: ['src/cli/**', 'src/playground/**'], rules: wall(DATA_PLANE) },
   { files: ['src/pcap/**'], rules: wall(PCAP_OUTSIDE) },
   { files: ['src/shared/**'], rules: wall(OUTSIDE_SHARED) },

@@ -29,11 +29,11 @@ const LAYERS: { prefix: string; may: string[] }[] = [
     prefix: 'src/control/',
     may: ['src/pcap/', 'src/shared/', 'src/native.ts', 'src/errors.ts', 'src/dataplane/verdict.ts'],
   },
-  // Replay runs the data plane over a capture file.
-  {
-    prefix: 'src/control/replay.ts',
+  // Replay and explain run the data plane over a capture file.
+  ...['src/control/replay.ts', 'src/control/replay_path.ts', 'src/control/explain/'].map((prefix) => ({
+    prefix,
     may: ['src/control/', 'src/dataplane/', 'src/pcap/', 'src/shared/', 'src/native.ts', 'src/errors.ts'],
-  },
+  })),
   {
     prefix: 'src/playground/',
     may: ['src/control/', 'src/shared/', 'src/pcap/', 'src/native.ts', 'src/errors.ts', 'src/dataplane/verdict.ts'],
