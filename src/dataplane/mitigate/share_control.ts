@@ -91,7 +91,11 @@ export class ShareControl {
     if (this.workers === 1) return;
     const partA = accounts[a + Account.part];
     const partB = accounts[b + Account.part];
-    may[May.whole] = partA === 0 || partB === 0 ? settings[May.share] : limit * (partA > partB ? partA : partB);
+    // Never less than an even part: else a worker with little could have little more of it in each window, whatever the others leave. What that is too much in
+    // one window, the parts of the next take back.
+    const even = settings[May.share];
+    const mine = partA === 0 || partB === 0 ? 0 : limit * (partA > partB ? partA : partB);
+    may[May.whole] = mine > even ? mine : even;
   }
 
   private offerCell(cell: number, weight: number, nowMs: number): void {

@@ -3,6 +3,7 @@ import { FlowField } from '../balance/flow_entry.js';
 import { ServiceTable } from '../balance/service_table.js';
 import { Chance } from '../filter/chance.js';
 import { NO_MITIGATION, type Mitigation } from '../filter/mitigation.js';
+import { packetSets, type SetTables } from '../filter/packet_sets.js';
 import { ProgramShelf } from '../filter/programs.js';
 import { NO_PARTS, type Limiter } from '../filter/rule_parts.js';
 import { RuleSet } from '../filter/rules.js';
@@ -19,10 +20,8 @@ import { TrackedLimits } from './tracked_limits.js';
 const GAUGES_MS = 100;
 const CLOCK_MS = 60_000;
 
-export type StageTables = Pick<
-  Tables,
-  'mitigation' | 'limits' | 'settings' | 'serviceKeys' | 'prefixLengths4' | 'prefixLengths6'
->;
+export type StageTables = Pick<Tables, 'mitigation' | 'limits' | 'serviceKeys' | 'prefixLengths4' | 'prefixLengths6'> &
+  SetTables;
 
 /** What a chain needs of the stages. */
 export interface AdoptedStages {
@@ -50,6 +49,8 @@ export class MitigationStages {
   private readonly chance = new Chance(1);
   /** By Counter: what was counted by objects that are gone. */
   private readonly base = new Float64Array(Counter.SIZE);
+  /** Clock of the last burst. */
+  private nowMs = 0;
   private gaugesMs = 0;
   private clockMs = 0;
 
@@ -78,7 +79,8 @@ export class MitigationStages {
       this.fairShare = new FairShare(mitigation.fairShare.shared, position, workers);
     }
     this.fairShareId = mitigation.fairShare?.id ?? 0;
-    this.adoptRates(mitigation, rateLimits);
+    this.nowMs = nowMs;
+    this.adoptRates(tables, rateLimits);
 
     const { challenge, outOfState, tracked, rates } = this;
     const tcp =
@@ -100,6 +102,7 @@ export class MitigationStages {
 
   /** Forgets some of what is over and brings the counters up to date. Once a burst, and when idle. */
   tick(nowMs: number): void {
+    this.nowMs = nowMs;
     if (this.outOfState !== null) {
       const { connections } = this.outOfState;
       const words = connections.sweep(nowMs);
@@ -155,12 +158,14 @@ export class MitigationStages {
     return true;
   }
 
-  private adoptRates({ limits }: MitigationTables, limiters: readonly Limiter[]): void {
+  private adoptRates(tables: StageTables, limiters: readonly Limiter[]): void {
+    const { limits } = tables.mitigation;
     if (limits === null) {
       this.rates = null;
     } else if (this.rates === null || this.ratesStamp !== limits.ruleStamp) {
       const loaded = this.programs.load(limits.programs);
-      this.rates = new RuleSet(limits, loaded, { ...NO_PARTS, limits: limiters }, this.counters, this.chance);
+      const sets = packetSets(tables, this.worker, () => this.nowMs);
+      this.rates = new RuleSet(limits, loaded, { ...NO_PARTS, limits: limiters, sets }, this.counters, this.chance);
     }
     this.ratesStamp = limits?.ruleStamp ?? 0;
   }
