@@ -32,6 +32,7 @@ interfaces: [{name: eth9}]
 services: [{name: base, vip: 198.51.100.200, port: 7, backends: [{address: 10.9.9.9}]}]
 filters: [{sanity: {}}, {module: ./base.ts}, {rules: {}}]
 rules: [{name: base, match: {}, action: count}]
+sets: [{name: blocked, type: 'hash:net'}]
 `;
 
 /** What a key needs beside it: set before the key itself. A key with a dot is below another. */
@@ -52,9 +53,11 @@ const COMPANIONS: readonly [path: RegExp, values: Record<string, unknown>][] = [
   [/^rules\[\]\.limit\b/, { 'rules[].action': 'limit' }],
   [/^rules\[\]\.limit\./, { 'rules[].limit': { rate: '10/s' } }],
   [/^rules\[\]\.limit\.dst_/, { 'rules[].limit.per': ['src', 'dst'] }],
-  [/^mitigation\.limits\[\]\./, { 'mitigation': { limits: [{ name: 'base', rate: '10/s' }] } }],
+  [/^mitigation\.limits\[\]\./, { mitigation: { limits: [{ name: 'base', rate: '10/s' }] } }],
   [/^mitigation\.limits\[\]\.dst_/, { 'mitigation.limits[].per': ['src', 'dst'] }],
   [/^mitigation\.limits\[\]\.connections/, { 'mitigation.limits': [{ name: 'base' }] }],
+  [/\.match\.set\[\]\.key$/, { 'rules[].match.set': [{ name: 'blocked' }] }],
+  [/^mitigation.*\.set\[\]\.key$/, { 'mitigation.limits[].match': { set: [{ name: 'blocked' }] } }],
   [/\.health\./, { 'services[].health': {} }],
   [/\.health\.(path|method|host|status|body)$/, { 'services[].health': { type: 'http' } }],
   [/\.health\.tls\b/, { 'services[].health': { type: 'https', host: 'example.com', tls: {} } }],
@@ -71,6 +74,7 @@ describe('docs/configuration.md', () => {
   beforeAll(() => {
     directory = mkdtempSync(join(tmpdir(), 'sluice-docs-'));
     for (const name of ['base.ts', 'my-filter.ts']) writeFileSync(join(directory, name), 'export default {};\n');
+    writeFileSync(join(directory, 'blocked.txt'), '203.0.113.0/24\n');
     writeFileSync(join(directory, 'routes.txt'), '192.0.2.0/24 10.9.9.9\n');
   });
   afterAll(() => rmSync(directory, { recursive: true }));

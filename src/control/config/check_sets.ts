@@ -1,7 +1,7 @@
 /** What sets must satisfy beyond the values of single keys; reads their files. */
 import { resolve } from 'node:path';
 import { SluiceError } from '../../errors.js';
-import type { SetConfig } from '../../shared/config.js';
+import type { RuleSetReference, SetConfig } from '../../shared/config.js';
 import { MAXELEM_DEFAULT, readEntry, type SetOptions } from '../sets/index.js';
 import type { Findings } from './findings.js';
 import { nearest } from './nearest.js';
@@ -15,7 +15,7 @@ const MADE_WITH = ['type', 'family', 'timeout', 'counters', 'comment', 'forceadd
 
 /** The sets of a configuration; they are all there when nothing was found to be wrong. */
 export function checkSets(config: Recovered, directory: string, findings: Findings): SetConfig[] {
-  const { sets = [], rules = [], filters } = config;
+  const { sets = [], filters } = config;
   const made: SetConfig[] = [];
   const lines = new Map<string, number>();
   let whole = true;
@@ -34,14 +34,8 @@ export function checkSets(config: Recovered, directory: string, findings: Findin
     }
   });
   if (whole) {
-    rules.forEach((rule, i) => {
-      rule?.match?.set?.forEach((reference, j) => {
-        if (reference?.name === undefined || lines.has(reference.name)) return;
-        const near = nearest(reference.name, [...lines.keys()]);
-        const remedy = near === null ? 'Sets are listed under the key sets.' : `Did you mean ${near}?`;
-        findings.error(['rules', i, 'match', 'set', j], `there is no set ${reference.name}`, remedy);
-      });
-    });
+    checkReferences(config.rules ?? [], ['rules'], lines, findings);
+    checkReferences(config.mitigation?.limits ?? [], ['mitigation', 'limits'], lines, findings);
   }
   const applied = filters === undefined || filters.some((filter) => filter === undefined || filter.rules !== undefined);
   if (!applied && made.some(({ drop }) => drop !== null)) {
@@ -52,6 +46,23 @@ export function checkSets(config: Recovered, directory: string, findings: Findin
     );
   }
   return made;
+}
+
+/** Sets that matches name must be there: a restart would not find one that was made at run time. */
+function checkReferences(
+  entries: readonly ({ match?: { set?: readonly RuleSetReference[] } } | undefined)[],
+  at: Path,
+  known: ReadonlyMap<string, number>,
+  findings: Findings,
+): void {
+  entries.forEach((entry, i) => {
+    entry?.match?.set?.forEach((reference: Partial<RuleSetReference> | undefined, j) => {
+      if (reference?.name === undefined || known.has(reference.name)) return;
+      const near = nearest(reference.name, [...known.keys()]);
+      const remedy = near === null ? 'Sets are listed under the key sets.' : `Did you mean ${near}?`;
+      findings.error([...at, i, 'match', 'set', j], `there is no set ${reference.name}`, remedy);
+    });
+  });
 }
 
 /** null: something is wrong with it, and was said. */
