@@ -1,4 +1,4 @@
-import { Writable } from 'node:stream';
+import { Writable, type Readable } from 'node:stream';
 import type { Command } from 'commander';
 import type { Env } from '../../src/cli/env.js';
 import { exitCodeOf } from '../../src/errors.js';
@@ -10,6 +10,7 @@ export class FakeEnv implements Env {
   readonly controller = new AbortController();
   readonly signal = this.controller.signal;
   readonly cwd = process.cwd();
+  stdin?: Readable;
   /** Runs at each sleep. */
   onSleep: () => void = () => undefined;
   out = '';
