@@ -14,11 +14,13 @@ import { checkCommand } from '../../src/cli/commands/check.js';
 import { convertCommand } from '../../src/cli/commands/convert.js';
 import { demoCommand } from '../../src/cli/commands/demo.js';
 import { doctorCommand } from '../../src/cli/commands/doctor.js';
+import { explainCommand } from '../../src/cli/commands/explain.js';
 import { matchCommand } from '../../src/cli/commands/match.js';
 import { reloadCommand } from '../../src/cli/commands/reload.js';
 import { replayCommand } from '../../src/cli/commands/replay.js';
 import { rulesCommand } from '../../src/cli/commands/rules.js';
 import { runCommand } from '../../src/cli/commands/run.js';
+import { setCommand } from '../../src/cli/commands/set.js';
 import { statusCommand } from '../../src/cli/commands/status.js';
 import { processEnv } from '../../src/cli/env.js';
 import { parseConfig } from '../../src/control/config/index.js';
@@ -89,11 +91,13 @@ const each = pages.map((page) => [page.path, page] as const);
 const commands = new Map<string, Command>(
   [
     runCommand,
+    setCommand,
     captureCommand,
     checkCommand,
     convertCommand,
     demoCommand,
     doctorCommand,
+    explainCommand,
     statusCommand,
     reloadCommand,
     backendAgentCommand,
