@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ConfigError, diffConfig, parseConfig } from '../../src/control/config/index.js';
+import { diffConfig, parseConfig, type ConfigError } from '../../src/control/config/index.js';
 import { makeSets } from '../../src/control/set_content.js';
 import type { Config } from '../../src/shared/config.js';
 

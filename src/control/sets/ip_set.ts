@@ -155,7 +155,7 @@ export class IpSet {
     const [a0, a1, a2, a3] = words;
     const port = (protocol << 16) | firstPort;
     const isHost = length === (family === 4 ? 32 : 128);
-    let number = 0;
+    let number: number;
     if (isHost) {
       const view = this.currentView();
       const now = this.seconds();
