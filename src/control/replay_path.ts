@@ -174,6 +174,11 @@ export class ReplayPath {
   /** After each burst that had packets. */
   sweep(): void {
     this.balancer.sweep(this.nowMs);
+    this.tick();
+  }
+
+  /** Brings the counters of the stages of mitigation up to date. */
+  tick(): void {
     this.stages.tick(this.nowMs);
   }
 

@@ -4,7 +4,7 @@
  */
 import { Chooser } from '../../dataplane/balance/choose.js';
 import { Egress, FlagsWord } from '../../dataplane/balance/egress.js';
-import type { FlowState} from '../../dataplane/balance/flow_entry.js';
+import type { FlowState } from '../../dataplane/balance/flow_entry.js';
 import { FlowField, startsAnew } from '../../dataplane/balance/flow_entry.js';
 import type { Balancer } from '../../dataplane/balance/forward.js';
 import { slotHash } from '../../dataplane/balance/slot.js';

@@ -165,6 +165,7 @@ class ExplainRun {
     const { burst } = replay.input;
     const verdict = burst.verdict[slot] as Verdict;
     this.clockMs = replay.input.clockMs;
+    replay.tick();
     this.counters = this.names.changes(this.before, replay.block);
     const moved = (at: number): boolean => replay.block[at] !== this.before[at];
     const reason = DROP_REASONS.findIndex((_, i) => moved(CounterBlock.reasons + i));

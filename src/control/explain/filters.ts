@@ -2,6 +2,7 @@
 import { FilterChain, type Stage } from '../../dataplane/filter/chain.js';
 import { FilterVerdict } from '../../dataplane/filter/contract.js';
 import { StageVerdict, type Mitigation } from '../../dataplane/filter/mitigation.js';
+import { packetSets } from '../../dataplane/filter/packet_sets.js';
 import type { Packet } from '../../dataplane/packet/packet.js';
 import { DROP_REASONS } from '../../dataplane/verdict.js';
 import type { Config } from '../../shared/config.js';
@@ -11,7 +12,7 @@ import type { ReplaySetup } from '../replay_path.js';
 import type { StageName, Step } from './document.js';
 import { observed } from './observe.js';
 import { RuleExplainer } from './rules.js';
-import { sourceOf } from './rule_conditions.js';
+import { destinationOf, sourceOf } from './rule_conditions.js';
 
 /** Stages behind the rules that have one method, `judge`, by their place in `Mitigation`. A new one gets a line here. */
 const JUDGES: readonly [place: 'sets' | 'tcp' | 'fairShare' | 'limits', stage: StageName][] = [
@@ -155,6 +156,7 @@ function watchMitigation(
         const before = stage === 'limits' ? limitCounts(setup, block) : null;
         const said = call(...args) as number;
         const because = before === null ? [] : limitTexts(before, limitCounts(setup, block));
+        if (stage === 'sets') because.push(...setTexts(setup, packet, watch));
         watch.step({
           ...judgement(stage, said, place === 'fairShare'),
           because,
@@ -179,6 +181,14 @@ function judgement(stage: StageName, said: number, isLimiter: boolean): Pick<Ste
 
 function reasonOf(said: number): string | null {
   return said > 0 ? DROP_REASONS[said] : null;
+}
+
+/** Which of the sets that drop have the packet. */
+function setTexts({ tables }: ReplaySetup, packet: Packet, watch: FilterWatch): string[] {
+  const sets = packetSets(tables, 0, () => watch.nowMs());
+  return tables.setDrops.map(({ set, sides }) => {
+    return `${sourceOf(packet)} > ${destinationOf(packet)} is ${sets[set].has(packet, sides) ? '' : 'not '}in ${tables.sets[set].name}`;
+  });
 }
 
 interface LimitCount {
