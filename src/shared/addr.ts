@@ -7,6 +7,9 @@
 import ipaddr from 'ipaddr.js';
 import { SluiceError } from '../errors.js';
 import type { Address, Prefix } from './config.js';
+import { maskWords } from './mask_words.js';
+
+export { maskWords };
 
 export type Words = readonly [number, number, number, number];
 
@@ -94,15 +97,6 @@ export function parsePrefix(text: string): Prefix {
     );
   }
   return { ...address, length };
-}
-
-/** The netmask of a prefix length as words. IPv4 lengths (0-32) fill word 0 only. */
-export function maskWords(length: number): Words {
-  const word = (i: number): number => {
-    const bits = Math.min(32, Math.max(0, length - 32 * i));
-    return bits === 0 ? 0 : -1 << (32 - bits);
-  };
-  return [word(0), word(1), word(2), word(3)];
 }
 
 function maskAddress(address: Address, length: number): Address {

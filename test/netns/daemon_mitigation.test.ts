@@ -141,7 +141,7 @@ describe('floods of packets of no connection', () => {
 });
 
 describe('limits', () => {
-  const rules = (limit: object): object => ({
+  const rules = (limit: object) => ({
     rules: [{ name: 'echo', match: { protocol: 'udp', dport: ECHO_PORT }, action: 'limit', limit }],
   });
   /** Datagrams from eight sockets, so that both workers get some. */

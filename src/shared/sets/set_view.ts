@@ -1,5 +1,6 @@
 /** A set as a worker looks it up. Hot: nothing is allocated behind the constructors. */
-import { maskWords } from '../addr.js';
+// Not from addr.ts: the data plane has no use for its parser.
+import { maskWords } from '../mask_words.js';
 import { findEntry4, findEntry6 } from './exact_lookup.js';
 import { RecordField, type SetBuffers, type SetCounters, type SetType, type TableBuffers } from './layout.js';
 import { findRoot, lookupNet4, lookupNet6, NetWord } from './net_lookup.js';
