@@ -82,6 +82,40 @@ describe('sluice explain', () => {
     expect(challenged.output?.headers.at(-1)?.text).toContain('443 > 5 [A]');
   });
 
+  it('tells of filter modules, also of one that throws, and of what is opened first', async () => {
+    const module = join(directory, 'filter.mjs');
+    writeFileSync(
+      module,
+      `export default { name: 'mine', create: () => (packet) => {
+         if (packet.destinationPort === 1) throw new Error('not one');
+         return packet.destinationPort === 2 ? 1 : -1;
+       } };`,
+    );
+    const path = join(directory, 'module.yaml');
+    const more = 'decapsulate: { addresses: [192.0.2.200], from: [10.9.0.0/16] }';
+    writeFileSync(
+      path,
+      `${YAML.replace('mode: always', 'mode: "off"')}\nfilters: [{ module: ${module} }, rules]\n${more}\n`,
+    );
+    const ask = async (packet: string): Promise<Explanation> => (await run('-c', path, '--json', packet)).json();
+    const thrown = await ask('tcp 192.0.2.5:5 > 198.51.100.1:1');
+    expect(thrown.verdict).toMatchObject({ verdict: 'aborted', reason: 'policy_threw', error: 'not one' });
+    expect(stages(thrown).at(-1)).toBe('module aborted: it threw');
+    const dropped = await ask('tcp 192.0.2.5:5 > 198.51.100.1:2');
+    expect(dropped.verdict).toMatchObject({ verdict: 'drop', reason: 'filter' });
+    const inner = new PacketBuilder().ipv4({ src: '192.0.2.5', dst: '198.51.100.1' }).tcp({ dport: 443 }).build();
+    const tunnelled = (src: string): string => {
+      const outer = { src, dst: '192.0.2.200', protocol: 4 };
+      return `hex:${Buffer.from(new PacketBuilder().ethernet().ipv4(outer).payload(inner).build()).toString('hex')}`;
+    };
+    const opened = await ask(tunnelled('10.9.0.1'));
+    expect(stages(opened).slice(0, 3)).toEqual(['parse well-formed', 'decapsulate opened', 'parse well-formed']);
+    expect(opened.verdict).toMatchObject({ verdict: 'tx', backend: '10.0.0.1' });
+    const stranger = await ask(tunnelled('10.8.0.1'));
+    expect(stranger.verdict).toMatchObject({ verdict: 'drop', reason: 'decap_source' });
+    expect(stages(stranger)).toEqual(['parse well-formed', 'decapsulate drop decap_source']);
+  });
+
   it('prints lines for people', async () => {
     const { out } = await run('-c', config, 'udp 192.0.2.5:123 > 198.51.100.1:443');
     expect(out).toMatch(/^packet +udp 192\.0\.2\.5:123 > 198\.51\.100\.1:443, nothing before it$/m);

@@ -36,7 +36,7 @@ export function explainCommand(env: Env = processEnv()): Command {
     .addHelpText(
       'after',
       `
-A packet in words: [vlan N] is an option behind it, like the others:
+A packet in words (docs/explain.md):
   tcp|udp|icmp|icmp6|PROTOCOL SRC[:PORT] > DST[:PORT] [flags SA] [length N] [ttl N] [tos N] [vlan N] [fragment]
 
 It touches neither network nor daemon: next hops are made up, as in sluice replay.

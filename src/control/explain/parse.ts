@@ -25,7 +25,7 @@ export function explainParse(packet: Packet, { decap }: Snapshot): Step[] {
   if (reason !== DropReason.none || !decap.active || !decap.isOurs(packet)) return steps;
   const outer = `${sourceOf(packet)} > ${destinationOf(packet)}`;
   if (!decap.admits(packet)) {
-    return [...steps, opened(DropReason.decapSource, `${sourceOf(packet)} is none of decapsulate.sources`)];
+    return [...steps, opened(DropReason.decapSource, `${sourceOf(packet)} is none of decapsulate.from`)];
   }
   const failure = decapsulate(packet);
   if (failure !== DropReason.none) return [...steps, opened(failure, 'the outer headers cannot be taken off')];

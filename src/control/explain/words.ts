@@ -1,7 +1,7 @@
 /**
  * A frame from a packet in words:
  *
- *   [vlan N] tcp|udp|icmp|icmp6|PROTOCOL SRC[:PORT] > DST[:PORT] [flags SA] [length N] [ttl N] [tos N] [vlan N] [fragment]
+ *   tcp|udp|icmp|icmp6|PROTOCOL SRC[:PORT] > DST[:PORT] [flags SA] [length N] [ttl N] [tos N] [vlan N] [fragment]
  *
  * IPv6 with a port is [2001:db8::1]:443. `length`: bytes of the IP packet, default headers alone. `fragment`: a fragment behind the first.
  */
