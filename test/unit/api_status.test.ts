@@ -43,7 +43,13 @@ describe('status', () => {
       violations: [],
     });
     expect(status.uptimeSeconds).toBeGreaterThan(89);
-    expect(status.rules[0]).toEqual({ name: 'drop-flood', action: 'drop', packets: 12, bytes: 0 });
+    expect(status.rules[0]).toMatchObject({
+      name: 'drop-flood',
+      action: 'drop',
+      mode: 'enforce',
+      packets: 12,
+      bytes: 0,
+    });
     expect(status.workers[1]).toMatchObject({ queue: 1, rx: 12, kernelLost: 7 });
     expect(status.interfaces[0]).toMatchObject({ name: 'veth0', xdp: { pass: 5, redirect: 95 } });
     expect(JSON.parse(JSON.stringify(status))).toEqual(status);
