@@ -1,6 +1,9 @@
 /** Rates, connections and fair share in the whole data path, from YAML to verdict. */
 import { describe, expect, it } from 'vitest';
 import { Counter, CounterBlock, RuleCounter } from '../../src/shared/layout.js';
+import { releaseMitigation } from '../../src/control/mitigation/release.js';
+import { TableHeader } from '../../src/shared/limits/key_table.js';
+import { BucketWord } from '../../src/shared/limits/shared_bucket.js';
 import { Lab } from '../support/lab.js';
 import { PacketBuilder, TCP } from '../support/packet_builder.js';
 
@@ -249,5 +252,29 @@ describe('fair share', () => {
     expect(flood / 3).toBeLessThan(1150);
     expect(flood / 3).toBeGreaterThan(700);
     expect(lab.drops().fair_share).toBe(15_000 - flood + 300 - honest);
+  });
+});
+
+describe('locks of a worker that is gone', () => {
+  it('are freed in every shared limit, and those of others are not', () => {
+    const lab = new Lab(
+      config(`
+rules: [{name: all, match: {}, action: limit, limit: {rate: 1/s, per: []}}]
+mitigation: {limits: [{name: each, rate: 1/s}, {name: few, connections: 1}]}`),
+    );
+    const tables = lab.publisher.tables!;
+    const [{ shared: bucket }] = tables.limits as { shared: { bucket: SharedArrayBuffer } }[];
+    const [{ shared: hash }] = tables.mitigation.limits!.limits as { shared: { table: SharedArrayBuffer } }[];
+    const locks = [
+      [new Int32Array(bucket.bucket), BucketWord.lock],
+      [new Int32Array(hash.table), TableHeader.lock],
+      [new Int32Array(tables.mitigation.connLimits[0].shared.table), TableHeader.lock],
+    ] as const;
+    for (const [words, at] of locks) words[at] = 1;
+    expect(releaseMitigation(tables, 7)).toBe(0);
+    expect(releaseMitigation(tables, 0)).toBe(3);
+    expect(locks.map(([words, at]) => words[at])).toEqual([0, 0, 0]);
+    for (const [words, at] of locks) words[at] = 2;
+    expect(releaseMitigation(tables, 0)).toBe(0);
   });
 });
