@@ -4,6 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { explainCommand } from '../../src/cli/commands/explain.js';
+import type { ControlTarget } from '../../src/control/api/contract.js';
+import { ControlServer } from '../../src/control/api/server.js';
+import { buildStatus } from '../../src/control/api/status.js';
 import { parseConfig } from '../../src/control/config/index.js';
 import type { Explanation } from '../../src/control/explain/document.js';
 import { mergeLive } from '../../src/control/explain/live.js';
@@ -13,6 +16,8 @@ import { parse } from '../../src/dataplane/packet/parse.js';
 import { DropReason } from '../../src/dataplane/verdict.js';
 import { classicFile } from '../support/capture_bytes.js';
 import { FakeEnv, runCommand } from '../support/fake_env.js';
+import { FakeRuleDaemon } from '../support/fake_rules.js';
+import { fakeView } from '../support/fake_view.js';
 import { place } from '../support/packets.js';
 import { PacketBuilder } from '../support/packet_builder.js';
 
@@ -201,6 +206,32 @@ describe('the config of a running daemon', () => {
     ] as typeof same;
     const changed = mergeLive(file, { services }, { rules: added });
     expect(changed.config.rules.map(({ name }) => name)).toEqual(['ntp', 'new']);
-    expect(changed.live.at(-1)).toBe('2 rules, not those of the file: ntp, new');
+    expect(changed.live.at(-1)).toBe('rules (2), not those of the file: ntp, new');
+  });
+
+  it('is asked for over the control socket when no --config is given', async () => {
+    const rules = `\n  - {name: live, match: {protocol: udp, sport: 123}, action: drop}`;
+    const daemon = new FakeRuleDaemon(rules);
+    const socket = join(directory, 'run', 'control.sock');
+    const target: ControlTarget = {
+      version: () => ({ version: '0.1.0', protocol: 1, node: process.version, pid: process.pid }),
+      status: () => ({ ...buildStatus(fakeView()), configPath: config, services: [] }),
+      reload: () => Promise.reject(new Error('not here')),
+      setBackend: () => Promise.reject(new Error('not here')),
+      rules: daemon.control,
+      sets: undefined as never,
+    };
+    const server = await ControlServer.listen(socket, target, daemon.log);
+    try {
+      const { json, error } = await run('--socket', socket, '--json', 'udp 192.0.2.5:123 > 198.51.100.1:443');
+      expect(error).toBe('');
+      const { live, path } = json().config;
+      expect(path).toBe(config);
+      expect(live).toContain('rules (1), not those of the file: live');
+      expect(json().counters).toContainEqual({ name: 'rule live packets', change: 1 });
+    } finally {
+      daemon.control.close();
+      await server.close();
+    }
   });
 });

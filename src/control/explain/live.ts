@@ -48,6 +48,6 @@ export function mergeLive(
   if (isDeepStrictEqual(inForce, JSON.parse(JSON.stringify(config.rules.map(ruleDocument)))))
     return { config, overrides, live };
   const rules = rulesFromTree(inForce, 'the rules of the daemon');
-  live.push(`${rules.length} rules, not those of the file: ${rules.map(({ name }) => name).join(', ')}`);
+  live.push(`rules (${rules.length}), not those of the file: ${rules.map(({ name }) => name).join(', ')}`);
   return { config: { ...config, rules }, overrides, live };
 }
