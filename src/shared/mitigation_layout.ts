@@ -13,30 +13,62 @@ export interface Identified {
   id: number;
 }
 
-/** As ChallengeOptions of the data plane; rates are those of one worker. */
-export interface ChallengeSpec {
-  /** Four int32 that cookies are made with: the same on all nodes that have the same hash_key. */
-  key: number[];
+export interface ChallengeOptions {
+  /** What is challenged beside the SYNs that rules want challenged: none; those to destinations that get more than `startRate`; all. */
   mode: 'off' | 'auto' | 'always';
+  /** What one answer is good for: the source's next SYNs, or the SYN of that connection and no other. */
   scope: 'address' | 'connection';
+  /** SYNs that an answer lets pass in scope `address`, 1 to 2^24 − 1. */
   connections: number;
+  /** For how long, ms. */
   lifetimeMs: number;
+  /** Sources remembered: a power of two, at least 8; 16 bytes each. */
   slots: number;
+  /** Challenges a second that this worker sends at most, 1 to 1,000,000. */
   maxPerSecond: number;
+  /** Mode `auto`: SYNs a second to one address and port, of this worker, from which challenges start and below which they stop. */
   startRate: number;
   stopRate: number;
+  /** Mode `auto`: how long it must have been below `stopRate`, ms. */
   holdMs: number;
 }
 
-/** As OutOfStateOptions of the data plane. */
-export interface TcpStateSpec {
+/** Rates are those of one worker. */
+export interface ChallengeSpec extends ChallengeOptions {
+  /** Four int32 that cookies are made with: the same on all nodes that have the same hash_key. */
+  key: number[];
+}
+
+/** Seconds without a packet after which a connection is forgotten, by how far it came. */
+export interface ConnectionTimeouts {
+  /** Above 64 s, the longest pause between the SYNs of one client (Linux: 1, 2, 4 … 64 s) and between a server's SYN-ACKs. */
+  fresh: number;
+  /** Above the time between keep-alives (Linux: 2 h). */
+  open: number;
+  /** The client has closed its half; the server may still send. */
+  closing: number;
+  closed: number;
+}
+
+export interface OutOfStateOptions {
+  /** `monitor`: everything is tracked and counted, nothing dropped. */
+  mode: 'off' | 'monitor' | 'mitigate';
+  /**
+   * Whether packets of unknown connections are taken for those of connections that are older than the table, or that were another
+   * node's: only for `learningMs`, or always (then only flags and sequence numbers decide), or never.
+   */
+  adopt: 'always' | 'learning' | 'never';
+  /** Time after the first packet in which connections are adopted, ms. Connections that are silent for all of it are cut. */
+  learningMs: number;
+  timeouts: ConnectionTimeouts;
+  /** Farthest that a sequence number may be from the last seen, bytes: 2^17 to 2^30. Less drops more, and asks that no client has a larger window. */
+  windowBytes: number;
+}
+
+export interface TcpStateSpec extends OutOfStateOptions {
   mode: 'monitor' | 'mitigate';
   /** Connections that a worker remembers, a power of two. */
   slots: number;
-  adopt: 'always' | 'learning' | 'never';
-  learningMs: number;
-  timeouts: { fresh: number; open: number; closing: number; closed: number };
-  windowBytes: number;
 }
 
 /** A rate: by key, or one for all packets. */

@@ -1,4 +1,5 @@
 /** Sets of a configuration, as read, checked and completed. */
+import type { Words } from './addr.js';
 import type { SetSides, SetType } from './sets/index.js';
 
 /** Where a set's entries come from. The text of a file is not kept: whoever fills the set reads it again and compares the digest. */
@@ -20,20 +21,26 @@ export type SetSource =
 /** What of a packet is looked up: iptables' `--match-set NAME src,dst`. "src" and "dst" mean address and port of that side. */
 export type SetKeyName = 'src' | 'dst' | 'src,src' | 'src,dst' | 'dst,src' | 'dst,dst';
 
-export interface SetConfig {
+/** What a set is made with: ipset's create options. */
+export interface SetOptions {
   name: string;
   type: SetType;
+  /** ipset's sets have one family; ours may have both. */
   family: 'inet' | 'inet6' | 'both';
-  /** Entries at a time. */
+  /** Entries at a time, of both families together. */
   maxelem: number;
-  /** Seconds that an entry lives when it does not say, 0: for ever; null: entries do not end. */
+  /** Seconds that an entry lives when it does not say, 0: for ever; null: entries of this set do not end. */
   timeout: number | null;
   counters: boolean;
   comment: boolean;
+  /** A full set gives up some entry for a new one. */
   forceadd: boolean;
-  /** Bits of addresses that count, four words a family; null: all. */
-  mask4: readonly [number, number, number, number] | null;
-  mask6: readonly [number, number, number, number] | null;
+  /** hash:ip, hash:ip,port: bits of addresses that count, by family. null: all. */
+  mask4: Words | null;
+  mask6: Words | null;
+}
+
+export interface SetConfig extends SetOptions {
   source: SetSource;
   /** Packets in it are dropped before the rules; null: only what refers to the set by name asks it. */
   drop: SetKeyName | null;

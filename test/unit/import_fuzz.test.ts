@@ -2,16 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { parseConfig } from '../../src/control/config/index.js';
 import { importIptables } from '../../src/control/import/iptables/index.js';
 import { ruleDocument } from '../../src/control/rules/document.js';
-
-/** Deterministic: a failure names its seed, and the seed makes the text again. */
-function randomness(seed: number): (limit: number) => number {
-  let state = seed | 1;
-  return (limit) => {
-    state = Math.imul(state ^ (state >>> 15), 0x2c1b3c6d);
-    state = (Math.imul(state ^ (state >>> 12), 0x297a2d39) + 0x9e3779b9) | 0;
-    return ((state ^ (state >>> 15)) >>> 0) % limit;
-  };
-}
+import { randomness } from '../support/randomness.js';
 
 const WORDS = (
   '-A INPUT FORWARD PREROUTING X -s 192.0.2.0/24 2001:db8::/32 0.0.0.0/0 999.1.1.1 1.2.3.4/33 10.0.0.0/255.0.255.0 -d ! ! -p tcp udp icmp ipv6-icmp all 300 ' +

@@ -8,6 +8,7 @@ import { katranFlow, vipOf, type KatranFlow } from '../support/katran_flow.js';
 import { katranSetup, RING_SIZE } from '../support/katran_setup.js';
 import { random } from '../support/packets.js';
 import { frameOf, katranVectors, NO_VECTORS } from '../support/vectors.js';
+import { countsOf } from '../support/rings.js';
 
 function backendsOf(addresses: readonly string[], weightOf: (i: number) => number = () => 1): KatranBackend[] {
   return addresses.map((text, i) => ({ address: parseAddress(text), weight: weightOf(i), id: i + 1 }));
@@ -24,12 +25,6 @@ function ringOf(backends: KatranBackend[], size = RING_SIZE, version: 1 | 2 = 1)
   const ring = buildKatranRing(backends, size, version);
   if (!ring) throw new Error('no ring');
   return ring;
-}
-
-function countsOf(ring: Uint16Array, backends: number): number[] {
-  const counts = new Array<number>(backends).fill(0);
-  for (const position of ring) counts[position]++;
-  return counts;
 }
 
 /** Address by slot: what a ring means, whatever the order of its list. */

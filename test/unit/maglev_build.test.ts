@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { buildRing, isRingSize, type RingBackend } from '../../src/control/maglev_build.js';
 import { moved } from '../../src/control/maglev_movement.js';
 import { murmur3 } from '../../src/control/murmur3.js';
+import { countsOf } from '../support/rings.js';
 
 const SIZE = 65537;
 
@@ -31,12 +32,6 @@ function ringOf(backends: RingBackend[], size = SIZE): Uint16Array {
   const ring = buildRing(backends, size);
   if (!ring) throw new Error('no ring');
   return ring;
-}
-
-function countsOf(ring: Uint16Array, backends: number): number[] {
-  const counts = new Array<number>(backends).fill(0);
-  for (const position of ring) counts[position]++;
-  return counts;
 }
 
 /** Key by slot: what a ring means, whatever the order of its list. */

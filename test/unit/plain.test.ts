@@ -5,6 +5,7 @@ import { Counter, CounterBlock } from '../../src/shared/layout.js';
 import { Lab } from '../support/lab.js';
 import { PacketBuilder, TCP } from '../support/packet_builder.js';
 import { random } from '../support/packets.js';
+import { countSteps } from '../support/steps.js';
 
 const CONFIG = `
 interfaces: [{ name: net0 }, { name: net1 }]
@@ -57,18 +58,6 @@ function counted(lab: Lab): Float64Array {
   counters[CounterBlock.totals + Counter.sampledNs] = 0;
   counters[CounterBlock.totals + Counter.sampledPackets] = 0;
   return counters;
-}
-
-/** Counts the packets that go through the steps from now on. */
-function countSteps(lab: Lab): () => number {
-  let stepped = 0;
-  const path = lab.path as unknown as { steps: (...of: unknown[]) => void };
-  const original = path.steps.bind(lab.path);
-  path.steps = (...of) => {
-    stepped += of[2] as number;
-    original(...of);
-  };
-  return () => stepped;
 }
 
 function frame(next: () => number): Uint8Array {

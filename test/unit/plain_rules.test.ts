@@ -5,6 +5,7 @@ import { CounterBlock } from '../../src/shared/layout.js';
 import { Lab } from '../support/lab.js';
 import { PacketBuilder, TCP } from '../support/packet_builder.js';
 import { random } from '../support/packets.js';
+import { countSteps } from '../support/steps.js';
 
 const config = (rules: string) => `
 interfaces: [{ name: net0 }]
@@ -24,18 +25,6 @@ const RULES = [
   '{ name: seen, match: { protocol: tcp, sport: 1000-1003, src: 192.0.2.0/28 }, action: count }',
   '{ name: long, match: { protocol: udp, length: 500-65535, dport: 53 }, action: drop }',
 ];
-
-/** Counts the packets that go through the steps from now on. */
-function countSteps(lab: Lab): () => number {
-  let stepped = 0;
-  const path = lab.path as unknown as { steps: (...of: unknown[]) => void };
-  const original = path.steps.bind(lab.path);
-  path.steps = (...of) => {
-    stepped += of[2] as number;
-    original(...of);
-  };
-  return () => stepped;
-}
 
 const ipv4 = (host: number) => new PacketBuilder().ethernet().ipv4({ src: `192.0.2.${host}`, dst: '198.51.100.10' });
 

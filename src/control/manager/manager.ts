@@ -30,6 +30,7 @@ import { VERSION } from '../version.js';
 import { problemsOf, vipsOf } from './config_parts.js';
 import { Fleet } from './fleet.js';
 import { HealthRoutes } from './health_route.js';
+import type { ChangeHost } from './change_host.js';
 import { RuleControl } from './rule_control.js';
 import { SetControl } from './set_control.js';
 import { moduleUrl } from './module_url.js';
@@ -75,25 +76,16 @@ export class Manager implements ControlTarget {
     private readonly log: Log,
   ) {
     this.built = config;
-    this.rules = new RuleControl({
+    const host: ChangeHost = {
       log,
       serialize: (change) => this.serialize(change),
       config: () => this.config,
       generation: () => this.tables.generation,
       publish: () => this.publishOrThrow(this.build(this.config)),
       goBack: () => this.goBack(this.config),
-      counter: (rule, counter) => this.counters.rule(rule, counter),
-    });
-    this.sets = new SetControl({
-      log,
-      serialize: (change) => this.serialize(change),
-      config: () => this.config,
-      generation: () => this.tables.generation,
-      publish: () => this.publishOrThrow(this.build(this.config)),
-      goBack: () => this.goBack(this.config),
-      workers: () => this.fleet?.workers ?? [],
-      nowMs: () => native().nowMs(),
-    });
+    };
+    this.rules = new RuleControl({ ...host, counter: (rule, counter) => this.counters.rule(rule, counter) });
+    this.sets = new SetControl({ ...host, workers: () => this.fleet?.workers ?? [], nowMs: () => native().nowMs() });
     this.publisher = new Publisher({
       registry: new Registry({ now: () => performance.now() }),
       resolveModule: (path) => this.moduleUrl(path),

@@ -4,26 +4,16 @@ import type { Config, RuleConfig } from '../../shared/config.js';
 import { RuleCounter } from '../../shared/layout.js';
 import type { RuleChangeResult, RuleListing, RuleMode, RulePlace, RuleTarget } from '../api/contract_rules.js';
 import { rulesFromTree } from '../config/read_rules.js';
-import type { Log } from '../log.js';
 import { ruleDocument } from '../rules/document.js';
 import { RuleBook } from '../rules/rule_book.js';
 import { addRules, moveRule, removeRules, resetRules, setModes, type RuleChanges } from '../rules/rule_changes.js';
+import type { ChangeHost } from './change_host.js';
 
 /** Longest timer of Node, ms. */
 const MAX_TIMER_MS = 0x7fffffff;
 
 /** What of the daemon it works on. */
-export interface RuleHost {
-  log: Log;
-  /** One change of the daemon at a time, in order. */
-  serialize<T>(change: () => Promise<T>): Promise<T>;
-  /** The configuration in force, as its file has it. */
-  config(): Config;
-  generation(): number;
-  /** Builds tables of what `effective` says now, and has all workers adopt them; on failure the former ones stand, and it throws. */
-  publish(): Promise<void>;
-  /** Tables of what `effective` says now, after a failure. */
-  goBack(): Promise<void>;
+export interface RuleHost extends ChangeHost {
   counter(rule: string, counter: RuleCounter): number;
 }
 

@@ -11,27 +11,17 @@ import type {
   SetTarget,
   SetTestResult,
 } from '../api/contract_sets.js';
-import type { Log } from '../log.js';
 import { contentKey, makeSets } from '../set_content.js';
 import { SetClock, SetMatches, type SetStock } from '../set_tables.js';
 import { readEntry, restoreSets, saveSet, SetRegistry, type IpSet, type SetSurroundings } from '../sets/index.js';
+import type { ChangeHost } from './change_host.js';
 import { SetReaders, type SetWorker } from './set_readers.js';
 import { Uploads } from './uploads.js';
 
 const EXPIRE_MS = 1000;
 
 /** What of the daemon it works on. */
-export interface SetHost {
-  log: Log;
-  /** One change of the daemon at a time, in order. */
-  serialize<T>(change: () => Promise<T>): Promise<T>;
-  /** The configuration in force. */
-  config(): Config;
-  generation(): number;
-  /** Builds tables with `stock` and has all workers adopt them; throws when one does not. */
-  publish(): Promise<void>;
-  /** Tables of what is in force, after a failure. */
-  goBack(): Promise<void>;
+export interface SetHost extends ChangeHost {
   workers(): readonly SetWorker[];
   /** Clock of the workers' bursts, ms in wrapping int32. */
   nowMs(): number;

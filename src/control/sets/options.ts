@@ -2,6 +2,7 @@
 import { SluiceError } from '../../errors.js';
 import { maskWords } from '../../shared/addr.js';
 import type { Words } from '../../shared/addr.js';
+import type { SetOptions } from '../../shared/set_config.js';
 import type { SetType } from '../../shared/sets/layout.js';
 
 /** Most seconds of a timeout: ipset keeps milliseconds in 32 bits (IPSET_MAX_TIMEOUT). */
@@ -12,23 +13,7 @@ export const ENTRIES_MOST = 8_000_000;
 const NAME_MOST = 31;
 export const COMMENT_MOST = 255;
 
-export interface SetOptions {
-  name: string;
-  type: SetType;
-  /** ipset's sets have one family; ours may have both. */
-  family: 'inet' | 'inet6' | 'both';
-  /** Entries at a time, of both families together. */
-  maxelem: number;
-  /** Seconds that an entry lives when it does not say, 0: for ever; null: entries of this set do not end. */
-  timeout: number | null;
-  counters: boolean;
-  comment: boolean;
-  /** A full set gives up some entry for a new one. */
-  forceadd: boolean;
-  /** hash:ip, hash:ip,port: bits of addresses that count, by family. null: all. */
-  mask4: Words | null;
-  mask6: Words | null;
-}
+export type { SetOptions };
 
 export function isNetType(type: SetType): boolean {
   return type === 'hash:net' || type === 'hash:net,port';

@@ -1,3 +1,4 @@
+import type { ChallengeOptions } from '../../shared/mitigation_layout.js';
 import { TokenBucket } from '../balance/token_bucket.js';
 import { FlowHash } from '../balance/hash.js';
 import { PacketFlag, type Packet } from '../packet/packet.js';
@@ -20,27 +21,7 @@ export const enum ChallengeVerdict {
   DropNeeded = 4,
 }
 
-export type ChallengeMode = 'off' | 'auto' | 'always';
-
-export interface ChallengeOptions {
-  /** What is challenged beside the SYNs that rules want challenged: none; those to destinations that get more than `startRate`; all. */
-  mode: ChallengeMode;
-  /** What one answer is good for: the source's next SYNs, or the SYN of that connection and no other. */
-  scope: 'address' | 'connection';
-  /** SYNs that an answer lets pass in scope `address`, 1 to 2^24 − 1. */
-  connections: number;
-  /** For how long, ms. */
-  lifetimeMs: number;
-  /** Sources remembered: a power of two, at least 8; 16 bytes each. */
-  slots: number;
-  /** Challenges a second that this worker sends at most, 1 to 1,000,000. */
-  maxPerSecond: number;
-  /** Mode `auto`: SYNs a second to one address and port, of this worker, from which challenges start and below which they stop. */
-  startRate: number;
-  stopRate: number;
-  /** Mode `auto`: how long it must have been below `stopRate`, ms. */
-  holdMs: number;
-}
+export type { ChallengeOptions };
 
 export const DEFAULT_CHALLENGE: ChallengeOptions = {
   mode: 'auto',

@@ -1,3 +1,4 @@
+import type { ConnectionTimeouts } from '../../shared/mitigation_layout.js';
 import { FlowField, FlowState } from '../balance/flow_entry.js';
 
 /**
@@ -54,17 +55,6 @@ export function isLoose(state: ConnectionState): boolean {
   return (
     state === ConnectionState.loose || state === ConnectionState.looseFresh || state === ConnectionState.looseClosing
   );
-}
-
-/** Seconds without a packet after which a connection is forgotten, by how far it came. */
-export interface ConnectionTimeouts {
-  /** Above 64 s, the longest pause between the SYNs of one client (Linux: 1, 2, 4 … 64 s) and between a server's SYN-ACKs. */
-  fresh: number;
-  /** Above the time between keep-alives (Linux: 2 h). */
-  open: number;
-  /** The client has closed its half; the server may still send. */
-  closing: number;
-  closed: number;
 }
 
 export const DEFAULT_CONNECTION_TIMEOUTS: ConnectionTimeouts = { fresh: 90, open: 10_800, closing: 600, closed: 10 };

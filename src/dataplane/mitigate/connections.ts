@@ -1,16 +1,10 @@
+import type { ConnectionTimeouts } from '../../shared/mitigation_layout.js';
 import { FlowField } from '../balance/flow_entry.js';
 import { FlowTable } from '../balance/flow_table.js';
 import type { Packet } from '../packet/packet.js';
 import { TcpFlag } from '../packet/wire.js';
 import { DropReason } from '../verdict.js';
-import {
-  ConnectionField,
-  ConnectionState,
-  isCounted,
-  isLoose,
-  setConnectionTimeouts,
-  type ConnectionTimeouts,
-} from './connection_state.js';
+import { ConnectionField, ConnectionState, isCounted, isLoose, setConnectionTimeouts } from './connection_state.js';
 
 /** Why a packet does not belong to a connection: some of DropReason. */
 export const enum TcpReason {

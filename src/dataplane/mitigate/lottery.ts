@@ -2,7 +2,9 @@
 export class Lottery {
   private state: number;
 
+  /** `seed`: any int32; runs with equal seeds draw the same. */
   constructor(seed: number) {
+    // 0 is the one state that it never leaves.
     this.state = (seed | 0) === 0 ? 0x9e3779b9 | 0 : seed | 0;
   }
 

@@ -1,24 +1,10 @@
+import type { OutOfStateOptions } from '../../shared/mitigation_layout.js';
 import { PacketFlag, type Packet } from '../packet/packet.js';
 import { IpProtocol } from '../packet/wire.js';
-import { DEFAULT_CONNECTION_TIMEOUTS, type ConnectionTimeouts } from './connection_state.js';
+import { DEFAULT_CONNECTION_TIMEOUTS } from './connection_state.js';
 import { Connections, LARGEST_WINDOW, TcpReason } from './connections.js';
 
-export type OutOfStateMode = 'off' | 'monitor' | 'mitigate';
-
-export interface OutOfStateOptions {
-  /** `monitor`: everything is tracked and counted, nothing dropped. */
-  mode: OutOfStateMode;
-  /**
-   * Whether packets of unknown connections are taken for those of connections that are older than the table, or that were another
-   * node's: only for `learningMs`, or always (then only flags and sequence numbers decide), or never.
-   */
-  adopt: 'always' | 'learning' | 'never';
-  /** Time after the first packet in which connections are adopted, ms. Connections that are silent for all of it are cut. */
-  learningMs: number;
-  timeouts: ConnectionTimeouts;
-  /** Farthest that a sequence number may be from the last seen, bytes: 2^17 to 2^30. Less drops more, and asks that no client has a larger window. */
-  windowBytes: number;
-}
+export type { OutOfStateOptions };
 
 export const DEFAULT_OUT_OF_STATE: OutOfStateOptions = {
   mode: 'monitor',

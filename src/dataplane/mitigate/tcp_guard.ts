@@ -18,6 +18,22 @@ export const enum TcpVerdict {
   challengeNeeded = DropReason.challengeNeeded,
 }
 
+/** What the challenge's word means for the packet. */
+export function afterChallenge(verdict: ChallengeVerdict): TcpVerdict {
+  switch (verdict) {
+    case ChallengeVerdict.Continue:
+      return TcpVerdict.Continue;
+    case ChallengeVerdict.Tx:
+      return TcpVerdict.Tx;
+    case ChallengeVerdict.DropAnswer:
+      return TcpVerdict.challengeAnswer;
+    case ChallengeVerdict.DropLimited:
+      return TcpVerdict.challenge;
+    case ChallengeVerdict.DropNeeded:
+      return TcpVerdict.challengeNeeded;
+  }
+}
+
 /**
  * The two TCP stages in the order that keeps each from spoiling the other: a SYN that is challenged leaves no connection behind, and the RST
  * that answers a challenge is no packet of an unknown connection.
@@ -30,17 +46,7 @@ export class TcpGuard {
 
   /** Packets must be parsed and have their `flowHash`. `challenged`: a rule wants this SYN challenged, whatever the stage thinks of its destination. */
   judge(packet: Packet, nowMs: number, challenged = false): TcpVerdict {
-    switch (this.challenge.judge(packet, nowMs, challenged)) {
-      case ChallengeVerdict.Continue:
-        return this.outOfState.judge(packet, nowMs) as number as TcpVerdict;
-      case ChallengeVerdict.Tx:
-        return TcpVerdict.Tx;
-      case ChallengeVerdict.DropAnswer:
-        return TcpVerdict.challengeAnswer;
-      case ChallengeVerdict.DropLimited:
-        return TcpVerdict.challenge;
-      default:
-        return TcpVerdict.challengeNeeded;
-    }
+    const said = afterChallenge(this.challenge.judge(packet, nowMs, challenged));
+    return said !== TcpVerdict.Continue ? said : (this.outOfState.judge(packet, nowMs) as number as TcpVerdict);
   }
 }

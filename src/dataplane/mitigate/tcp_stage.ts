@@ -2,10 +2,10 @@ import type { TcpStage } from '../filter/mitigation.js';
 import type { ServiceTable } from '../balance/service_table.js';
 import { PacketFlag, type Packet } from '../packet/packet.js';
 import { IpProtocol, TcpFlag } from '../packet/wire.js';
-import { ChallengeVerdict, type SynChallenge } from './challenge.js';
+import type { SynChallenge } from './challenge.js';
 import { ConnectionEvent } from './connections.js';
 import type { OutOfState } from './out_of_state.js';
-import { TcpVerdict } from './tcp_guard.js';
+import { afterChallenge, TcpVerdict } from './tcp_guard.js';
 import type { TrackedLimits } from './tracked_limits.js';
 
 /**
@@ -36,18 +36,8 @@ export class ServiceTcp implements TcpStage {
     if (!this.tracks && (packet.tcpFlags & (TcpFlag.syn | TcpFlag.rst)) === 0) return TcpVerdict.Continue;
     if (!this.isForService(packet)) return TcpVerdict.Continue;
     if (this.challenge !== null) {
-      switch (this.challenge.judge(packet, nowMs, challenged)) {
-        case ChallengeVerdict.Continue:
-          break;
-        case ChallengeVerdict.Tx:
-          return TcpVerdict.Tx;
-        case ChallengeVerdict.DropAnswer:
-          return TcpVerdict.challengeAnswer;
-        case ChallengeVerdict.DropLimited:
-          return TcpVerdict.challenge;
-        case ChallengeVerdict.DropNeeded:
-          return TcpVerdict.challengeNeeded;
-      }
+      const said = afterChallenge(this.challenge.judge(packet, nowMs, challenged));
+      if (said !== TcpVerdict.Continue) return said;
     }
     return this.outOfState === null ? TcpVerdict.Continue : this.track(packet, nowMs, this.outOfState);
   }
