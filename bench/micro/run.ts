@@ -6,7 +6,18 @@ import { ChildError, PIN, run } from '../process.js';
 import { formatTable } from '../statistics.js';
 import type { MicroLine, MicroResult } from './harness.js';
 
-const FILES = ['parse', 'filter', 'match', 'balance', 'encap', 'checksum', 'limits', 'sets', 'capture', 'port'] as const;
+const FILES = [
+  'parse',
+  'filter',
+  'match',
+  'balance',
+  'encap',
+  'checksum',
+  'limits',
+  'sets',
+  'capture',
+  'port',
+] as const;
 
 export interface MicroRow extends MicroResult {
   file: string;
