@@ -1,5 +1,7 @@
 /** Rules in the kernel, by the daemon: what they drop and count is what the workers would have, and changes lose no packet. */
 import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
 import { afterEach, expect, it } from 'vitest';
 import { callControl } from '../../src/control/api/client.js';
 import type { ListedRule, RuleListing } from '../../src/control/api/contract.js';
@@ -7,6 +9,7 @@ import { compiledProgram } from '../../src/playground/process.js';
 import {
   bpfIdsOf,
   bpfObjects,
+  CLIENT,
   cpuMs,
   daemonConfig,
   interfaceOf,
@@ -14,6 +17,7 @@ import {
   metric,
   pause,
   TestDaemon,
+  VIP,
   Wire,
   xdpProgram,
   type Receiver,
@@ -143,6 +147,45 @@ it('count and drop the same in the kernel as in the workers, at less cost', asyn
   await expectGood(rig);
 });
 
+it('drop a flood: what either way does with it, in turn', async () => {
+  const rig = await underTraffic({ rules: [DROP] });
+  const { daemon, wire, good } = rig;
+  const file = fileURLToPath(new URL('../support/raw_flood.mjs', import.meta.url));
+  const addresses = { mac: '02:00:00:00:90:02', from: '02:00:00:00:90:01', src: CLIENT, dst: VIP };
+  const options = { interface: 'eth0', ...addresses, family: 4, protocol: 17, port: BAD, sport: 0, perSecond: 1e6 };
+  for (const offload of ['off', 'auto', 'off', 'auto'] as const) {
+    await reload(rig, { rules: [DROP], offload });
+    const [before, from] = [await rule(daemon, 'bad'), await daemon.status()];
+    const cpu = cpuMs(daemon.pid);
+    const flood = wire.playground.start(wire.client, process.execPath, [file, JSON.stringify(options)], {
+      label: 'flood',
+    });
+    await once(flood, 'line');
+    await pause(700);
+    flood.send('stop');
+    const [sent] = (await once(flood, 'line')) as [string];
+    // By the rule's own account, and the kernel's part of it by two.
+    const drops = async (): Promise<number[]> => {
+      const [now, status] = [await rule(daemon, 'bad'), await daemon.status()];
+      const rules = interfaceOf(status).xdp!.rules - interfaceOf(from).xdp!.rules;
+      return [now.acted - before.acted, now.kernelPackets - before.kernelPackets, rules];
+    };
+    const settled = async (): Promise<boolean> => {
+      const [all, ...parts] = await drops();
+      return all > 1000 && parts.every((part) => part === (offload === 'auto' ? all : 0));
+    };
+    await pause(200);
+    await expect.poll(settled, { timeout: 5000 }).toBe(true);
+    const [[dropped], status] = [await drops(), await daemon.status()];
+    expect(status.violations).toEqual([]);
+    const cost = (((cpuMs(daemon.pid) - cpu) * 1e6) / dropped).toFixed(0);
+    console.log(
+      `offload ${offload}: ${sent} sent, ${dropped} dropped by the rule, ${lost(status) - lost(from)} lost before; ${cost} ns of the daemon a drop`,
+    );
+  }
+  await good.stop();
+});
+
 it('change under traffic: no good packet is lost, and no bad one passes or is dropped after the word', async () => {
   const rig = await underTraffic({ rules: [SEE], offload: 'auto' });
   const { daemon, wire } = rig;
@@ -209,6 +252,30 @@ it('come out of the kernel for a capture of what they drop, and go back', async 
   await (await wire.send({ port: BAD, packets: 200, flows: 4 })).sent();
   await expect.poll(async () => (await rule(daemon, 'bad')).kernelPackets, { timeout: 5000 }).toBe(200);
   await expectGood(rig);
+});
+
+it('are there again after the interface was gone, in generic mode too, with their counters', async () => {
+  const wire = new Wire();
+  const interfaces = [{ name: 'in0', mode: 'generic' }];
+  const daemon = await TestDaemon.start(wire, daemonConfig(wire, { interfaces, rules: [DROP], offload: 'auto' }));
+  const drop = async (all: number): Promise<void> => {
+    await (await wire.send({ port: BAD, packets: 300, flows: 4 })).sent();
+    const dropped = async (): Promise<number[]> => {
+      const { acted, kernelPackets, runs } = await rule(daemon, 'bad');
+      return runs === 'kernel' ? [acted, kernelPackets] : [];
+    };
+    await expect.poll(dropped, { timeout: 5000 }).toEqual([all, all]);
+    expect(metric(daemon.metrics().body, 'sluice_xdp_packets_total{interface="in0",action="rules"}')).toBe(all);
+  };
+  await drop(300);
+  wire.node.ip('link del in0');
+  await daemon.until(({ ready }) => !ready, 'it notices', 5000);
+  expect((await rule(daemon, 'bad')).acted).toBe(300);
+  wire.connect();
+  // Its socket comes after its program and the rules.
+  await expect.poll(() => daemon.logged('port opened').length, { timeout: 5000 }).toBe(1);
+  await drop(600);
+  expect((await daemon.status()).violations).toEqual([]);
 });
 
 it('are refused with `require` when they cannot be there, by name; and a killed daemon leaves nothing', async () => {

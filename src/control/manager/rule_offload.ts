@@ -13,8 +13,11 @@ import { errorText } from './text.js';
 
 export type OffloadMode = Config['offload'];
 
+/** An interface as far as rules in the kernel go. */
+export type OffloadInterface = Pick<ManagedInterface, 'name' | 'attached' | 'setRules' | 'tryRules' | 'ruleCounts'>;
+
 export interface RuleOffloadOptions {
-  interfaces: readonly ManagedInterface[];
+  interfaces: readonly OffloadInterface[];
   /** Captures that run. */
   captures: () => readonly CaptureSpec[];
   log: Log;
