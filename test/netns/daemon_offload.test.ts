@@ -191,6 +191,7 @@ it('change under traffic: no good packet is lost, and no bad one passes or is dr
   const { daemon, wire } = rig;
   const bad = await wire.send({ port: BAD, ratePerSecond: 2000, flows: 4 });
   const passed = async (): Promise<number> => (await daemon.status()).totals.pass;
+  let objects = 0;
   for (let i = 0; i < 8; i++) {
     await callControl(daemon.socket, 'rules.add', { rules: [DROP] });
     const [before, dropped] = [await passed(), (await rule(daemon, 'bad')).kernelPackets];
@@ -208,7 +209,10 @@ it('change under traffic: no good packet is lost, and no bad one passes or is dr
     const after = await passed();
     await expect.poll(passed, { timeout: 5000 }).toBeGreaterThan(after + 100);
     expect(interfaceOf(await daemon.status()).xdp!.rules).toBe(rules);
+    if (i === 0) objects = bpfIdsOf(daemon.pid).length;
   }
+  // Programs and maps that were replaced are gone.
+  await expect.poll(() => bpfIdsOf(daemon.pid).length, { timeout: 5000 }).toBe(objects);
   await callControl(daemon.socket, 'rules.add', { rules: [DROP] });
   const sent = await bad.stop();
   // Each bad packet is the host's or the rule's, and the rule that counts saw them all.
