@@ -247,7 +247,8 @@ describe('fair share', () => {
     }
     // Until it is known whose the flood is, all pay alike.
     expect(honest).toBeGreaterThan(285);
-    expect(later).toBe(250);
+    // A sender may meet the flood in the sketches: 99 % is what is promised.
+    expect(later).toBeGreaterThanOrEqual(247);
     // What is left of the rate, and a little for the time in which it was found out.
     expect(flood / 3).toBeLessThan(1150);
     expect(flood / 3).toBeGreaterThan(700);
