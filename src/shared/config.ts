@@ -299,6 +299,8 @@ export interface Config {
   services: ServiceConfig[];
   filters: FilterConfig[];
   rules: RuleConfig[];
+  /** Whether rules run in the kernel, where they can (`auto`), or those that drop must (`require`). */
+  offload: 'auto' | 'off' | 'require';
   sets: SetConfig[];
   allow: AllowConfig;
   mitigation: MitigationConfig;

@@ -50,7 +50,7 @@ function frontOf(redirect: Redirect, matchAll: number = MatchAll.vips): RuleFron
 }
 
 function loaded(front: RuleFront, ...rules: RuleConfig[]): Front {
-  const made = front.load(tablesOf(...rules), CHECKS);
+  const made = front.load({ tables: tablesOf(...rules), sanity: CHECKS });
   onTestFinished(() => made.program.close());
   return made;
 }

@@ -116,6 +116,7 @@ export function makeConfig(parts: Partial<Config> = {}): Config {
     services: [],
     filters: [],
     rules: [],
+    offload: 'off',
     allow: [],
     mitigation: NO_MITIGATION,
     sets: [],

@@ -1,5 +1,7 @@
 import { PassThrough } from 'node:stream';
+import type { OffloadStatus } from '../../src/control/api/contract_rules.js';
 import { parseConfig } from '../../src/control/config/index.js';
+import type { Placement } from '../../src/control/ebpf/offload/placement.js';
 import { createLog, type Log } from '../../src/control/log.js';
 import { RuleControl, type RuleHost } from '../../src/control/manager/rule_control.js';
 import type { Config, RuleConfig } from '../../src/shared/config.js';
@@ -44,6 +46,10 @@ export class FakeRuleDaemon implements RuleHost {
   config = (): Config => this.current;
   generation = (): number => this.published.length;
   counter = (rule: string, counter: RuleCounter): number => this.counters.get(rule)?.[counter] ?? 0;
+
+  offload = (): OffloadStatus => ({ mode: 'off', active: false, why: 'offload is off' });
+  placement = (): Placement => ({ runs: 'user space', why: 'offload is off' });
+  kernelCounter = (): number => 0;
 
   serialize<T>(change: () => Promise<T>): Promise<T> {
     const next = this.queue.then(change);

@@ -54,6 +54,7 @@ describe('the least configuration', () => {
       services: [],
       filters: [{ kind: 'sanity', checks: SANITY_CHECKS.slice(0, -1), protocols: null }, { kind: 'rules' }],
       rules: [],
+      offload: 'off',
       sets: [],
       allow: [],
       mitigation: {

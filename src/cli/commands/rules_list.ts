@@ -114,12 +114,34 @@ function page(env: Env, listing: RuleListing, earlier: RuleListing | null): stri
     matchText(rule),
   ]);
   const lines = rows.length === 0 ? ['no rules'] : table(columns, rows, env.columns(), ink);
+  lines.push(...notInKernel(listing).map(ink.dim));
   for (const why of ['removed', 'expired'] as const) {
     const names = listing.absent.filter((rule) => rule.why === why).map(({ name }) => plain(name));
     if (names.length > 0) lines.push(ink.dim(`${why}, though the configuration has them: ${names.join(', ')}`));
   }
   return lines;
 }
+
+/** Why rules are not, or not wholly, in the kernel, where that is wanted. */
+function notInKernel({ offload, rules }: RuleListing): string[] {
+  if (offload.mode === 'off' || rules.length === 0) return [];
+  if (offload.why !== '') return [`no rule is in the kernel: ${plain(offload.why)}`];
+  const names = new Map<string, string[]>();
+  for (const { name, runs, why } of rules) {
+    if (runs === 'kernel') continue;
+    const text = `${runs === 'both' ? 'in both' : 'not in the kernel'}, because it ${why}`;
+    const others = names.get(text);
+    if (others) others.push(name);
+    else names.set(text, [name]);
+  }
+  return [...names].map(([text, some]) => {
+    const more = some.length > SHOWN ? ` and ${some.length - SHOWN} more` : '';
+    return `${text}: ${some.slice(0, SHOWN).map(plain).join(', ')}${more}`;
+  });
+}
+
+/** Names in such a line. */
+const SHOWN = 8;
 
 function rate(now: ListedRule, before: ListedRule | undefined, seconds: number): string {
   return before === undefined ? '-' : count(Math.max(0, now.packets - before.packets) / seconds);

@@ -1,8 +1,18 @@
 /** The part of the control protocol that is about rules at run time. */
+import type { RunsIn } from '../ebpf/offload/placement.js';
 import type { RuleDocument } from '../rules/document.js';
 import type { RulePlace } from '../rules/order.js';
 import type { AbsentRule, RuleStanding } from '../rules/rule_book.js';
 import type { RuleMode } from '../rules/rule_changes.js';
+
+/** Rules in the kernel. */
+export interface OffloadStatus {
+  mode: 'auto' | 'off' | 'require';
+  /** Some rule is in the kernel. */
+  active: boolean;
+  /** Why none can be; '' when there is no reason but the rules' own. */
+  why: string;
+}
 
 export type { AbsentRule, RuleDocument, RuleMode, RulePlace };
 
@@ -28,7 +38,11 @@ export interface ListedRule extends StatusRule {
   /** Until its time is over, ms; null: it stays. */
   ttlLeftMs: number | null;
   /** Where it is looked at. */
-  runs: 'user space';
+  runs: RunsIn;
+  /** Why not, or not wholly, in the kernel; '' for `kernel`. */
+  why: string;
+  /** Of `packets`, those that were dropped in the kernel, by this rule or a later one. */
+  kernelPackets: number;
 }
 
 export interface RuleListing {
@@ -36,6 +50,7 @@ export interface RuleListing {
   /** Monotonic time of the reading, milliseconds: rates are differences of two readings over this. */
   clockMs: number;
   generation: number;
+  offload: OffloadStatus;
   /** In order. */
   rules: ListedRule[];
   /** Rules of the configuration that are not in force. */

@@ -6,7 +6,7 @@ import {
   makeCaptureRing,
   MAX_CAPTURES,
 } from '../../shared/capture_ring.js';
-import type { CaptureCommand } from '../../shared/capture_spec.js';
+import type { CaptureCommand, CaptureSpec } from '../../shared/capture_spec.js';
 import type { ControlStream } from '../api/contract_capture.js';
 import type { Log } from '../log.js';
 import { Describer, type NamesView } from './describe.js';
@@ -36,6 +36,8 @@ export interface CaptureHubOptions {
   workers: () => readonly CaptureWorker[];
   interfaces: () => CaptureNames['interfaces'];
   log: Log;
+  /** A capture has begun, or ended for the workers. */
+  onChange?: () => void;
 }
 
 /** The captures that run, and the rings in which the workers leave what these are after. Rings are there from the first capture on. */
@@ -73,9 +75,16 @@ export class CaptureHub {
     this.sessions[capture] = session;
     this.active.push(session);
     this.options.log.info('capture begins', { audit: true, capture: this.serial, ...params });
+    // First: what the workers are to see has to reach them.
+    this.options.onChange?.();
     this.command();
     this.timer ??= setInterval(() => this.drain(), READ_MS);
     return session;
+  }
+
+  /** Captures that run. */
+  get specs(): CaptureSpec[] {
+    return this.active.map(({ spec }) => spec);
   }
 
   /** A worker has started: it knows of no capture. */
@@ -169,6 +178,7 @@ export class CaptureHub {
     }
     this.sessions[session.spec.capture] = null;
     session.finish();
+    this.options.onChange?.();
     this.options.log.info('capture ends', { audit: true, capture: session.spec.serial, ...session.totals });
     if (this.sessions.some((each) => each !== null)) return;
     if (this.timer) clearInterval(this.timer);

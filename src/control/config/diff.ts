@@ -47,6 +47,7 @@ export function diffConfig(old: Config, next: Config): ConfigDiff {
   if (diff.live.every((line) => !line.startsWith('rules[')) && !isDeepStrictEqual(old.rules, next.rules)) {
     diff.live.push('rules: order changed');
   }
+  if (old.offload !== next.offload) diff.live.push(`offload: ${old.offload} → ${next.offload}`);
   diffNamed('sets', old.sets, next.sets, diff.live);
   diffMitigation(old, next, diff.live);
   if (!isDeepStrictEqual(old.metrics, next.metrics))

@@ -66,6 +66,7 @@ export function normalise(raw: RawConfig, path: string, directory: string, { fil
     services: raw.services.map((service) => serviceOf(service, encapsulation, directory, files)),
     filters: raw.filters.map((filter) => filterOf(filter, directory)),
     rules: raw.rules.map((rule) => normaliseRule(rule, programs)),
+    offload: raw.offload,
     sets: [],
     allow: raw.allow,
     mitigation: normaliseMitigation(raw.mitigation, programs),

@@ -114,6 +114,7 @@ export const configSchema = z.strictObject({
   services: z.array(serviceSchema).prefault([]),
   filters: z.array(filterSchema).prefault(['sanity', 'rules']),
   rules: z.array(ruleSchema).prefault([]),
+  offload: z.enum(['auto', 'off', 'require']).default('off'),
   sets: z.array(setSchema).prefault([]),
   allow: allowSchema.prefault([]),
   mitigation: mitigationSchema.prefault({}),

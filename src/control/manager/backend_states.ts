@@ -11,6 +11,7 @@ import { HealthMonitor } from '../health/monitor.js';
 import type { TunnelAccess } from '../health/tunnel/access.js';
 import type { Log } from '../log.js';
 import { backendKey } from '../registry.js';
+import type { BackendChange } from '../api/contract.js';
 import type { BackendOverride, ServicePlan } from '../service_plan.js';
 
 /** Longest timer of Node, ms. */
@@ -164,4 +165,12 @@ function isSame(a: ReadonlyMap<string, string>, b: ReadonlyMap<string, string>):
 function reasonOf({ held, up, lastError }: BackendHealth): string {
   if (up !== false && held) return 'flaps';
   return lastError === '' ? 'down' : lastError;
+}
+
+/** A reason is for the state that it came with: a new state without one has none, the same state again keeps it. */
+export function overrideOf(former: BackendOverride | undefined, change: BackendChange): BackendOverride {
+  const next = { ...former, ...change };
+  const isNewState = change.state !== undefined && change.state !== former?.state;
+  if (isNewState && change.reason === undefined) delete next.reason;
+  return next;
 }

@@ -7,6 +7,7 @@ import type { CounterBook } from '../metrics/book.js';
 import { releaseMitigation } from '../mitigation/release.js';
 import { Adoption } from './adoption.js';
 import { ManagedInterface } from './managed_interface.js';
+import { RuleOffload, type OffloadMode } from './rule_offload.js';
 import { Starting } from './starting.js';
 import { errorText } from './text.js';
 import { WorkerHandle } from './worker_handle.js';
@@ -17,6 +18,12 @@ const RECONCILE_MS = 250;
 /** How long workers may take to adopt tables. Importing a filter module is part of it. */
 const ADOPT_MS = 10_000;
 
+/** What is wanted of rules in the kernel; `nameOf`: name of a rule by its number in the tables. */
+export interface OffloadOrder {
+  mode: OffloadMode;
+  nameOf: (rule: number) => string;
+}
+
 /**
  * The interfaces and the workers, and what ties them together: each open port's socket in its interface's XSKMAP. Keeps that
  * state right over crashes of workers and loss and return of interfaces.
@@ -25,6 +32,7 @@ export class Fleet {
   readonly interfaces: ManagedInterface[];
   readonly workers: WorkerHandle[] = [];
   readonly captures: CaptureHub;
+  readonly offload: RuleOffload;
   private adoption: Adoption | null = null;
   private starting: Starting | null = null;
   /** What every worker has adopted: what a restarted one begins with. */
@@ -42,7 +50,14 @@ export class Fleet {
     vips: readonly Prefix[],
   ) {
     this.interfaces = config.interfaces.map((entry, index) => new ManagedInterface({ ...entry }, index, vips));
-    this.captures = new CaptureHub({ workers: () => this.workers, interfaces: () => this.interfaces, log });
+    this.captures = new CaptureHub({
+      workers: () => this.workers,
+      interfaces: () => this.interfaces,
+      log,
+      onChange: () => this.offload.capturesChanged(),
+    });
+    this.offload = new RuleOffload({ interfaces: this.interfaces, captures: () => this.captures.specs, log });
+    counters.inKernel = (rule, counter) => this.offload.count(rule, counter);
   }
 
   /** Attaches every program. On failure nothing stays attached. */
@@ -65,8 +80,9 @@ export class Fleet {
   }
 
   /** Starts one worker a queue and waits until all their sockets serve. On failure everything is stopped again. */
-  async start(tables: Tables): Promise<void> {
+  async start(tables: Tables, rules: OffloadOrder): Promise<void> {
     this.tables = tables;
+    this.offload.check(tables, rules.mode, rules.nameOf);
     const queues = this.queues;
     for (const queue of queues) this.workers.push(this.makeWorker(queue));
     this.starting = new Starting(queues);
@@ -79,6 +95,7 @@ export class Fleet {
     } finally {
       this.starting = null;
     }
+    this.offload.use(tables, rules.mode);
     this.timer = setInterval(() => void this.reconcile(), RECONCILE_MS);
   }
 
@@ -165,8 +182,9 @@ export class Fleet {
     this.starting?.died(queue, problem);
   }
 
-  /** Publishes tables to all workers and waits for their word. Refusals come back; [] is success. */
-  async publish(tables: Tables): Promise<{ queue: number; fault: WorkerFault }[]> {
+  /** Publishes tables to all workers, waits for their word, then changes the rules in the kernel. Refusals come back; [] is success. Throws as RuleOffload.check. */
+  async publish(tables: Tables, rules: OffloadOrder): Promise<{ queue: number; fault: WorkerFault }[]> {
+    this.offload.check(tables, rules.mode, rules.nameOf);
     const serving = this.workers.filter((worker) => worker.post({ kind: 'tables', tables }));
     this.adoption = new Adoption(
       tables.generation,
@@ -178,6 +196,8 @@ export class Fleet {
     if (refusals.length === 0) {
       this.tables = tables;
       this.catchUp();
+      // Last: what the former rules drop until here, the former tables would have dropped too.
+      this.offload.use(tables, rules.mode);
     }
     return refusals;
   }
@@ -230,6 +250,7 @@ export class Fleet {
         return;
       }
       this.log.info('interface is back', { interface: entry.name, mode: entry.mode });
+      this.offload.attached();
     }
     const unbound = new Set(entry.unboundQueues);
     for (const worker of this.workers) {

@@ -3,7 +3,9 @@ import { native, type BpfLink, type LinkInfo, type XdpQuery } from '../../native
 import type { InterfaceConfig, Prefix } from '../../shared/config.js';
 import type { PortSpec } from '../../shared/worker_protocol.js';
 import type { XdpCounts } from '../api/view.js';
+import type { Front, FrontRules } from '../ebpf/offload/front.js';
 import { HostPath } from './host_path.js';
+import { KernelRules } from './kernel_rules.js';
 import { REDIRECT_PROGRAM, RedirectProgram } from './redirect_program.js';
 
 type AttachMode = 'native' | 'generic';
@@ -27,6 +29,7 @@ export class ManagedInterface {
   private countsBefore: Record<string, number> = {};
   /** Programs just replaced: other CPUs may still be in them. */
   private readonly retiring = new Map<RedirectProgram, NodeJS.Timeout>();
+  private readonly rules = new KernelRules();
   private readonly sockets = new Map<number, { fd: number; zeroCopy: boolean }>();
   mode: AttachMode | null = null;
 
@@ -180,8 +183,9 @@ export class ManagedInterface {
       try {
         next.addVips(before.destinations);
         for (const [queue, { fd }] of this.sockets) next.setSocket(queue, fd);
-        this.link.update(next.object, REDIRECT_PROGRAM);
+        this.rules.put(this.link, next, this.rules.inForce);
       } catch (error) {
+        this.rules.retire(next);
         next.close();
         throw error;
       }
@@ -195,11 +199,31 @@ export class ManagedInterface {
     this.config.fallback = fallback;
   }
 
+  /**
+   * Has these rules run in the kernel, or none (null), by link update. null as the answer: none, or there is no program attached. Throws with the
+   * former in place.
+   */
+  setRules(rules: FrontRules | null): Front | null {
+    if (!this.program || !this.link || (rules === null && this.rules.inForce === null)) return null;
+    return this.rules.put(this.link, this.program, rules);
+  }
+
+  /** Loads the rules and throws them away. @throws KernelError when the kernel does not take them */
+  tryRules(rules: FrontRules): Front {
+    return this.rules.tryOut(this.program!, rules);
+  }
+
+  /** What a rule has counted in the kernel, in the order of RuleCounter. */
+  ruleCounts(rule: number): number[] {
+    return this.rules.counts(rule);
+  }
+
   /** Its counts are final now. */
   private retire(program: RedirectProgram): void {
     clearTimeout(this.retiring.get(program));
     if (!this.retiring.delete(program)) return;
     this.countsBefore = add(this.countsBefore, program.counts());
+    this.rules.retire(program);
     program.close();
   }
 
@@ -214,9 +238,11 @@ export class ManagedInterface {
     this.link?.close();
     this.link = null;
     this.mode = null;
+    this.rules.detached();
     for (const program of [...this.retiring.keys()]) this.retire(program);
     if (this.program) {
       this.countsBefore = add(this.countsBefore, this.program.counts());
+      this.rules.retire(this.program);
       this.program.close();
       this.program = null;
     }

@@ -23,12 +23,11 @@ import { CounterBook } from '../metrics/book.js';
 import { NextHopResolver } from '../next_hops.js';
 import type { NextHop } from '../routes.js';
 import { Publisher } from '../publish.js';
-import type { BackendOverride } from '../service_plan.js';
-import { BackendStates } from './backend_states.js';
+import { BackendStates, overrideOf } from './backend_states.js';
 import { Registry, backendKey } from '../registry.js';
 import { VERSION } from '../version.js';
 import { problemsOf, vipsOf } from './config_parts.js';
-import { Fleet } from './fleet.js';
+import { Fleet, type OffloadOrder } from './fleet.js';
 import { HealthRoutes } from './health_route.js';
 import type { ChangeHost } from './change_host.js';
 import { RuleControl } from './rule_control.js';
@@ -84,7 +83,13 @@ export class Manager implements ControlTarget {
       publish: () => this.publishOrThrow(this.build(this.config)),
       goBack: () => this.goBack(this.config),
     };
-    this.rules = new RuleControl({ ...host, counter: (rule, counter) => this.counters.rule(rule, counter) });
+    this.rules = new RuleControl({
+      ...host,
+      counter: (rule, counter) => this.counters.rule(rule, counter),
+      offload: () => this.fleet.offload.status,
+      placement: (rule) => this.fleet.offload.placement(this.publisher.numbers.rules.get(rule)?.number ?? -1),
+      kernelCounter: (rule, counter) => this.counters.kernelRule(rule, counter),
+    });
     this.sets = new SetControl({ ...host, workers: () => this.fleet?.workers ?? [], nowMs: () => native().nowMs() });
     this.publisher = new Publisher({
       registry: new Registry({ now: () => performance.now() }),
@@ -128,7 +133,7 @@ export class Manager implements ControlTarget {
     this.sets.prepare(this.config);
     this.build(this.config);
     this.log.debug('tables built', { generation: this.tables.generation });
-    await this.fleet.start(this.tables);
+    await this.fleet.start(this.tables, this.offload);
     this.log.debug('workers serve', { workers: this.fleet.workers.length });
     this.resolver.on('change', () => void this.serialize(() => this.neighboursChanged()));
     this.resolver.on('problem', (error) =>
@@ -150,6 +155,14 @@ export class Manager implements ControlTarget {
 
   private get tables(): Tables {
     return this.publisher.tables!;
+  }
+
+  /** What the tables built last want of rules in the kernel. */
+  private get offload(): OffloadOrder {
+    return {
+      mode: this.built.offload,
+      nameOf: (id) => this.runtime().rules.find((rule) => rule.id === id)?.name ?? '',
+    };
   }
 
   /** One change at a time, in order. */
@@ -223,7 +236,7 @@ export class Manager implements ControlTarget {
 
   /** Tables of the configuration in force, with what is known now. */
   private async publishAgain(): Promise<void> {
-    const refusals = await this.fleet.publish(this.build(this.config));
+    const refusals = await this.fleet.publish(this.build(this.config), this.offload);
     for (const { queue, fault } of refusals) this.log.error('tables refused', { queue, message: fault.message });
   }
 
@@ -322,7 +335,7 @@ export class Manager implements ControlTarget {
   }
 
   private async publishOrThrow(tables: Tables): Promise<void> {
-    const refusals = await this.fleet.publish(tables);
+    const refusals = await this.fleet.publish(tables, this.offload);
     if (refusals.length === 0) return;
     const { queue, fault } = refusals[0];
     throw new SluiceError('SLUICE_CONFIG', `worker ${queue} refuses it: ${fault.message}`, fault.remedy);
@@ -333,7 +346,7 @@ export class Manager implements ControlTarget {
     try {
       await this.lookUp(former);
       this.replacePrograms(former);
-      await this.fleet.publish(this.build(former));
+      await this.fleet.publish(this.build(former), this.offload);
       this.fleet.setVips(vipsOf(former));
     } catch (error) {
       this.log.error('going back to the former configuration failed', { err: error });
@@ -377,12 +390,4 @@ export class Manager implements ControlTarget {
     await this.backends.close();
     if (this.fleet) await this.fleet.stop();
   }
-}
-
-/** A reason is for the state that it came with: a new state without one has none, the same state again keeps it. */
-function overrideOf(former: BackendOverride | undefined, change: BackendChange): BackendOverride {
-  const next = { ...former, ...change };
-  const isNewState = change.state !== undefined && change.state !== former?.state;
-  if (isNewState && change.reason === undefined) delete next.reason;
-  return next;
 }

@@ -1,4 +1,5 @@
 import { bpfObjectPath, native, type BpfMap, type BpfObject } from '../../native.js';
+import type { Behind } from '../ebpf/offload/front.js';
 import type { InterfaceConfig, Prefix } from '../../shared/config.js';
 import { formatPrefix } from '../../shared/addr.js';
 import { BPF_PROGRAMS, encodeLpmKey, encodeU32, MatchAll, REDIRECT_STATS, sumPerCpu } from '../bpf_layout.js';
@@ -19,6 +20,8 @@ export class RedirectProgram {
   private readonly sockets: BpfMap;
   private readonly vips: BpfMap;
   private readonly stats: BpfMap;
+  /** Highest value of `rules` in counts(). */
+  private byRules = 0;
   private readonly present = new Map<string, Prefix>();
 
   constructor(readonly settings: Pick<InterfaceConfig, 'redirect' | 'fallback'>) {
@@ -72,11 +75,25 @@ export class RedirectProgram {
     }
   }
 
-  /** Packets by name of enum redirect_stat, summed over CPUs, since the program was loaded. */
+  /** For rules in front of it. */
+  get behind(): Behind {
+    const { redirect } = this.settings;
+    const program = this.object.programFd(REDIRECT_PROGRAM);
+    return { program, stats: this.stats, vips: redirect === 'services' ? this.vips : null };
+  }
+
+  /**
+   * Packets by name of enum redirect_stat, summed over CPUs, since the program was loaded; and `rules`: of those in `drop`, dropped by rules in front of
+   * the program. It drops packets itself only by its fallback, for want of a socket.
+   */
   counts(): Record<string, number> {
     const value = this.stats.lookup(encodeU32(0));
     const sums = value ? sumPerCpu(value, REDIRECT_STATS.length) : [];
-    return Object.fromEntries(REDIRECT_STATS.map((name, i) => [name, sums[i] ?? 0]));
+    const counts = Object.fromEntries(REDIRECT_STATS.map((name, i) => [name, sums[i] ?? 0]));
+    // A packet may be between its two counters: what was seen of them goes up only.
+    const own = this.settings.fallback === 'drop' ? counts.no_socket : 0;
+    this.byRules = Math.max(this.byRules, counts.drop - own);
+    return { ...counts, rules: this.byRules };
   }
 
   close(): void {

@@ -2,8 +2,16 @@
 import { SluiceError } from '../../errors.js';
 import type { Config, RuleConfig } from '../../shared/config.js';
 import { RuleCounter } from '../../shared/layout.js';
-import type { RuleChangeResult, RuleListing, RuleMode, RulePlace, RuleTarget } from '../api/contract_rules.js';
+import type {
+  OffloadStatus,
+  RuleChangeResult,
+  RuleListing,
+  RuleMode,
+  RulePlace,
+  RuleTarget,
+} from '../api/contract_rules.js';
 import { rulesFromTree } from '../config/read_rules.js';
+import type { Placement } from '../ebpf/offload/placement.js';
 import { ruleDocument } from '../rules/document.js';
 import { RuleBook } from '../rules/rule_book.js';
 import { addRules, moveRule, removeRules, resetRules, setModes, type RuleChanges } from '../rules/rule_changes.js';
@@ -15,6 +23,11 @@ const MAX_TIMER_MS = 0x7fffffff;
 /** What of the daemon it works on. */
 export interface RuleHost extends ChangeHost {
   counter(rule: string, counter: RuleCounter): number;
+  offload(): OffloadStatus;
+  /** Where a rule that is in force runs. */
+  placement(rule: string): Placement;
+  /** What of `counter` was counted in the kernel. */
+  kernelCounter(rule: string, counter: RuleCounter): number;
 }
 
 export class RuleControl implements RuleTarget {
@@ -53,6 +66,7 @@ export class RuleControl implements RuleTarget {
       pid: process.pid,
       clockMs: nowMs,
       generation: host.generation(),
+      offload: host.offload(),
       rules: this.effective(host.config()).rules.map((rule) => {
         const { origin, changed, expiresAtMs } = book.standing(rule.name);
         const count = (counter: RuleCounter): number => host.counter(rule.name, counter);
@@ -68,7 +82,8 @@ export class RuleControl implements RuleTarget {
           origin,
           changed,
           ttlLeftMs: expiresAtMs === null ? null : Math.max(0, expiresAtMs - nowMs),
-          runs: 'user space',
+          ...host.placement(rule.name),
+          kernelPackets: host.kernelCounter(rule.name, RuleCounter.packets),
         };
       }),
       absent: book.absent(),

@@ -30,13 +30,20 @@ export class CounterBook {
   private readonly backends: CounterLedger;
   private readonly rules: CounterLedger;
   private readonly filters: CounterLedger;
+  private readonly kernelRules: CounterLedger;
+  /** What the kernel has counted under a rule's number, as one more worker; never goes down. */
+  inKernel: (rule: number, counter: RuleCounter) => number = () => 0;
 
   constructor() {
     const ledger = (fields: number, read: (worker: WorkerCounters, slot: number, field: number) => number) =>
       new CounterLedger(fields, (slot, field) => this.sum((worker) => read(worker, slot, field)));
     this.services = ledger(ServiceCounter.SIZE, (worker, slot, field) => worker.service(slot, field));
     this.backends = ledger(BackendCounter.SIZE, (worker, slot, field) => worker.backend(slot, field));
-    this.rules = ledger(RuleCounter.SIZE, (worker, slot, field) => worker.rule(slot, field));
+    this.rules = new CounterLedger(
+      RuleCounter.SIZE,
+      (slot, field) => this.sum((worker) => worker.rule(slot, field)) + this.inKernel(slot, field),
+    );
+    this.kernelRules = new CounterLedger(RuleCounter.SIZE, (slot, field) => this.inKernel(slot, field));
     this.filters = ledger(1, (worker, slot) => worker.filter(slot));
   }
 
@@ -65,10 +72,12 @@ export class CounterBook {
         service.backends.map(({ address, number }) => ({ key: backendKey(service.name, address), slot: number })),
       ),
     );
-    this.rules.assign([
+    const rules = [
       ...numbering.rules.map(({ name, id }) => ({ key: name, slot: id })),
       ...(numbering.limits ?? []).map(({ key, id }) => ({ key, slot: id })),
-    ]);
+    ];
+    this.rules.assign(rules);
+    this.kernelRules.assign(rules);
     this.filters.assign(numbering.filters.map(({ name, position }) => ({ key: name, slot: position })));
     this.assigned = numbering;
   }
@@ -102,6 +111,11 @@ export class CounterBook {
 
   rule(name: string, counter: RuleCounter): number {
     return this.rules.value(name, counter);
+  }
+
+  /** What of `rule` was counted in the kernel. */
+  kernelRule(name: string, counter: RuleCounter): number {
+    return this.kernelRules.value(name, counter);
   }
 
   /** Packets that a module filter dropped. */

@@ -161,6 +161,12 @@ function writePolicy(out: TextWriter, view: RuntimeView): void {
   for (const rule of rules) out.sample(rule.label, view.counters.rule(rule.name, RuleCounter.acted));
   out.family('sluice_rule_acted_bytes_total', 'counter', 'Bytes of these packets.');
   for (const rule of rules) out.sample(rule.label, view.counters.rule(rule.name, RuleCounter.actedBytes));
+  out.family(
+    'sluice_rule_kernel_packets_total',
+    'counter',
+    'Packets that matched the rule and were dropped in the kernel.',
+  );
+  for (const rule of rules) out.sample(rule.label, view.counters.kernelRule(rule.name, RuleCounter.packets));
   out.family('sluice_rule_enforced', 'gauge', '1 when the rule does what it says, 0 in shadow mode.');
   for (const rule of rules) out.sample(rule.label, rule.mode === 'enforce' ? 1 : 0);
   out.family('sluice_rules_expired_total', 'counter', 'Rules whose time to live was over.');

@@ -29,6 +29,17 @@ export interface Front {
   readonly plan: Plan;
   /** Records that are in the program, for each of KINDS. */
   readonly written: readonly number[];
+  /** Numbers of rules that there was no room for, or not everywhere: their packets are left, or some of them. */
+  readonly cut: ReadonlySet<number>;
+}
+
+/** Rules for a front. */
+export interface FrontRules {
+  readonly tables: Pick<Tables, 'rules' | 'programs'>;
+  /** Checks that stand before the rules; null: none. */
+  readonly sanity: SanityBefore | null;
+  /** As planOffload has it. */
+  readonly captured?: ReadonlySet<number>;
 }
 
 /**
@@ -58,10 +69,11 @@ export class RuleFront {
   }
 
   /** The program of these rules, for the caller to attach, replace the one before with, and close. @throws KernelError with verifierLog */
-  load(tables: Pick<Tables, 'rules' | 'programs'>, sanity: SanityBefore | null, access: Access = 'helpers'): Front {
+  load({ tables, sanity, captured }: FrontRules, access: Access = 'helpers'): Front {
     const { behind } = this;
     const asm = new Assembler();
-    const plan = planOffload(tables);
+    const plan = planOffload(tables, captured);
+    const cut = new Set<number>();
     const written = emitRules(asm, plan, {
       access,
       sanity,
@@ -69,6 +81,7 @@ export class RuleFront {
       vips: behind.vips?.fd ?? null,
       dropped: () => this.dropped(asm),
       left: () => this.left(asm),
+      cut: (rule) => cut.add(rule),
     });
     const instructions = encode(asm.instructions());
     // The name by which one sluice knows another's program.
@@ -76,6 +89,7 @@ export class RuleFront {
     return {
       plan,
       written,
+      cut,
       program: native().loadProgram({ type: 'xdp', name, license: 'Dual BSD/GPL', instructions }),
     };
   }

@@ -40,7 +40,11 @@ export interface Plan {
 /** Each costs every dropped packet a look-up. */
 const MARKS_MOST = 16;
 
-export function planOffload(tables: Pick<Tables, 'rules' | 'programs'>): Plan {
+/** What a rule number is in none of. */
+const NONE: ReadonlySet<number> = new Set();
+
+/** `captured`: numbers of rules whose packets user space has to see, whatever it does with them. */
+export function planOffload(tables: Pick<Tables, 'rules' | 'programs'>, captured: ReadonlySet<number> = NONE): Plan {
   const rules = new Int32Array(tables.rules);
   const programs = tables.programs.map(({ link, words }): Program => ({ link, words: new Int32Array(words) }));
   const marks: Mark[] = [];
@@ -51,7 +55,7 @@ export function planOffload(tables: Pick<Tables, 'rules' | 'programs'>): Plan {
     const whole =
       (rules[at + RuleField.fields] & RuleMatch.program) === 0 ? null : programs[rules[at + RuleField.program]];
     const program = whole !== null && runsInKernel(whole) ? whole : null;
-    const why = whyLeft(rules, at, whole);
+    const why = captured.has(rules[at + RuleField.id]) ? 'is captured' : whyLeft(rules, at, whole);
     if (why !== '') {
       records.push({ at, step: 'leave', program, mark: -1, why });
       continue;

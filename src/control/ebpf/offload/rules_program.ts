@@ -44,6 +44,8 @@ export interface RulesEnvironment {
   /** Writes what ends the program for a packet that a rule has dropped, and for one that is left. */
   dropped(): void;
   left(): void;
+  /** Hears of each rule (RuleField.id) that there was no room for, perhaps several times. */
+  cut?(rule: number): void;
 }
 
 /** Appends the rules. r1 is the context of XDP. Returns how many of the records are in it, for each of KINDS. */
@@ -102,8 +104,11 @@ function emitKind(asm: Assembler, plan: Plan, environment: RulesEnvironment, kin
   }
 
   function emitList(some: readonly PlannedRecord[]): void {
-    for (const record of some) {
-      if (asm.length > most) break;
+    for (const [i, record] of some.entries()) {
+      if (asm.length > most) {
+        for (const { at } of some.slice(i)) environment.cut?.(plan.rules[at + RuleField.id]);
+        break;
+      }
       written.add(record);
       if (!emitRecord(asm, plan, environment, kind, record, ends)) return;
     }
