@@ -155,6 +155,44 @@ Napi::Value BpfMap::Keys(const Napi::CallbackInfo& info) {
   return keys;
 }
 
+Napi::Value BpfMap::DeleteUpTo(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const int fd = CheckedFd(env);
+  if (fd < 0) return env.Undefined();
+  size_t offset = 0;
+  uint64_t most = 0;
+  __u32 count = 0;
+  if (!ArgInteger(env, info[0], "offset", 0, INT32_MAX, &offset) || !ArgInteger(env, info[1], "most", 0, INT64_C(1) << 53, &most) ||
+      !ArgInteger(env, info[2], "count", 1, 1 << 20, &count)) {
+    return env.Undefined();
+  }
+  if (offset + sizeof(uint64_t) > value_size_) {
+    FailRange(env, "map " + name_ + ": a value has no 8 bytes at " + std::to_string(offset));
+    return env.Undefined();
+  }
+  // As the kernel copies values, whatever their size.
+  const size_t stride = (copy_size_ + 7) / 8 * 8;
+  std::vector<uint8_t> keys(key_size_ * count), values(stride * count);
+  __u32 next = 0;
+  const bool failed = bpf_map_lookup_batch(fd, sweeping_ ? &cursor_ : nullptr, &next, keys.data(), values.data(), &count, nullptr) != 0;
+  const int err = errno;
+  if (failed && err != ENOENT) {
+    sweeping_ = false;
+    Throw(env, err, "sweep");
+    return env.Undefined();
+  }
+  double deleted = 0;
+  for (__u32 i = 0; i < count; i++) {
+    uint64_t value = 0;
+    std::copy_n(values.data() + stride * i + offset, sizeof(value), reinterpret_cast<uint8_t*>(&value));
+    if (value <= most && bpf_map_delete_elem(fd, keys.data() + key_size_ * i) == 0) deleted++;
+  }
+  // ENOENT: that was the last of them.
+  sweeping_ = !failed;
+  cursor_ = next;
+  return Napi::Number::New(env, deleted);
+}
+
 Napi::Value BpfMap::Close(const Napi::CallbackInfo& info) {
   own_.reset();
   handle_.reset();
@@ -187,7 +225,8 @@ napi_ref DefineBpfMap(Napi::Env env) {
              C::Getter<&BpfMap::KeySize>("keySize"), C::Getter<&BpfMap::ValueSize>("valueSize"),
              C::Getter<&BpfMap::MaxEntries>("maxEntries"), C::Function<&BpfMap::Lookup>("lookup"),
              C::Function<&BpfMap::Update>("update"), C::Function<&BpfMap::Delete>("delete"),
-             C::Function<&BpfMap::Keys>("keys"), C::Function<&BpfMap::Close>("close")});
+             C::Function<&BpfMap::Keys>("keys"), C::Function<&BpfMap::DeleteUpTo>("deleteUpTo"),
+             C::Function<&BpfMap::Close>("close")});
   napi_ref reference = nullptr;
   napi_create_reference(env, holder.Get(BpfMap::kName), 1, &reference);
   return reference;

@@ -46,6 +46,7 @@ class BpfMap final : public NativeObject {
   Napi::Value Update(const Napi::CallbackInfo& info);
   Napi::Value Delete(const Napi::CallbackInfo& info);
   Napi::Value Keys(const Napi::CallbackInfo& info);
+  Napi::Value DeleteUpTo(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);
 
  private:
@@ -70,6 +71,9 @@ class BpfMap final : public NativeObject {
   /// Bytes that a look-up copies: value_size_ times the possible CPUs in per-CPU maps.
   size_t copy_size_;
   __u32 max_entries_;
+  /// Where deleteUpTo goes on, a number of the kernel's, while it is amid a round.
+  __u32 cursor_ = 0;
+  bool sweeping_ = false;
 };
 
 /// Makes the class; the reference is the environment's.

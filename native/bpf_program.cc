@@ -22,6 +22,9 @@ namespace {
 /// Bytes of the verifier's log that are kept. Kernels from 6.4 on keep its end when it is longer, which has the reason.
 constexpr size_t kLogBytes = 1 << 20;
 
+/// More than a few types need.
+constexpr size_t kBtfLogBytes = 1 << 14;
+
 /// Found out after seconds, so it is not asked twice; and what the log would say is this.
 constexpr char kTooLarge[] =
     "It has more instructions, or more ways through them, than the kernel's verifier goes through (a million steps).";
@@ -129,6 +132,37 @@ Napi::Value LoadProgram(const Napi::CallbackInfo& info) {
   return result;
 }
 
+/// The option `btf` of createMap: loads the types and names those of key and value. True when it is left out.
+bool LoadMapBtf(Napi::Env env, Napi::Object options, Fd* fd, bpf_map_create_opts* create) {
+  Napi::Value value, types_value;
+  Napi::Object btf;
+  Napi::Uint8Array types;
+  uint32_t key = 0, content = 0;
+  if (!GetOption(env, options, "btf", &value)) return false;
+  if (value.IsUndefined()) return true;
+  if (!ArgOptions(env, value, "btf", {"types", "key", "value"}, &btf) || !GetOption(env, btf, "types", &types_value) ||
+      !ArgBytes(env, types_value, "types", &types) || !OptInteger(env, btf, "key", 0, INT32_MAX, &key) ||
+      !OptInteger(env, btf, "value", 0, INT32_MAX, &content)) {
+    return false;
+  }
+  std::string log(kBtfLogBytes, '\0');
+  LIBBPF_OPTS(bpf_btf_load_opts, load);
+  load.log_level = 1;
+  load.log_buf = &log[0];
+  load.log_size = static_cast<__u32>(log.size());
+  fd->reset(bpf_btf_load(types.Data(), types.ByteLength(), &load));
+  if (!*fd) {
+    const int err = errno;
+    log.resize(log.find('\0') == std::string::npos ? log.size() : log.find('\0'));
+    ThrowErrno(env, err, "bpf", "load the types of a map", log.empty() ? "" : "The kernel refused them: " + LastLine(log));
+    return false;
+  }
+  create->btf_fd = static_cast<__u32>(fd->get());
+  create->btf_key_type_id = key;
+  create->btf_value_type_id = content;
+  return true;
+}
+
 /// createMap of src/native.ts.
 Napi::Value CreateMap(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
@@ -137,7 +171,7 @@ Napi::Value CreateMap(const Napi::CallbackInfo& info) {
   std::string name;
   uint32_t type = 0, key_size = 0, value_size = 0, max_entries = 0, flags = 0;
   constexpr int64_t kMax = UINT32_MAX;
-  if (!ArgOptions(env, info[0], "options", {"type", "keySize", "valueSize", "maxEntries", "flags", "name"}, &options) ||
+  if (!ArgOptions(env, info[0], "options", {"type", "keySize", "valueSize", "maxEntries", "flags", "name", "btf"}, &options) ||
       !GetOption(env, options, "name", &name_value) || !ArgBpfName(env, name_value, &name) ||
       !OptInteger(env, options, "type", 1, INT32_MAX, &type) ||
       !OptInteger(env, options, "keySize", 0, 512, &key_size) ||
@@ -148,6 +182,9 @@ Napi::Value CreateMap(const Napi::CallbackInfo& info) {
   BpfLog quiet;
   LIBBPF_OPTS(bpf_map_create_opts, create);
   create.map_flags = flags;
+  // The map holds the types: the descriptor is only for its making.
+  Fd btf;
+  if (!LoadMapBtf(env, options, &btf, &create)) return env.Undefined();
   const auto map_type = static_cast<bpf_map_type>(type);
   Fd fd(bpf_map_create(map_type, name.c_str(), key_size, value_size, max_entries, &create));
   if (!fd) {

@@ -193,6 +193,11 @@ export interface BpfMap extends BpfMapInfo {
   /** False when the key was absent. */
   delete(key: Uint8Array): boolean;
   keys(): Uint8Array[];
+  /**
+   * Deletes entries of a hash map whose value has a uint64 (host order) of at most `most` at byte `offset`; returns how many. Looks at `count` entries
+   * (at most 2^20) and goes on from there the next time, round and round. Linux 5.6 and newer.
+   */
+  deleteUpTo(offset: number, most: number, count: number): number;
   /** Releases a map of createMap. One of a BpfObject is that object's: here it only ends the use of this view. */
   close(): void;
 }
@@ -208,6 +213,11 @@ export interface MapOptions {
   flags?: number;
   /** At most 15 letters, digits, `_` and `.`. */
   name: string;
+  /**
+   * Types of key and value, which a map needs for values with a lock in them: a blob as BPF_BTF_LOAD takes it (Documentation/bpf/btf.rst), and
+   * which of its types they are.
+   */
+  btf?: { types: Uint8Array; key: number; value: number };
 }
 
 export interface ProgramOptions {
