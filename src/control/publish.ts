@@ -140,7 +140,7 @@ export class Publisher {
     const workers = state.workers ?? [0];
     const generation = (this.#last?.generation ?? 0) + 1;
     this.#mitigation.begin(workers);
-    const sets = this.#sets.build(state.sets, config.sets, workers, generation);
+    const sets = this.#sets.build(state.sets, config, workers, generation);
     const rules = this.#rules.build(config.rules, ruleNumber, {
       ...this.#samples.parts(config.rules),
       ...this.#mitigation.ruleParts(config.rules),

@@ -1,6 +1,6 @@
 /** Named sets to the part of the tables that is theirs, and what workers count of them. */
 import { SluiceError } from '../errors.js';
-import type { RuleConfig, RuleSetReference, SetConfig } from '../shared/config.js';
+import type { Config, SetConfig } from '../shared/config.js';
 import type { Tables } from '../shared/layout.js';
 import { sidesOf } from '../shared/set_config.js';
 import { SecondsClock, SetClockWord, type SetTable } from '../shared/sets/index.js';
@@ -70,7 +70,7 @@ export function fixedSets(configs: readonly SetConfig[]): SetStock {
   return { clock, matches: new SetMatches(), sets: () => sets };
 }
 
-export type PublishedSets = Pick<Tables, 'sets' | 'setDrops' | 'setClock'>;
+export type PublishedSets = Pick<Tables, 'sets' | 'setDrops' | 'setAllows' | 'setClock'>;
 
 interface Shelved {
   set: IpSet;
@@ -85,10 +85,10 @@ const NO_CLOCK = new SharedArrayBuffer(SetClockWord.SIZE * Int32Array.BYTES_PER_
 export class SetShelf {
   #last: ReadonlyMap<string, Shelved> = new Map();
 
-  /** `workers`: their numbers, ascending. */
+  /** `workers`: their numbers, ascending. Throws SluiceError (SLUICE_CONFIG) for a set that the allow list names and that is not there. */
   build(
     stock: SetStock | undefined,
-    configs: readonly SetConfig[],
+    { sets: configs, allow }: Pick<Config, 'sets' | 'allow'>,
     workers: readonly number[],
     generation: number,
   ): { tables: PublishedSets; parts: Pick<RuleParts, 'set' | 'sets'> } {
@@ -112,19 +112,20 @@ export class SetShelf {
     const setDrops = configs.flatMap(({ name, drop }) =>
       drop === null || !positions.has(name) ? [] : [{ set: positions.get(name)!, sides: sidesOf(drop) }],
     );
-    const tables = { sets, setDrops, setClock: stock?.clock.shared ?? NO_CLOCK };
-    return { tables, parts: { sets, set: (reference, rule) => find(positions, reference, rule) } };
+    const setAllows = allow.sets.map((name) => find(positions, name, 'the allow list'));
+    const tables = { sets, setDrops, setAllows, setClock: stock?.clock.shared ?? NO_CLOCK };
+    const set: RuleParts['set'] = ({ name, key }, rule) => {
+      return { index: find(positions, name, `rule ${rule.name}`), key: sidesOf(key) };
+    };
+    return { tables, parts: { sets, set } };
   }
 }
 
-function find(
-  positions: ReadonlyMap<string, number>,
-  { name, key }: RuleSetReference,
-  rule: RuleConfig,
-): { index: number; key: number } {
+/** `who` asks for it. */
+function find(positions: ReadonlyMap<string, number>, name: string, who: string): number {
   const index = positions.get(name);
-  if (index !== undefined) return { index, key: sidesOf(key) };
+  if (index !== undefined) return index;
   const near = nearest(name, [...positions.keys()]);
   const remedy = near === null ? `Sets: ${[...positions.keys()].join(', ') || 'none'}.` : `Did you mean ${near}?`;
-  throw new SluiceError('SLUICE_CONFIG', `rule ${rule.name}: there is no set ${name}`, remedy);
+  throw new SluiceError('SLUICE_CONFIG', `${who}: there is no set ${name}`, remedy);
 }

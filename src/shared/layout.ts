@@ -59,6 +59,8 @@ export interface Tables {
   sets: SetTable[];
   /** Sets whose packets are dropped before the rules. */
   setDrops: SetDrop[];
+  /** Positions in `sets` of those whose packets no sanity check, rule or stage of mitigation touches, by their source, beside `mitigation.allow`. */
+  setAllows: number[];
   /** SetClockWord. */
   setClock: SharedArrayBuffer;
   /** Limits that rules refer to. */

@@ -60,5 +60,9 @@ export interface MitigationConfig {
   limits: LimitConfig[];
 }
 
-/** Sources that no stage of mitigation touches. */
-export type AllowConfig = readonly Prefix[];
+/** Sources that no stage of mitigation touches: those of the prefixes and those in one of the sets, which are asked with key src. */
+export interface AllowConfig {
+  prefixes: readonly Prefix[];
+  /** Names. */
+  sets: readonly string[];
+}

@@ -88,7 +88,7 @@ export interface LimitTables {
 export interface MitigationTables {
   /** Numbers of all workers, ascending: a worker's position is the number that it has in shared limits. */
   workers: number[];
-  /** Longest-prefix tables (shared/lpm.ts) of sources that no stage touches. */
+  /** Longest-prefix tables (shared/lpm.ts) of sources that no stage touches; sets of such are in Tables.setAllows. */
   allow: { ipv4: SharedArrayBuffer | null; ipv6: SharedArrayBuffer | null } | null;
   /** Also with mode `off`, when a rule has SYNs challenged. */
   challenge: (Identified & ChallengeSpec) | null;

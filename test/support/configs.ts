@@ -117,7 +117,7 @@ export function makeConfig(parts: Partial<Config> = {}): Config {
     filters: [],
     rules: [],
     offload: 'off',
-    allow: [],
+    allow: { prefixes: [], sets: [] },
     mitigation: NO_MITIGATION,
     sets: [],
     metrics: { listen: null },

@@ -52,7 +52,7 @@ export class FakeSetDaemon {
 
   publish(): void {
     this.publications++;
-    const { tables } = this.shelf.build(this.control, this.config.sets, [0, 2], ++this.generation);
+    const { tables } = this.shelf.build(this.control, this.config, [0, 2], ++this.generation);
     if (this.refuses) throw new Error('refused');
     this.tables = tables;
   }

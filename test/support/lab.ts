@@ -1,8 +1,12 @@
 /** The whole data path of a configuration over ports made of memory: no root, no addon, a clock that the test moves. */
+import { isDeepStrictEqual } from 'node:util';
 import { parseConfig } from '../../src/control/config/index.js';
 import { Publisher } from '../../src/control/publish.js';
 import type { BackendOverride } from '../../src/control/service_plan.js';
 import { Registry, backendKey } from '../../src/control/registry.js';
+import { makeSets } from '../../src/control/set_content.js';
+import { SetClock, SetMatches, type SetStock } from '../../src/control/set_tables.js';
+import type { IpSet } from '../../src/control/sets/index.js';
 import type { NextHop } from '../../src/control/routes.js';
 import { Balancer } from '../../src/dataplane/balance/forward.js';
 import { FlowField, FlowTable } from '../../src/dataplane/balance/flow_table.js';
@@ -57,6 +61,8 @@ export class Lab {
   /** By `backendKey`: what health checks take out, and why. */
   readonly down = new Map<string, string>();
   config: Config;
+  /** Where the sets of `sets` are: those of the configuration that it was made with, or adopted last with other sets. */
+  private stock: SetStock;
   private tables: Tables;
 
   constructor(
@@ -72,6 +78,7 @@ export class Lab {
       registry: new Registry({ now: () => this.nowMs }),
       resolveModule: (path) => `file://${path}`,
     });
+    this.stock = this.stockOf(this.config);
     this.tables = this.build();
     this.flows = new FlowTable(
       new Int32Array((options.flowSlots ?? 4096) * FlowField.STRIDE),
@@ -94,6 +101,17 @@ export class Lab {
     );
   }
 
+  private stockOf({ sets: configs }: Config): SetStock {
+    const clock = new SetClock(() => this.nowMs);
+    const sets = makeSets(configs, { seconds: () => clock.seconds() });
+    return { clock, matches: new SetMatches(), sets: () => sets };
+  }
+
+  /** A set, to be changed as while sluice runs. */
+  set(name: string): IpSet {
+    return new Map(this.stock.sets()).get(name)!;
+  }
+
   private build(): Tables {
     const nextHops = new Map<string, NextHop>();
     for (const { backends } of this.config.services) {
@@ -103,6 +121,7 @@ export class Lab {
       nextHops,
       overrides: this.overrides,
       down: this.down,
+      sets: this.stock,
       ports: this.config.interfaces.map(({ name }, index) => ({
         name,
         index,
@@ -143,7 +162,11 @@ export class Lab {
 
   /** Publishes and adopts, as after a reload or a backend's change. */
   adopt(yaml?: string): void {
-    if (yaml !== undefined) this.config = parseConfig(yaml);
+    if (yaml !== undefined) {
+      const { sets } = this.config;
+      this.config = parseConfig(yaml);
+      if (!isDeepStrictEqual(sets, this.config.sets)) this.stock = this.stockOf(this.config);
+    }
     this.tables = this.build();
     const snapshot = new Snapshot(this.tables);
     this.balancer.adopt(snapshot);
@@ -181,6 +204,11 @@ export class Lab {
   rule(name: string): { packets: number; bytes: number } {
     const at = CounterBlock.rules + this.publisher.numbers.rules.get(name)!.number * RuleCounter.SIZE;
     return { packets: this.counters[at + RuleCounter.packets], bytes: this.counters[at + RuleCounter.bytes] };
+  }
+
+  /** Packets that were found in a set. */
+  matches(set: string): { packets: number; bytes: number } {
+    return this.stock.matches.total(set);
   }
 
   backend(service: string, address: string): { packets: number; flows: number; newFlows: number } {

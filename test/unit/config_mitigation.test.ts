@@ -10,13 +10,26 @@ const limitProblems = (fields: string): string[] => problems(`mitigation: {limit
 describe('allow', () => {
   it('takes prefixes of both families, or one alone', () => {
     const { allow } = parse('allow: [198.51.100.0/24, 2001:db8:5::/48, 192.0.2.1]');
-    expect(allow.map(({ text, length }) => `${text}/${length}`)).toEqual([
+    expect(allow.prefixes.map(({ text, length }) => `${text}/${length}`)).toEqual([
       '198.51.100.0/24',
       '2001:db8:5::/48',
       '192.0.2.1/32',
     ]);
-    expect(parse('allow: 192.0.2.0/24').allow).toHaveLength(1);
+    expect(parse('allow: 192.0.2.0/24').allow.prefixes).toHaveLength(1);
     expect(problems('allow: [example.com]')[0]).toContain('2:9 allow[0]');
+  });
+
+  it('takes sets beside them, which must be there', () => {
+    const sets = 'sets: [{name: partners, type: hash:net}, {name: hosts, type: hash:ip}]\n';
+    const { allow } = parse(`${sets}allow: ['set:partners', 192.0.2.1, 'set: hosts', 'set:partners']`);
+    expect(allow.prefixes.map(({ text }) => text)).toEqual(['192.0.2.1']);
+    expect(allow.sets).toEqual(['partners', 'hosts']);
+    expect(parse(`${sets}allow: set:hosts`).allow.sets).toEqual(['hosts']);
+    expect(problems(`${sets}allow: [192.0.2.1, set:partner]`)[0]).toMatch(
+      /allow\[1\]: there is no set partner \| Did you mean partners\?/,
+    );
+    expect(problems('allow: set:partner')[0]).toContain('there is no set partner');
+    expect(problems('allow: ["set:", "set:not a name"]')).toHaveLength(2);
   });
 });
 
@@ -123,6 +136,11 @@ describe('a reload', () => {
     const after = parse(
       'allow: [192.0.2.2]\nmitigation: {challenge: {mode: auto}, tcp_state: {timeouts: {open: 1h}}, fair_share: {rate: 5/s}, limits: [{name: a, rate: 2/s}]}',
     );
+    const sets = 'sets: [{name: a, type: hash:ip}]\nallow: ';
+    expect(diffConfig(parse(`${sets}192.0.2.1`), parse(`${sets}set:a`)).live).toEqual([
+      'allow: set:a added',
+      'allow: 192.0.2.1/32 removed',
+    ]);
     expect(diffConfig(before, after)).toEqual({
       restart: [],
       live: [

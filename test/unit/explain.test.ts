@@ -212,7 +212,7 @@ function randomConfig(next: () => number): Config {
     ),
     icmp: { echo: (['answer', 'forward', 'pass'] as const)[draw(3)], tooBig: 'drop', maxPerSecond: 1000 },
     fragments: { policy: draw(3) === 0 ? 'drop' : 'follow', outOfOrder: 'hold', slots: 64, timeout: 2, held: 16 },
-    allow: draw(4) === 0 ? [parsePrefix('192.0.2.0/28')] : [],
+    allow: { prefixes: draw(4) === 0 ? [parsePrefix('192.0.2.0/28')] : [], sets: [] },
     services: [
       makeService({
         name: 'a',

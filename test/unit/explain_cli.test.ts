@@ -28,9 +28,10 @@ const YAML = `
 interfaces: [eth0]
 services:
   - { name: web, vip: 198.51.100.1, port: 443, protocol: tcp, backends: [10.0.0.1] }
-allow: [192.0.2.77]
+allow: [192.0.2.77, "set:partners"]
 sets:
   - { name: bad, type: hash:net, entries: [203.0.113.0/24], drop: src }
+  - { name: partners, type: hash:ip, entries: [203.0.113.5] }
 mitigation:
   challenge: { mode: always }
 rules:
@@ -77,6 +78,11 @@ describe('sluice explain', () => {
     const allowed = await ask('tcp 192.0.2.77:5 > 198.51.100.1:443');
     expect(stages(allowed)).toContain('allow allowed');
     expect(stages(allowed).some((text) => text.startsWith('rules'))).toBe(false);
+    const partner = await ask('tcp 203.0.113.5:5 > 198.51.100.1:443');
+    expect(partner.steps.find(({ stage }) => stage === 'allow')).toMatchObject({
+      result: 'allowed',
+      because: [expect.stringContaining('203.0.113.5 is on the list'), '203.0.113.5 is in partners'],
+    });
     const bad = await ask('tcp 203.0.113.9:5 > 198.51.100.1:443');
     expect(bad.verdict).toMatchObject({ verdict: 'drop', reason: 'set' });
     expect(bad.steps.at(-1)).toMatchObject({ stage: 'sets', because: ['203.0.113.9 > 198.51.100.1 is in bad'] });

@@ -64,6 +64,7 @@ describe('what keeps rules out of the kernel', () => {
       filters,
       mitigation: NO_MITIGATION_TABLES,
       setDrops: [],
+      setAllows: [],
       settings: { decapsulate: { addresses: [] } },
       ...more,
     }) as unknown as Parameters<typeof standsBefore>[0];
@@ -80,6 +81,7 @@ describe('what keeps rules out of the kernel', () => {
       { mitigation: { ...NO_MITIGATION_TABLES, allow: { ipv4: null, ipv6: null } } },
       'the allow list stands before the rules',
     ],
+    ['a set on the allow list', [rules], { setAllows: [0] }, 'the allow list stands before the rules'],
     [
       'decapsulation',
       [rules],

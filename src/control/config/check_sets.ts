@@ -36,6 +36,9 @@ export function checkSets(config: Recovered, directory: string, findings: Findin
   if (whole) {
     checkReferences(config.rules ?? [], ['rules'], lines, findings);
     checkReferences(config.mitigation?.limits ?? [], ['mitigation', 'limits'], lines, findings);
+    config.allow?.forEach((entry, i) => {
+      if (entry !== undefined && 'set' in entry) checkName(entry.set, ['allow', i], lines, findings);
+    });
   }
   const applied = filters === undefined || filters.some((filter) => filter === undefined || filter.rules !== undefined);
   if (!applied && made.some(({ drop }) => drop !== null)) {
@@ -48,7 +51,7 @@ export function checkSets(config: Recovered, directory: string, findings: Findin
   return made;
 }
 
-/** Sets that matches name must be there: a restart would not find one that was made at run time. */
+/** Sets that matches and the allow list name must be there: a restart would not find one that was made at run time. */
 function checkReferences(
   entries: readonly ({ match?: { set?: readonly RuleSetReference[] } } | undefined)[],
   at: Path,
@@ -57,12 +60,16 @@ function checkReferences(
 ): void {
   entries.forEach((entry, i) => {
     entry?.match?.set?.forEach((reference: Partial<RuleSetReference> | undefined, j) => {
-      if (reference?.name === undefined || known.has(reference.name)) return;
-      const near = nearest(reference.name, [...known.keys()]);
-      const remedy = near === null ? 'Sets are listed under the key sets.' : `Did you mean ${near}?`;
-      findings.error([...at, i, 'match', 'set', j], `there is no set ${reference.name}`, remedy);
+      if (reference?.name !== undefined) checkName(reference.name, [...at, i, 'match', 'set', j], known, findings);
     });
   });
+}
+
+function checkName(name: string, at: Path, known: ReadonlyMap<string, number>, findings: Findings): void {
+  if (known.has(name)) return;
+  const near = nearest(name, [...known.keys()]);
+  const remedy = near === null ? 'Sets are listed under the key sets.' : `Did you mean ${near}?`;
+  findings.error(at, `there is no set ${name}`, remedy);
 }
 
 /** null: something is wrong with it, and was said. */

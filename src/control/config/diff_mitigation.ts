@@ -32,10 +32,13 @@ const FAIR_SHARE_KEYS = {
 export function diffMitigation(old: Config, next: Config, out: string[]): void {
   const { mitigation: before } = old;
   const { mitigation: after } = next;
-  const texts = (config: Config): string[] => config.allow.map(({ text, length }) => `${text}/${length}`);
+  const texts = ({ allow }: Config): string[] => [
+    ...allow.prefixes.map(({ text, length }) => `${text}/${length}`),
+    ...allow.sets.map((name) => `set:${name}`),
+  ];
   const [was, is] = [new Set(texts(old)), new Set(texts(next))];
-  const added = [...is].filter((prefix) => !was.has(prefix));
-  const removed = [...was].filter((prefix) => !is.has(prefix));
+  const added = [...is].filter((entry) => !was.has(entry));
+  const removed = [...was].filter((entry) => !is.has(entry));
   if (added.length > 0) out.push(`allow: ${listed(added)} added`);
   if (removed.length > 0) out.push(`allow: ${listed(removed)} removed`);
   diffFields('mitigation.challenge', before.challenge, after.challenge, CHALLENGE_KEYS, out);
@@ -45,8 +48,6 @@ export function diffMitigation(old: Config, next: Config, out: string[]): void {
   diffNamed('mitigation.limits', before.limits, after.limits, out);
 }
 
-function listed(prefixes: readonly string[]): string {
-  return prefixes.length <= 3
-    ? prefixes.join(', ')
-    : `${prefixes.slice(0, 2).join(', ')} and ${prefixes.length - 2} more`;
+function listed(entries: readonly string[]): string {
+  return entries.length <= 3 ? entries.join(', ') : `${entries.slice(0, 2).join(', ')} and ${entries.length - 2} more`;
 }

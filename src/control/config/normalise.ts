@@ -68,7 +68,10 @@ export function normalise(raw: RawConfig, path: string, directory: string, { fil
     rules: raw.rules.map((rule) => normaliseRule(rule, programs)),
     offload: raw.offload,
     sets: [],
-    allow: raw.allow,
+    allow: {
+      prefixes: raw.allow.filter((entry): entry is Prefix => !('set' in entry)),
+      sets: [...new Set(raw.allow.flatMap((entry) => ('set' in entry ? [entry.set] : [])))],
+    },
     mitigation: normaliseMitigation(raw.mitigation, programs),
     metrics: { listen: raw.metrics.listen },
     control: { socket: isAbsolute(socket) ? socket : resolve(directory, socket) },

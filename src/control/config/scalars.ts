@@ -107,7 +107,11 @@ export const hostAddress = value((raw): Address => {
   return address;
 });
 
-export const prefix = value((raw): Prefix => parsePrefix(text(raw, 'an IP address or prefix')));
+export function readPrefix(raw: unknown): Prefix {
+  return parsePrefix(text(raw, 'an IP address or prefix'));
+}
+
+export const prefix = value(readPrefix);
 
 /** "127.0.0.1:9477", or null for "off". */
 export const endpointOrOff = value((raw): { host: string; port: number } | null => {

@@ -1,9 +1,11 @@
 /** The part of the schema that says what is done about floods. */
 import { z } from 'zod';
+import type { Prefix } from '../../shared/config.js';
 import * as s from './scalars.js';
 import { limitKeys, perSecond, rateOrOff } from './schema_limit.js';
 import { listOf, required } from './schema_parts.js';
 import { matchSchema, type RecoveredRule } from './schema_rules.js';
+import { readSetName } from './schema_sets.js';
 
 const challengeSchema = z.strictObject({
   mode: z.enum(['off', 'auto', 'always']).default('off'),
@@ -51,7 +53,16 @@ const limitEntrySchema = z.strictObject({
   connections: s.integer(1, 0x7fffffff).optional(),
 });
 
-export const allowSchema = listOf(s.prefix);
+/** What stands before the name of a set in the allow list. */
+const SET_PREFIX = 'set:';
+
+/** "192.0.2.0/24", or "set:partners". */
+const allowEntry = s.value((raw): Prefix | { set: string } => {
+  if (typeof raw !== 'string' || !raw.startsWith(SET_PREFIX)) return s.readPrefix(raw);
+  return { set: readSetName(raw.slice(SET_PREFIX.length).trim()) };
+});
+
+export const allowSchema = listOf(allowEntry);
 
 export const mitigationSchema = z.strictObject({
   challenge: challengeSchema.prefault({}),

@@ -7,13 +7,15 @@ import * as s from './scalars.js';
 import { required, short } from './schema_parts.js';
 
 /** Names as ipset allows them, which are shown in metrics and logs. */
-const setName = s.value((raw): string => {
+export function readSetName(raw: unknown): string {
   if (typeof raw === 'string' && /^[A-Za-z0-9][A-Za-z0-9._:-]{0,30}$/.test(raw)) return raw;
   throw new s.Refusal(
     `${show(raw)} is not a name for a set`,
     'A name has 1 to 31 letters, digits and ". _ : -", and starts with a letter or digit.',
   );
-});
+}
+
+const setName = s.value(readSetName);
 
 const key = s.value((raw): SetKeyName => {
   const text = typeof raw === 'string' ? raw.replaceAll(' ', '') : '';

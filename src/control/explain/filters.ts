@@ -7,6 +7,7 @@ import type { Packet } from '../../dataplane/packet/packet.js';
 import { DROP_REASONS } from '../../dataplane/verdict.js';
 import type { Config } from '../../shared/config.js';
 import { CounterBlock, RuleCounter } from '../../shared/layout.js';
+import { SetSides } from '../../shared/sets/index.js';
 import { limitRuleName } from '../mitigation/shelf.js';
 import type { ReplaySetup } from '../replay_path.js';
 import type { StageName, Step } from './document.js';
@@ -139,6 +140,7 @@ function watchMitigation(
         if (watch.isTarget(packet)) {
           const because = [
             `${sourceOf(packet)} is ${found ? 'on the list: sanity checks, rules and limits are skipped' : 'not on the list'}`,
+            ...allowedTexts(setup, packet, watch),
           ];
           watch.step({ stage: 'allow', result: found ? 'allowed' : 'continue', because, detail: { allowed: found } });
         }
@@ -188,6 +190,14 @@ function setTexts({ tables }: ReplaySetup, packet: Packet, watch: FilterWatch): 
   const sets = packetSets(tables, 0, () => watch.nowMs());
   return tables.setDrops.map(({ set, sides }) => {
     return `${sourceOf(packet)} > ${destinationOf(packet)} is ${sets[set].has(packet, sides) ? '' : 'not '}in ${tables.sets[set].name}`;
+  });
+}
+
+/** Which of the sets on the allow list have the packet's source. */
+function allowedTexts({ tables }: ReplaySetup, packet: Packet, watch: FilterWatch): string[] {
+  const sets = packetSets(tables, 0, () => watch.nowMs());
+  return tables.setAllows.map((set) => {
+    return `${sourceOf(packet)} is ${sets[set].has(packet, SetSides.source) ? '' : 'not '}in ${tables.sets[set].name}`;
   });
 }
 

@@ -7,18 +7,18 @@ import type { SanityBefore } from '../ebpf/offload/plain.js';
 /** What of the tables decides. */
 export type OffloadTables = Pick<
   Tables,
-  'rules' | 'programs' | 'ruleStamp' | 'filters' | 'mitigation' | 'setDrops' | 'settings'
+  'rules' | 'programs' | 'ruleStamp' | 'filters' | 'mitigation' | 'setDrops' | 'setAllows' | 'settings'
 >;
 
 /** What a packet meets before the rules that the kernel does not know; '' when there is nothing. */
-export function standsBefore({ filters, mitigation, setDrops, settings }: OffloadTables): string {
+export function standsBefore({ filters, mitigation, setDrops, setAllows, settings }: OffloadTables): string {
   const at = filters.findIndex(({ kind }) => kind === 'rules');
   if (at < 0) return 'no filter applies the rules';
   const before = filters.slice(0, at);
   const module = before.find(({ kind }) => kind === 'module');
   if (module?.kind === 'module') return `the filter ${module.name} stands before the rules`;
   if (before.length > 1) return 'several sanity filters stand before the rules';
-  if (mitigation.allow !== null) return 'the allow list stands before the rules';
+  if (mitigation.allow !== null || setAllows.length > 0) return 'the allow list stands before the rules';
   if (setDrops.length > 0) return 'sets that drop stand before the rules';
   if (settings.decapsulate.addresses.length > 0) return 'packets are decapsulated before the rules';
   return '';

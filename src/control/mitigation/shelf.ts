@@ -106,10 +106,10 @@ export class MitigationShelf {
     return tables;
   }
 
-  #allow({ allow }: Config): MitigationTables['allow'] {
-    if (allow.length === 0) return null;
+  #allow({ allow: { prefixes } }: Config): MitigationTables['allow'] {
+    if (prefixes.length === 0) return null;
     const table = (family: 4 | 6): SharedArrayBuffer | null => {
-      const entries = allow.filter((prefix) => prefix.family === family);
+      const entries = prefixes.filter((prefix) => prefix.family === family);
       if (entries.length === 0) return null;
       const words = buildLpm(
         entries.map(({ words, length }) => ({ words, length, value: 0 })),
@@ -119,7 +119,7 @@ export class MitigationShelf {
       new Int32Array(shared).set(words);
       return shared;
     };
-    const options = allow.map(({ text, length }) => `${text}/${length}`);
+    const options = prefixes.map(({ text, length }) => `${text}/${length}`);
     return this.#keep('allow', options, () => ({ ipv4: table(4), ipv6: table(6) }));
   }
 

@@ -5,7 +5,7 @@ import type { FilterContext, PacketFilter } from './contract.js';
 import { createFilter, isLoaded, loadFilter } from './load.js';
 import { NO_MITIGATION, type Mitigation } from './mitigation.js';
 import { ProgramShelf } from './programs.js';
-import { packetSets, SetStage, type SetTables } from './packet_sets.js';
+import { AllowStage, packetSets, SetStage, type SetTables } from './packet_sets.js';
 import { NO_PARTS, type PacketSet, type RuleParts } from './rule_parts.js';
 import { RuleSet } from './rules.js';
 import { SanityFilter } from './sanity.js';
@@ -91,17 +91,26 @@ export function buildChain(tables: ChainTables, counters: Float64Array, context:
         return { sanity: null, rules: null, module: moduleFilter(spec.url, spec.options) };
     }
   });
-  const drops = tables.setDrops ?? [];
-  const chain = new FilterChain(
-    stages,
-    counters,
-    drops.length === 0 ? mitigation : { ...mitigation, sets: new SetStage(drops, sets) },
-  );
+  const chain = new FilterChain(stages, counters, withSets(mitigation, tables, sets));
   kept.set(counters, { ...before, modules, rules, sets, ruleStamp: tables.ruleStamp });
   return chain;
 }
 
-function setsOf({ sets, setDrops, setClock }: ChainTables, context: ChainContext): readonly PacketSet[] {
-  if (sets === undefined || setDrops === undefined || setClock === undefined) return context.parts?.sets ?? [];
-  return packetSets({ sets, setDrops, setClock }, context.worker, () => context.nowMs());
+/** The stages with those of sets among them. */
+function withSets(
+  mitigation: Mitigation,
+  { setDrops = [], setAllows = [] }: ChainTables,
+  sets: readonly PacketSet[],
+): Mitigation {
+  const allowed = setAllows.map((position) => sets[position]);
+  return {
+    ...mitigation,
+    allow: allowed.length === 0 ? mitigation.allow : new AllowStage(mitigation.allow, allowed),
+    sets: setDrops.length === 0 ? mitigation.sets : new SetStage(setDrops, sets),
+  };
+}
+
+function setsOf({ sets, setClock }: ChainTables, context: ChainContext): readonly PacketSet[] {
+  if (sets === undefined || setClock === undefined) return context.parts?.sets ?? [];
+  return packetSets({ sets, setClock }, context.worker, () => context.nowMs());
 }

@@ -68,7 +68,7 @@ export class FilterChain {
    */
   get onlyRules(): boolean {
     const allows = this.first === null || this.first.allowsTcpAndUdp;
-    const looksAtAll = this.sets ?? this.fairShare ?? this.limits;
+    const looksAtAll = this.sets ?? this.fairShare ?? this.limits ?? (this.allow?.counts === true ? this.allow : null);
     const tracks = this.tcp !== null && this.tcp.tracks;
     return allows && !tracks && looksAtAll === null && this.rest.every((stage) => stage.rules !== null);
   }

@@ -31,7 +31,7 @@ export interface TcpStage {
  */
 export interface Mitigation {
   /** A packet that is in it skips the sanity checks, the rules and all stages here. User modules still see it. */
-  readonly allow: { has(packet: Packet): boolean } | null;
+  readonly allow: { has(packet: Packet): boolean; readonly counts: boolean } | null;
   readonly sets: MitigationStage | null;
   /** Out-of-state packets and SYN challenges. */
   readonly tcp: TcpStage | null;

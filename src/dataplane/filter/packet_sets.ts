@@ -1,12 +1,19 @@
 /** Sets as a worker's rules and stages ask them. */
 import type { Tables } from '../../shared/layout.js';
-import { clockFrom, SetView, type SecondsClock, type SetDrop, type SetTable } from '../../shared/sets/index.js';
+import {
+  clockFrom,
+  SetSides,
+  SetView,
+  type SecondsClock,
+  type SetDrop,
+  type SetTable,
+} from '../../shared/sets/index.js';
 import type { Packet } from '../packet/packet.js';
 import { DropReason } from '../verdict.js';
-import { StageVerdict, type MitigationStage } from './mitigation.js';
+import { StageVerdict, type Mitigation, type MitigationStage } from './mitigation.js';
 import type { PacketSet } from './rule_parts.js';
 
-export type SetTables = Pick<Tables, 'sets' | 'setDrops' | 'setClock'>;
+export type SetTables = Pick<Tables, 'sets' | 'setDrops' | 'setAllows' | 'setClock'>;
 
 /** Seconds of the burst in hand. */
 class BurstSeconds {
@@ -54,7 +61,11 @@ export class CountedSet implements PacketSet {
 }
 
 /** By position in Tables.sets. `nowMs`: the burst's clock. */
-export function packetSets({ sets, setClock }: SetTables, worker: number, nowMs: () => number): CountedSet[] {
+export function packetSets(
+  { sets, setClock }: Pick<SetTables, 'sets' | 'setClock'>,
+  worker: number,
+  nowMs: () => number,
+): CountedSet[] {
   if (sets.length === 0) return [];
   const time = new BurstSeconds(clockFrom(new Int32Array(setClock)), nowMs);
   return sets.map((table) => new CountedSet(table, worker, time));
@@ -73,5 +84,23 @@ export class SetStage implements MitigationStage {
       if (this.sets[drops[i].set].has(packet, drops[i].sides)) return DropReason.set;
     }
     return StageVerdict.Continue;
+  }
+}
+
+/** The allow list where sets are on it, behind its prefixes. */
+export class AllowStage implements NonNullable<Mitigation['allow']> {
+  readonly counts = true;
+
+  /** `prefixes`: null for none. */
+  constructor(
+    private readonly prefixes: Mitigation['allow'],
+    private readonly sets: readonly PacketSet[],
+  ) {}
+
+  has(packet: Packet): boolean {
+    if (this.prefixes !== null && this.prefixes.has(packet)) return true;
+    const { sets } = this;
+    for (let i = 0; i < sets.length; i++) if (sets[i].has(packet, SetSides.source)) return true;
+    return false;
   }
 }

@@ -4,6 +4,7 @@ import type { Packet } from '../packet/packet.js';
 
 /** Sources that no stage of mitigation touches. */
 export class AllowList {
+  readonly counts = false;
   private readonly ipv4: Int32Array | null;
   private readonly ipv6: Int32Array | null;
 
