@@ -225,6 +225,7 @@ napi_ref DefineBpfMap(Napi::Env env) {
              C::Getter<&BpfMap::KeySize>("keySize"), C::Getter<&BpfMap::ValueSize>("valueSize"),
              C::Getter<&BpfMap::MaxEntries>("maxEntries"), C::Function<&BpfMap::Lookup>("lookup"),
              C::Function<&BpfMap::Update>("update"), C::Function<&BpfMap::Delete>("delete"),
+             C::Function<&BpfMap::UpdateBatch>("updateBatch"), C::Function<&BpfMap::DeleteBatch>("deleteBatch"),
              C::Function<&BpfMap::Keys>("keys"), C::Function<&BpfMap::DeleteUpTo>("deleteUpTo"),
              C::Function<&BpfMap::Close>("close")});
   napi_ref reference = nullptr;

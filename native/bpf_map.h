@@ -46,6 +46,8 @@ class BpfMap final : public NativeObject {
   Napi::Value Update(const Napi::CallbackInfo& info);
   Napi::Value Delete(const Napi::CallbackInfo& info);
   Napi::Value Keys(const Napi::CallbackInfo& info);
+  Napi::Value UpdateBatch(const Napi::CallbackInfo& info);
+  Napi::Value DeleteBatch(const Napi::CallbackInfo& info);
   Napi::Value DeleteUpTo(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);
 
@@ -55,6 +57,8 @@ class BpfMap final : public NativeObject {
   int CheckedFd(Napi::Env env) const;
   /// Bytes of a Uint8Array of exactly `size`; null after throwing.
   const uint8_t* Bytes(Napi::Env env, const Napi::Value& value, const char* what, size_t size) const;
+  /// Bytes of a Uint8Array of a whole number of `size`, which goes to `count`. null after throwing, and perhaps when there are none.
+  const uint8_t* Many(Napi::Env env, const Napi::Value& value, const char* what, size_t size, size_t* count) const;
   void Throw(Napi::Env env, int err, const char* verb) const;
 
   /// null for a map made alone, and once closed.

@@ -193,6 +193,10 @@ export interface BpfMap extends BpfMapInfo {
   /** False when the key was absent. */
   delete(key: Uint8Array): boolean;
   keys(): Uint8Array[];
+  /** Many entries with one call, keys and values one after the other; in order. Those before one that the kernel refuses stay. Not for per-CPU maps. */
+  updateBatch(keys: Uint8Array, values: Uint8Array): void;
+  /** How many of them were there. */
+  deleteBatch(keys: Uint8Array): number;
   /**
    * Deletes entries of a hash map whose value has a uint64 (host order) of at most `most` at byte `offset`; returns how many. Looks at `count` entries
    * (at most 2^20) and goes on from there the next time, round and round. Linux 5.6 and newer.
