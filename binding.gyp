@@ -28,7 +28,10 @@
         "native/bpf_program.cc",
         "native/bpf_query.cc",
         "native/bpf_rodata.cc",
-        "native/bpf_test_run.cc"
+        "native/bpf_test_run.cc",
+        "native/live_frames.cc",
+        "native/live_frames_js.cc",
+        "native/xdp_hold.cc"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=9", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"],

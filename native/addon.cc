@@ -2,6 +2,7 @@
 
 #include "bpf_init.h"
 #include "link.h"
+#include "live_frames_js.h"
 #include "packet_socket.h"
 #include "process.h"
 #include "socket_filter.h"
@@ -32,6 +33,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitSocketFilter(env, exports);
   InitLink(env, exports);
   InitProcess(env, exports);
+  InitLiveFrames(env, exports);
   return InitBpf(env, exports);
 }
 
