@@ -1,7 +1,7 @@
 /** Rules in front of bpf/redirect.bpf.c: what is dropped there, what goes on, and a change of rules under load. */
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { MatchAll, type RedirectStat } from '../../src/control/bpf_layout.js';
-import type { SanityBefore } from '../../src/control/ebpf/offload/plain.js';
+import type { SanityBefore } from '../../src/control/ebpf/offload/sanity.js';
 import { RuleFront, type Front } from '../../src/control/ebpf/offload/front.js';
 import { RuleShelf } from '../../src/control/rule_tables.js';
 import { native, type BpfProgram } from '../../src/native.js';

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { Assembler, encode } from '../../src/control/ebpf/assembler.js';
 import type { Access } from '../../src/control/ebpf/from_cbpf.js';
 import { Alu, Reg } from '../../src/control/ebpf/instruction.js';
-import type { SanityBefore } from '../../src/control/ebpf/offload/plain.js';
+import type { SanityBefore } from '../../src/control/ebpf/offload/sanity.js';
 import { planOffload } from '../../src/control/ebpf/offload/plan.js';
 import { COUNTER_BYTES, emitRules } from '../../src/control/ebpf/offload/rules_program.js';
 import { splitOf } from '../../src/control/ebpf/offload/split.js';

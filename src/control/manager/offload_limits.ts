@@ -2,7 +2,7 @@
 import { DropReason, Verdict } from '../../dataplane/verdict.js';
 import type { CaptureSpec } from '../../shared/capture_spec.js';
 import { RuleAction, RuleField, RuleFlag, type Tables } from '../../shared/layout.js';
-import type { SanityBefore } from '../ebpf/offload/plain.js';
+import type { SanityBefore } from '../ebpf/offload/sanity.js';
 
 /** What of the tables decides. */
 export type OffloadTables = Pick<

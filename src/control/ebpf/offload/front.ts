@@ -4,7 +4,7 @@ import { encodeU32, REDIRECT_STATS, sumPerCpu } from '../../bpf_layout.js';
 import { Assembler, encode, Label } from '../assembler.js';
 import { Stack, type Access } from '../from_cbpf.js';
 import { Alu, Helper, Jump, Reg, Size } from '../instruction.js';
-import type { SanityBefore } from './plain.js';
+import type { SanityBefore } from './sanity.js';
 import { planOffload, type Plan } from './plan.js';
 import { COUNTER_BYTES, emitRules } from './rules_program.js';
 

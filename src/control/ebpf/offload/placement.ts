@@ -1,6 +1,6 @@
 /** Where each rule runs, in words for operators. */
 import { RuleField } from '../../../shared/layout.js';
-import { KINDS } from './plain.js';
+import { KINDS } from './kinds.js';
 import type { Plan, PlannedRecord } from './plan.js';
 import { canMatch } from './record.js';
 

@@ -1,7 +1,7 @@
 import { RuleField, RuleMatch } from '../../../shared/layout.js';
 import type { Assembler, Label } from '../assembler.js';
 import { Alu, Jump, Reg, Size } from '../instruction.js';
-import { At, field, Kept, l4Of, type PacketKind } from './plain.js';
+import { addressesOf, field, Kept, port, type PacketKind } from './kinds.js';
 
 /** Whether a packet of the kind can match the record at all: what is constant of plain packets. */
 export function canMatch(rules: Int32Array, at: number, { family, protocol }: PacketKind): boolean {
@@ -15,23 +15,21 @@ export function canMatch(rules: Int32Array, at: number, { family, protocol }: Pa
 /** Compares the fields of a record that canMatch, as src/dataplane/filter/rule_fields.ts does; goes to `next` where one differs. Uses r1. */
 export function emitFields(asm: Assembler, rules: Int32Array, at: number, kind: PacketKind, next: Label): void {
   const fields = rules[at + RuleField.fields];
-  const l4 = l4Of(kind);
   const between = (first: RuleField, most: number): void =>
     emitBetween(asm, rules[at + first], rules[at + first + 1], most, next);
   if ((fields & RuleMatch.dport) !== 0) {
-    field(asm, Reg.r1, Size.H, l4 + 2);
+    port(asm, kind, Reg.r1, 2);
     between(RuleField.dportFirst, 0xffff);
   }
   if ((fields & RuleMatch.sport) !== 0) {
-    field(asm, Reg.r1, Size.H, l4);
+    port(asm, kind, Reg.r1, 0);
     between(RuleField.sportFirst, 0xffff);
   }
-  const [src, dst] = kind.family === 4 ? [At.l3 + 12, At.l3 + 16] : [At.l3 + 8, At.l3 + 24];
-  const words = kind.family === 4 ? 1 : 4;
-  if ((fields & RuleMatch.src) !== 0) emitAddress(asm, rules, at + RuleField.src0, src, words, next);
-  if ((fields & RuleMatch.dst) !== 0) emitAddress(asm, rules, at + RuleField.dst0, dst, words, next);
+  const { src, dst } = addressesOf(kind);
+  if ((fields & RuleMatch.src) !== 0) emitAddress(asm, kind, rules, at + RuleField.src0, src, next);
+  if ((fields & RuleMatch.dst) !== 0) emitAddress(asm, kind, rules, at + RuleField.dst0, dst, next);
   if ((fields & RuleMatch.tcpFlags) !== 0) {
-    field(asm, Reg.r1, Size.B, l4 + 13);
+    field(asm, kind, Reg.r1, Size.B, kind.l4 + 13);
     asm.alu32(Alu.AND, Reg.r1, rules[at + RuleField.tcpMask]);
     asm.jump32(Jump.JNE, Reg.r1, rules[at + RuleField.tcpValue], next);
   }
@@ -40,7 +38,7 @@ export function emitFields(asm: Assembler, rules: Int32Array, at: number, kind: 
     between(RuleField.lengthFirst, 0x7fffffff);
   }
   if ((fields & RuleMatch.ttl) !== 0) {
-    field(asm, Reg.r1, Size.B, At.l3 + (kind.family === 4 ? 8 : 7));
+    field(asm, kind, Reg.r1, Size.B, kind.l3 + (kind.family === 4 ? 8 : 7));
     between(RuleField.ttlFirst, 0xff);
   }
 }
@@ -53,11 +51,11 @@ function emitBetween(asm: Assembler, first: number, last: number, most: number, 
 }
 
 /** `at`: word index of the first of four words of an address, which four of its mask follow. */
-function emitAddress(asm: Assembler, rules: Int32Array, at: number, from: number, words: number, next: Label): void {
-  for (let i = 0; i < words; i++) {
+function emitAddress(asm: Assembler, kind: PacketKind, rules: Int32Array, at: number, from: number, next: Label): void {
+  for (let i = 0; i < addressesOf(kind).words; i++) {
     const [value, mask] = [rules[at + i], rules[at + 4 + i]];
     if (mask === 0) continue;
-    field(asm, Reg.r1, Size.W, from + i * 4);
+    field(asm, kind, Reg.r1, Size.W, from + i * 4);
     if (mask !== -1) asm.alu32(Alu.AND, Reg.r1, mask);
     asm.jump32(Jump.JNE, Reg.r1, value & mask, next);
   }

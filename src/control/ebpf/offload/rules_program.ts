@@ -7,22 +7,12 @@ import { RuleField } from '../../../shared/layout.js';
 import { Label, type Assembler } from '../assembler.js';
 import { emitClassic, emitEntry, type Access } from '../from_cbpf.js';
 import { Alu, Helper, Jump, Reg, Size } from '../instruction.js';
-import {
-  emitDestination,
-  emitKinds,
-  emitReach,
-  emitSanity,
-  field,
-  Kept,
-  KINDS,
-  l4Of,
-  least,
-  leavesAll,
-  type PacketKind,
-  type SanityBefore,
-} from './plain.js';
+import { emitDestination } from './destination.js';
+import { emitReach, Kept, KINDS, least, port, type PacketKind } from './kinds.js';
+import { emitKinds } from './plain.js';
 import type { Plan, PlannedRecord } from './plan.js';
 import { canMatch, emitFields } from './record.js';
+import { emitSanity, leavesAll, type SanityBefore } from './sanity.js';
 import { splitOf } from './split.js';
 
 /**
@@ -96,7 +86,7 @@ function emitKind(asm: Assembler, plan: Plan, environment: RulesEnvironment, kin
     const split = asm.length < most ? splitOf(plan.rules, searched) : null;
     if (split === null) return emitList(searched);
     const high = new Label();
-    field(asm, Reg.r1, Size.H, l4Of(kind) + split.offset);
+    port(asm, kind, Reg.r1, split.offset);
     asm.jump32(Jump.JGT, Reg.r1, split.at, high);
     emitSearch(split.low);
     asm.place(high);
