@@ -79,11 +79,17 @@ function expressions(count: number, matching: boolean): readonly RuleConfig[] {
   });
 }
 
-/** Rules of which the last matches each packet, or none does. */
-function rulesCase(kind: 'structured' | 'expressions', count: number, matching: boolean, indexed: boolean): MicroCase {
+/** Rules of which the last matches each packet, or none does. `compiled`: programs run as JavaScript. */
+function rulesCase(
+  kind: 'structured' | 'expressions',
+  count: number,
+  matching: boolean,
+  indexed: boolean,
+  compiled = true,
+): MicroCase {
   const rules = (kind === 'structured' ? structured : expressions)(count, matching);
   const tables = new RuleShelf().build(rules, (name) => Number(name.slice(5)));
-  const programs = new ProgramShelf().load(tables.programs);
+  const programs = new ProgramShelf(compiled).load(tables.programs);
   const set = new RuleSet(tables, programs, NO_PARTS, counters, new Chance(1), indexed ? INDEX_LEAST : Infinity);
   const packets = parsedBurst(udp);
   const body = (): number => {
@@ -91,7 +97,7 @@ function rulesCase(kind: 'structured' | 'expressions', count: number, matching: 
     for (let i = 0; i < BURST; i++) if (set.match(packets[i], 0) === RuleAction.drop) dropped++;
     return dropped;
   };
-  const how = indexed ? '' : ', one by one';
+  const how = (indexed ? '' : ', one by one') + (compiled ? '' : ', interpreted');
   const what = matching ? 'the last matches' : 'none matches';
   return { name: `rules, ${count} ${kind}, ${what}${how}`, body, expected: matching ? BURST : 0 };
 }
@@ -104,8 +110,16 @@ const rulesCases = (['structured', 'expressions'] as const).flatMap((kind) =>
   ]),
 );
 
+// As with --disallow-code-generation-from-strings.
+const interpretedCases = [1, 10, 100].flatMap((count) => [
+  rulesCase('expressions', count, false, true, false),
+  rulesCase('expressions', count, true, true, false),
+  rulesCase('expressions', count, true, false, false),
+]);
+
 measure([
   sanityCase('sanity checks, IPv4, UDP', parsedBurst(udp)),
   sanityCase('sanity checks, IPv6, TCP', parsedBurst({ family: 6, protocol: IpProtocol.tcp, bytes: 78 })),
   ...rulesCases,
+  ...interpretedCases,
 ]);

@@ -1,6 +1,7 @@
 /**
- * What every micro bench has in common. A file in this folder is a program: `node parse.js SECONDS` prints one JSON line a
- * case. A body does a burst, and returns a number that depends on everything it did; each call's number is compared with what
+ * What every micro bench has in common. A file in this folder is a program: `node parse.js SECONDS [NAME]` prints one JSON line a
+ * case, with a NAME only for the case of that name.
+ * A body does a burst, and returns a number that depends on everything it did; each call's number is compared with what
  * it must be, so that nothing is optimised away and nothing wrong is timed.
  */
 import Benchmark from 'benchmark';
@@ -53,7 +54,9 @@ interface Check {
 
 /** Measures one case after the other, each for at most the seconds of the command line. Throws when a body returns something else. */
 export function measure(cases: readonly MicroCase[]): void {
+  const only = process.argv.at(3);
   for (const { name, body, expected, calls } of cases) {
+    if (only !== undefined && name !== only) continue;
     const check: Check = { wrong: null };
     const timed = (): void => {
       const result = body();

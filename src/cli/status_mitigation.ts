@@ -3,7 +3,8 @@ import { count, plural } from './output.js';
 
 /** What is going on in the stages of mitigation, a line each; [] when nothing is and nothing was. */
 export function mitigationLines(status: StatusMitigation): string[] {
-  const { challenged, challenges, admitted, connections, learning, outOfState, limits } = status;
+  const { challenged, challenges, admitted, connections, learning, outOfState, programs, codeGeneration, limits } =
+    status;
   const lines: string[] = [];
   if (challenged > 0 || challenges > 0) {
     const now = challenged > 0 ? `on for ${plural(challenged, 'destination')}` : 'not needed now';
@@ -14,6 +15,10 @@ export function mitigationLines(status: StatusMitigation): string[] {
     const state = learning.length > 0 ? `, learning on ${plural(learning.length, 'queue')}` : '';
     const reasons = strays.map(([reason, packets]) => `${reason} ${count(packets)}`).join('  ');
     lines.push(`${plural(connections, 'TCP connection')}${state}${reasons === '' ? '' : `: ${reasons}`}`);
+  }
+  if (programs.interpreter > 0) {
+    const why = codeGeneration ? '' : ': no code generation';
+    lines.push(`${plural(programs.interpreter, 'match program')} interpreted, ${programs.js} as JavaScript${why}`);
   }
   for (const { name, packets, dropped } of limits) {
     lines.push(`limit ${name}: ${count(packets)} packets, ${count(dropped)} above it`);

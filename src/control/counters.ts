@@ -177,6 +177,8 @@ function clearGauges(base: Float64Array): void {
   base[Counter.challengeActive] = 0;
   base[Counter.connections] = 0;
   base[Counter.tcpLearning] = 0;
+  base[Counter.programsCompiled] = 0;
+  base[Counter.programsInterpreted] = 0;
   for (let port = 0; port < MAX_PORTS; port++) {
     const at = CounterBlock.ports + port * PortCounter.SIZE;
     base.fill(0, at + PortCounter.framesFree, at + PortCounter.framesHeld + 1);

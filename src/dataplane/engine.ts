@@ -80,6 +80,7 @@ export class Engine {
       this.tap,
     );
     this.counters[Counter.generation] = tables.generation;
+    this.countPrograms();
   }
 
   private chain(tables: Tables) {
@@ -201,6 +202,7 @@ export class Engine {
     }
     this.lastHousekeepingMs = this.nowMs;
     programsOf(this.counters)?.compileSome();
+    this.countPrograms();
     if (idle) {
       this.balancer.sweep(this.nowMs);
       this.stages.tick(this.nowMs);
@@ -213,6 +215,17 @@ export class Engine {
         this.send({ kind: 'lost', index: port.index, interface: port.name });
       }
     }
+  }
+
+  private countPrograms(): void {
+    let all = 0;
+    let interpreted = 0;
+    for (const shelf of [programsOf(this.counters), this.stages.programs, this.tap.programs]) {
+      all += shelf?.size ?? 0;
+      interpreted += shelf?.interpreted ?? 0;
+    }
+    this.counters[Counter.programsCompiled] = all - interpreted;
+    this.counters[Counter.programsInterpreted] = interpreted;
   }
 
   private publishPort(port: XskPort): void {
@@ -257,6 +270,7 @@ export class Engine {
       return;
     }
     this.counters[Counter.generation] = tables.generation;
+    this.countPrograms();
     this.send({ kind: 'adopted', generation: tables.generation });
   }
 

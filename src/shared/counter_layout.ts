@@ -80,6 +80,9 @@ export const enum Counter {
   tcpLearning = 45,
   /** Packets that a limit dropped because its table was full. */
   limitTableFull = 46,
+  /** Gauges: match programs of rules, limits and captures that run as JavaScript, and those that the interpreter runs. */
+  programsCompiled = 47,
+  programsInterpreted = 48,
   SIZE = 64,
 }
 

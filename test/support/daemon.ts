@@ -51,6 +51,8 @@ export interface StartOptions {
   prefix?: string[];
   /** Tells daemons of one test apart. */
   name?: string;
+  /** Options of Node, for the daemon and the commands of `cli`. */
+  nodeOptions?: string[];
 }
 
 /** One `sluice run`. */
@@ -60,15 +62,18 @@ export class TestDaemon {
   readonly said: string[] = [];
   /** Monotonic ms of the moment it was started. */
   readonly startedMs = performance.now();
+  /** What Node is given to run sluice. */
+  private readonly main: string[];
   private readonly program: ChildProgram;
 
   private constructor(
     readonly wire: Wire,
     readonly configPath: string,
     readonly socket: string,
-    prefix: string[],
+    { prefix = [], nodeOptions = [] }: StartOptions,
   ) {
-    const [command, ...args] = [...prefix, process.execPath, compiledProgram('cli/main'), 'run', '-c', configPath];
+    this.main = [...nodeOptions, compiledProgram('cli/main')];
+    const [command, ...args] = [...prefix, process.execPath, ...this.main, 'run', '-c', configPath];
     this.program = wire.playground.start(wire.node, command, args, { label: 'sluice run' });
     this.program.on('errorLine', (line) => {
       const object = parseLine(line);
@@ -84,7 +89,7 @@ export class TestDaemon {
     writeFileSync(path, text);
     const socket =
       typeof config === 'string' ? wire.playground.path('control.sock') : (config.control as { socket: string }).socket;
-    return new TestDaemon(wire, path, socket, options.prefix ?? []);
+    return new TestDaemon(wire, path, socket, options);
   }
 
   /** Starts and waits until it is ready. */
@@ -196,7 +201,7 @@ export class TestDaemon {
 
   /** The command line, as an operator in another terminal. */
   cli(...args: string[]): { code: number | null; stdout: string; stderr: string } {
-    const result = spawnSync(process.execPath, [compiledProgram('cli/main'), ...args, '--socket', this.socket], {
+    const result = spawnSync(process.execPath, [...this.main, ...args, '--socket', this.socket], {
       encoding: 'utf8',
       timeout: 60_000,
     });

@@ -75,6 +75,7 @@ describe('a scrape', () => {
     words.set([100, 6400, 40, 10, 20, 25, 5], Counter.rx);
     words[Counter.sampledNs] = 2.5e9;
     words[Counter.flows] = 77;
+    words.set([4, 2], Counter.programsCompiled);
     words[CounterBlock.reasons + 18] = 45;
     words[CounterBlock.ports + PortCounter.rxPackets] = 100;
     words[CounterBlock.ports + PortCounter.kernelFillEmpty] = 3;
@@ -101,6 +102,8 @@ describe('a scrape', () => {
       'sluice_drop_packets_total{reason="rule",queue="0"}': 0,
       'sluice_sampled_seconds_total{queue="1"}': 2.5,
       'sluice_flows{queue="1"}': 77,
+      'sluice_programs{engine="js",queue="1"}': 4,
+      'sluice_programs{engine="interpreter",queue="1"}': 2,
       'sluice_rx_packets_total{interface="veth0",queue="1"}': 100,
       'sluice_kernel_fill_ring_empty_total{interface="veth0",queue="1"}': 3,
       'sluice_frames{owner="free",queue="1"}': 60,

@@ -7,7 +7,7 @@ import { isKernelError, SluiceError } from '../../errors.js';
 import { readCapture } from '../../pcap/capture.js';
 import { interpret } from '../../shared/cbpf/interpret.js';
 import { compileJavaScript } from '../../shared/cbpf/javascript.js';
-import { link } from '../../shared/cbpf/link.js';
+import { link, mayLink } from '../../shared/cbpf/link.js';
 import { hasLoop } from '../../shared/cbpf/loops.js';
 import type { PacketMatch, Program } from '../../shared/cbpf/program.js';
 import { processEnv, type Env } from '../env.js';
@@ -21,8 +21,13 @@ type Matches = (program: Program) => number[];
 const ENGINES: Record<string, (frames: readonly TestFrame[], env: Env) => Matches> = {
   interpreter: (frames) => inUserSpace(frames, interpreted),
   // There is no JavaScript of a program with a loop.
-  js: (frames) =>
-    inUserSpace(frames, (program) => (hasLoop(program) ? interpreted(program) : link(compileJavaScript([program]))[0])),
+  js: (frames, env) => {
+    const compiles = mayLink();
+    if (!compiles) noteOn(env)('Node runs with --disallow-code-generation-from-strings: interpreted instead');
+    return inUserSpace(frames, (program) =>
+      !compiles || hasLoop(program) ? interpreted(program) : link(compileJavaScript([program]))[0],
+    );
+  },
   ebpf: inTheKernel,
 };
 
@@ -36,7 +41,7 @@ function inUserSpace(frames: readonly TestFrame[], matchOf: (program: Program) =
 /** By BPF_PROG_TEST_RUN. What the kernel does not take is interpreted, and a line on stderr says so. */
 function inTheKernel(frames: readonly TestFrame[], env: Env): Matches {
   const runs = new KernelRuns(frames);
-  const note = (text: string): void => void env.stderr.write(`sluice match: ${plain(text)}\n`);
+  const note = noteOn(env);
   if (runs.left.length > 0) {
     const which = runs.left.length <= 5 ? runs.left.join(', ') : `${runs.left.slice(0, 5).join(', ')}, …`;
     const limits = `the kernel runs no test with less than ${FRAME_LEAST} or more than ${FRAME_MOST} bytes`;
@@ -54,6 +59,10 @@ function inTheKernel(frames: readonly TestFrame[], env: Env): Matches {
       throw new SluiceError('SLUICE_PERMISSION', 'the engine ebpf needs CAP_BPF and CAP_NET_ADMIN', remedy, { cause });
     }
   };
+}
+
+function noteOn(env: Env): (text: string) => void {
+  return (text) => void env.stderr.write(`sluice match: ${plain(text)}\n`);
 }
 
 function positions(frames: readonly TestFrame[], holds: (frame: TestFrame, i: number) => boolean): number[] {

@@ -12,6 +12,10 @@ export interface StatusMitigation {
   learning: number[];
   /** TCP packets that no connection accounts for, by reason, dropped or not. */
   outOfState: Record<string, number>;
+  /** Match programs of rules, limits and captures, by what runs them, in the worker that interprets most. */
+  programs: { js: number; interpreter: number };
+  /** False with --disallow-code-generation-from-strings: all programs are interpreted. */
+  codeGeneration: boolean;
   /** Limits on rates. */
   limits: { name: string; packets: number; dropped: number }[];
 }

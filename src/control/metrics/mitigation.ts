@@ -65,6 +65,11 @@ export function writeMitigation(out: TextWriter, view: RuntimeView): void {
   for (const { queue, counters } of workers) {
     for (const [reason, counter] of TCP_REASONS) out.sample(labels({ reason, queue }), counters.total(counter));
   }
+  out.family('sluice_programs', 'gauge', 'Match programs of rules, limits and captures, by what runs them.');
+  for (const { queue, counters } of workers) {
+    out.sample(labels({ engine: 'js', queue }), counters.total(Counter.programsCompiled));
+    out.sample(labels({ engine: 'interpreter', queue }), counters.total(Counter.programsInterpreted));
+  }
   const limits = view.limits.map((limit) => ({ ...limit, label: labels({ limit: limit.name }) }));
   out.family('sluice_limit_packets_total', 'counter', 'Packets that the limit matched.');
   for (const { key, label } of limits) out.sample(label, view.counters.rule(key, RuleCounter.packets));

@@ -34,7 +34,7 @@ export class CaptureTap {
   ports = 0;
   private captures: ActiveCapture[] = [];
   private ring: CaptureRingWriter | null = null;
-  private readonly programs = new ProgramShelf();
+  readonly programs = new ProgramShelf();
   private readonly clock = new WallClock();
   private readonly view: DataView;
   private readonly memory: Int32Array;

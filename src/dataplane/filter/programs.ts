@@ -31,9 +31,19 @@ interface Held extends LoadedProgram {
 export class ProgramShelf {
   #held: ReadonlyMap<string, Held> = new Map();
   #waiting: Held[] = [];
-  #compiles = true;
+  #compiles: boolean;
 
-  /** Programs in use that the interpreter runs, those that wait to be compiled among them. */
+  /** `compiles`: false is for tests and benches, as if Node did not allow it. */
+  constructor(compiles = true) {
+    this.#compiles = compiles;
+  }
+
+  /** Programs in use, each once. */
+  get size(): number {
+    return this.#held.size;
+  }
+
+  /** Those of them that the interpreter runs, those that wait to be compiled among them. */
   get interpreted(): number {
     let count = 0;
     for (const { state } of this.#held.values()) if (state !== 'compiled') count++;

@@ -43,7 +43,8 @@ export class MitigationStages {
   private fairShareId = 0;
   private readonly limiters = new LimiterShelf();
   private readonly tracked = new TrackedLimits();
-  private readonly programs = new ProgramShelf();
+  /** Of limits. */
+  readonly programs = new ProgramShelf();
   private rates: RuleSet | null = null;
   private ratesStamp = 0;
   private readonly chance = new Chance(1);

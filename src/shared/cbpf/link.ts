@@ -1,3 +1,4 @@
+import { compileJavaScript } from './javascript.js';
 import type { PacketMatch } from './program.js';
 import { checkSource } from './tokens.js';
 
@@ -10,4 +11,15 @@ export function link(source: string): readonly PacketMatch[] {
   const reason = checkSource(source);
   if (reason !== null) throw new Error(`generated source is refused: ${reason}`);
   return (new Function(source) as () => PacketMatch[])();
+}
+
+/** Whether Node lets this process make functions of text: not with --disallow-code-generation-from-strings. Holds for its worker threads too. */
+export function mayLink(): boolean {
+  try {
+    link(compileJavaScript([]));
+    return true;
+  } catch (error) {
+    if (error instanceof EvalError) return false;
+    throw error;
+  }
 }
