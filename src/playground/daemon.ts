@@ -15,8 +15,8 @@ export class Daemon extends SluiceProcess {
   }
 
   /** Writes the configuration file; takes effect with `spawn` or `reload`. */
-  configure(backends: PlaygroundConfig['backends']): void {
-    const config = { backends, metricsPort: METRICS_PORT, controlSocket: this.controlSocket };
+  configure(backends: PlaygroundConfig['backends'], offload?: PlaygroundConfig['offload']): void {
+    const config = { backends, offload, metricsPort: METRICS_PORT, controlSocket: this.controlSocket };
     this.writeConfig(configText(this.topology, config));
   }
 }

@@ -22,6 +22,8 @@ export interface PlaygroundConfig {
   backends: readonly PlaygroundBackend[];
   metricsPort: number;
   controlSocket: string;
+  /** Where rules run; default off: in the workers. */
+  offload?: 'off' | 'auto';
 }
 
 /** Text of the file. */
@@ -46,6 +48,7 @@ export function configText(topology: Topology, config: PlaygroundConfig): string
       service(SERVICES.discard, 'udp', DISCARD_PORT),
     ],
     rules: [{ name: FLOOD_RULE, match: { src: topology.attacker.address4, protocol: 'udp' }, action: 'drop' }],
+    offload: config.offload ?? 'off',
     metrics: { listen: `127.0.0.1:${config.metricsPort}` },
     control: { socket: config.controlSocket },
     log: { level: 'info', format: 'json' },

@@ -1,8 +1,9 @@
 /** A sluice of a playground: started on its host as a user would, asked over its control socket, ended as scenes and tests demand. */
 import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { callControl } from '../control/api/client.js';
-import type { BackendChange, Status } from '../control/api/contract.js';
+import type { BackendChange, RuleListing, Status } from '../control/api/contract.js';
 import { SluiceError } from '../errors.js';
+import { cpuTimeNs } from './cpu_time.js';
 import { HOST_INTERFACE, type Host } from './hosts.js';
 import type { Playground } from './netns.js';
 import { compiledProgram, describeExit, type ChildProgram, type ProcessExit } from './process.js';
@@ -82,6 +83,18 @@ export class SluiceProcess {
 
   status(): Promise<Status> {
     return callControl(this.controlSocket, 'status', {}, ASK_TIMEOUT_MS);
+  }
+
+  rules(): Promise<RuleListing> {
+    return callControl(this.controlSocket, 'rules.list', {}, ASK_TIMEOUT_MS);
+  }
+
+  /** CPU time of the process, ns (cpu_time.ts). Throws SLUICE_STATE when it does not run. */
+  cpuNs(): number {
+    const pid = this.program?.pid;
+    if (!this.running || pid === undefined)
+      throw new SluiceError('SLUICE_STATE', `no sluice runs on ${this.host.name}`);
+    return cpuTimeNs(pid);
   }
 
   /** Applies the configuration file. Throws SLUICE_STATE with the problems when it is refused. */

@@ -56,6 +56,12 @@ describe('sluice demo', () => {
     const { ok, scenes } = JSON.parse(stdout) as { ok: boolean; scenes: SceneResult[] };
     expect(scenes.flatMap((scene) => scene.failures)).toEqual([]);
     expect([code, ok, scenes.length, stderr]).toEqual([0, true, 6, '']);
+    // Where the rule runs is where its packets are dropped.
+    expect(scenes[2].facts).toMatchObject({
+      off: { sent: 40_000, inWorkers: 40_000, inKernel: 0, lost: 0 },
+      auto: { sent: 40_000, inWorkers: 0, inKernel: 40_000, lost: 0 },
+      http: { failed: 0 },
+    });
     const { facts, lines } = scenes[1];
     expect(facts).toMatchObject({ nodes: 2, replaced: ['b1', 'b2', 'b3'], kernelReset: 0 });
     expect(Object.values(facts.broken as Record<string, number>)).toEqual([0, 0, 0, 0, 0, 0]);

@@ -2,6 +2,7 @@ import { PassThrough } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import type { Status } from '../../src/control/api/contract.js';
 import { parseConfig } from '../../src/control/config/index.js';
+import { cpuTimeNs } from '../../src/playground/cpu_time.js';
 import { configText, FLOOD_RULE, SERVICES } from '../../src/playground/daemon_config.js';
 import { Tally } from '../../src/playground/http_tally.js';
 import { tableLines, type Reading } from '../../src/playground/live_table.js';
@@ -76,6 +77,16 @@ describe('the tally of an HTTP load', () => {
   });
 });
 
+it('CPU time of a process is what the process itself sees of it, to some milliseconds', () => {
+  const [before, own] = [cpuTimeNs(process.pid), process.cpuUsage()];
+  const end = performance.now() + 100;
+  while (performance.now() < end);
+  const { user, system } = process.cpuUsage(own);
+  const ms = (cpuTimeNs(process.pid) - before) / 1e6;
+  expect(ms).toBeGreaterThan(10);
+  expect(Math.abs(ms - (user + system) / 1000)).toBeLessThan(25);
+});
+
 it('the configuration of the playground is one that sluice accepts without a warning', () => {
   const topology = { attacker: { address4: '10.77.0.66' } } as Topology;
   const text = configText(topology, {
@@ -85,9 +96,10 @@ it('the configuration of the playground is one that sluice accepts without a war
     ],
     metricsPort: 9477,
     controlSocket: '/run/sluice-playground/test/control.sock',
+    offload: 'auto',
   });
   const config = parseConfig(text);
-  expect(config.warnings).toEqual([]);
+  expect([config.warnings, config.offload]).toEqual([[], 'auto']);
   expect(config.services.map((service) => service.name)).toEqual(Object.values(SERVICES));
   expect(config.services.map((service) => service.backends.map(({ weight, state }) => [weight, state]))).toEqual(
     Array(3).fill([
