@@ -1,3 +1,5 @@
+import { unstoredCells } from '../../shared/cbpf/check.js';
+import { withoutLoops } from '../../shared/cbpf/loops.js';
 import { Code, programOf, Word, type Instruction, type Program } from '../../shared/cbpf/program.js';
 
 /** SKF_AD_OFF of include/uapi/linux/filter.h as a uint32: absolute loads from here on ask the kernel, not the packet. */
@@ -30,6 +32,19 @@ export function endAtHugeOffsets({ words }: Program): void {
   for (let at = 0; at < words.length; at += Word.SIZE) {
     if (isAbsoluteLoad(words[at]) && words[at + Word.k] < 0) words.set([Code.RET_K, 0, 0, 0], at);
   }
+}
+
+/**
+ * The program with 0 stored first in each cell of M[] that it would read unstored. libpcap compiles what comes behind `geneve` to look within
+ * the tunnel, at offsets kept in M[], also where it is asked of packets without one ("not geneve and tcp"). No kernel takes such a program, and
+ * libpcap's own engine reads what its stack held; BSD's reads 0. The same object when there are none.
+ */
+export function clearMemory(program: Program): Program {
+  const cells = unstoredCells(withoutLoops(program, 0));
+  if (cells === 0) return program;
+  const first: number[] = [Code.LD_IMM, 0, 0, 0];
+  for (let k = 0; k < Word.MEM_WORDS; k++) if ((cells & (1 << k)) !== 0) first.push(Code.ST, 0, 0, k);
+  return { link: program.link, words: Int32Array.of(...first, ...program.words) };
 }
 
 function isAbsoluteLoad(code: number): boolean {

@@ -7,7 +7,7 @@
  */
 import { checkLoops } from '../../shared/cbpf/loops.js';
 import { instructionCount, type Program, Word } from '../../shared/cbpf/program.js';
-import { asksForMetadata, endAtHugeOffsets, programFrom } from './bytecode.js';
+import { asksForMetadata, clearMemory, endAtHugeOffsets, programFrom } from './bytecode.js';
 import { askHelper, type ExpressionLimits, type HelperAnswer } from './helper.js';
 import { locateSyntaxErrors, SYNTAX_ERROR } from './locate.js';
 import { explainError, explainKill, explainSyntaxError } from './messages.js';
@@ -21,7 +21,7 @@ export type { ExpressionLimits } from './helper.js';
 export type ExpressionResult =
   { readonly ok: true; readonly program: Program } | { readonly ok: false; readonly error: string };
 
-export const EXPRESSION_LIMITS: ExpressionLimits = { textBytes: 8192, cpuMs: 2000, memoryMib: 256, wallMs: 60_000 };
+export const EXPRESSION_LIMITS: ExpressionLimits = { textBytes: 65_000, cpuMs: 2000, memoryMib: 256, wallMs: 60_000 };
 
 /** Results kept, oldest out first. */
 const CACHED = 4096;
@@ -87,7 +87,7 @@ function isSyntaxError(answer: HelperAnswer): boolean {
 function resultOf(answer: HelperAnswer, limits: ExpressionLimits): ExpressionResult {
   if (answer.kind === 'error') return failure(explainError(answer.text, limits));
   if (answer.kind === 'killed') return failure(explainKill(answer.signal, limits));
-  const program = programFrom(answer.bytes);
+  const program = clearMemory(programFrom(answer.bytes));
   const count = instructionCount(program);
   if (count > Word.MAX_INSTRUCTIONS) {
     return failure(`it compiles to ${count} instructions, at most ${Word.MAX_INSTRUCTIONS} are allowed; split it`);

@@ -73,14 +73,35 @@ function checkOffset(k: number): string | null {
   return `${offset} counts from a header that the kernel found (SKF_NET_OFF, SKF_LL_OFF): write the offset from the start`;
 }
 
-/**
- * Refuses a load from M[] that some path reaches without a store, by the kernel's own rule (check_load_and_stores), which goes through the
- * instructions once in order. It lets a return fall through to what is written behind it, and so refuses a few programs that are sound.
- */
+/** Refuses a load from M[] that some path reaches without a store. */
 function checkMemory(words: Int32Array, count: number): string | null {
+  const i = firstUnstored(words, count, 0);
+  return i < 0 ? null : `instruction ${i}: M[${words[i * Word.SIZE + Word.k]}] is read and was not always stored`;
+}
+
+/**
+ * Cells of M[] that are read where some path comes without having stored them, a bit each: 0 for programs that the kernel takes.
+ * Does not ask whether the program is right otherwise.
+ */
+export function unstoredCells({ words }: Program): number {
+  const count = words.length / Word.SIZE;
+  let cells = 0;
+  for (;;) {
+    const i = firstUnstored(words, count, cells);
+    if (i < 0) return cells;
+    cells |= 1 << words[i * Word.SIZE + Word.k];
+  }
+}
+
+/**
+ * The first load of a cell that is neither among `cells` nor stored on every path, or -1: the kernel's own rule (check_load_and_stores), which
+ * goes through the instructions once in order. It lets a return fall through to what is written behind it, and so refuses a few programs that
+ * are sound.
+ */
+function firstUnstored(words: Int32Array, count: number, cells: number): number {
   /** Cells stored on every path that jumps to an instruction. */
   const stored = new Int32Array(count).fill(-1);
-  let valid = 0;
+  let valid = cells;
   for (let i = 0; i < count; i++) {
     const at = i * Word.SIZE;
     const code = words[at];
@@ -88,7 +109,7 @@ function checkMemory(words: Int32Array, count: number): string | null {
     valid &= stored[i];
     if (code === Code.ST || code === Code.STX) valid |= 1 << k;
     else if (code === Code.LD_MEM || code === Code.LDX_MEM) {
-      if ((valid & (1 << k)) === 0) return `instruction ${i}: M[${k}] is read and was not always stored`;
+      if ((valid & (1 << k)) === 0) return i;
     } else if ((code & Bpf.CLASS) === Bpf.JMP) {
       const taken = code === Code.JA ? k : words[at + Word.jt];
       const other = code === Code.JA ? k : words[at + Word.jf];
@@ -97,5 +118,5 @@ function checkMemory(words: Int32Array, count: number): string | null {
       valid = -1;
     }
   }
-  return null;
+  return -1;
 }
