@@ -89,10 +89,18 @@ export function readCapture(input: string | Uint8Array, options: ReadOptions = {
     reader.scan();
   } catch (error) {
     // Without an interface the header itself is bad: there is nothing before the damage.
-    if (options.strict !== false || !(error instanceof SluiceError) || reader.interfaces.length === 0) throw error;
+    if (!(error instanceof SluiceError) || reader.interfaces.length === 0) throw error;
+    if (options.strict !== false) throw remedied(error);
     return new Capture(reader, error);
   }
   return new Capture(reader, null);
+}
+
+/** The error, with what every command that reads captures offers against damage. */
+function remedied(error: SluiceError): SluiceError {
+  if (error.remedy !== '') return error;
+  const remedy = 'The packets before the damage can be used: --no-strict.';
+  return new SluiceError(error.code, error.message, remedy, { cause: error });
 }
 
 function readerFor(source: Source): FormatReader {

@@ -1,9 +1,11 @@
 /** `sluice match` against `tcpdump -r`, over frames of all kinds, for the whole corpus. Needs no root. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { matchCommand } from '../../src/cli/commands/match.js';
+import { packageRoot } from '../../src/native.js';
 import { readCapture } from '../../src/pcap/capture.js';
 import { PcapngWriter } from '../../src/pcap/pcapng_writer.js';
 import { classicFile } from '../support/capture_bytes.js';
@@ -125,6 +127,28 @@ describe('sluice match', () => {
     expect(error).toMatch(/^2 of 5 do not compile; the first: "foo bar"/);
   });
 
+  it('takes a file of expressions from Windows', async () => {
+    const file = join(directory, 'windows.txt');
+    writeFileSync(file, '\ufeffarp\r\nless 64\r\n');
+    const lines = await matchLines('--expr-file', file, classic);
+    expect(lines.map(({ expr, ok }) => [expr, ok])).toEqual([
+      ['arp', true],
+      ['less 64', true],
+    ]);
+  });
+
+  it('reads the capture from standard input', async () => {
+    const main = join(packageRoot, 'dist/cli/main.js');
+    const run = (...args: string[]): [number | null, string] => {
+      const { status, stdout } = spawnSync(process.execPath, [main, 'match', ...args], {
+        input: readFileSync(classic),
+      });
+      return [status, stdout.toString()];
+    };
+    expect(run('-', 'arp')).toEqual([0, (await match(classic, 'arp')).out]);
+    expect(run('--expr-file', '-', '-')).toEqual([2, '']);
+  });
+
   it('ends where a packet sends libpcap in circles: an authentication header that leads to itself', async () => {
     const header = [0x45, 0, 0, 60, 0, 0, 0, 0, 64, 51, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
     const data = Uint8Array.from([
@@ -183,7 +207,10 @@ describe('sluice match', () => {
     writeFileSync(file, classicFile({ little: true, nanoseconds: false, linkType: 101 }, packets));
     expect(await match(file, '')).toMatchObject({ code: 1, error: expect.stringMatching(/link type 101/) as string });
     writeFileSync(file, classicFile({ little: true, nanoseconds: false }, [...packets, ...packets]).subarray(0, -1));
-    expect((await match(file, '')).code).toBe(1);
-    expect(await match('--no-strict', file, '')).toMatchObject({ code: 0, out: '0\n' });
+    const damaged = await runCommand(matchCommand(new FakeEnv()), [file, '']);
+    expect(damaged).toMatchObject({ code: 1, error: { remedy: expect.stringMatching(/--no-strict/) as string } });
+    const env = new FakeEnv();
+    expect(await runCommand(matchCommand(env), ['--no-strict', file, ''])).toMatchObject({ code: 0 });
+    expect([env.out, env.err]).toEqual(['0\n', expect.stringMatching(/^sluice match: damaged capture: .*packet 2/)]);
   });
 });

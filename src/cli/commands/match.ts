@@ -90,7 +90,7 @@ type FailedLine = { expr: string; ok: false; error: string };
 export function matchCommand(env: Env = processEnv()): Command {
   return withProgramOptions(new Command('match'))
     .description('Print which frames of a capture match an expression, signature or name: 0-based numbers, one a line')
-    .argument('<capture>', 'pcap or pcapng file, Ethernet')
+    .argument('<capture>', 'pcap or pcapng file, Ethernet; - for standard input')
     .argument(
       '[expression...]',
       'pcap-filter(7); several words are joined by spaces to ONE expression, as tcpdump does',
@@ -116,7 +116,10 @@ Examples:
     .action((capture: string, words: string[], options: Options) => {
       const other = programOfOptions(options, words);
       const expressions = other === null ? expressionsOf(env, words, options) : [other.text];
-      const file = resolve(env.cwd, capture);
+      if (capture === '-' && options.exprFile === '-') {
+        throw new SluiceError('SLUICE_USAGE', 'both the capture and --expr-file are -', 'Give a file for one of them.');
+      }
+      const file = capture === '-' ? capture : resolve(env.cwd, capture);
       const failed: FailedLine[] = [];
       const lines = other === null ? matchAll(env, file, expressions, options) : matchOne(env, file, other, options);
       for (const line of lines) {
@@ -128,9 +131,14 @@ Examples:
         const of =
           expressions.length > 1 ? `${failed.length} of ${expressions.length} do not compile; the first: ` : '';
         const [{ expr, error }] = failed;
-        throw new SluiceError('SLUICE_FORMAT', `${of}${JSON.stringify(plain(expr))}: ${plain(error)}`);
+        throw new SluiceError('SLUICE_FORMAT', `${of}${JSON.stringify(shortened(plain(expr)))}: ${plain(error)}`);
       }
     });
+}
+
+/** Of an expression, as much as an error message needs. */
+function shortened(text: string): string {
+  return text.length <= 200 ? text : `${text.slice(0, 199)}…`;
 }
 
 function expressionsOf(env: Env, words: readonly string[], { exprFile }: Options): string[] {
@@ -146,8 +154,8 @@ function expressionsOf(env: Env, words: readonly string[], { exprFile }: Options
     throw new SluiceError('SLUICE_USAGE', 'both an expression and --expr-file', 'Give one of them.');
   }
   const text = readText(exprFile === '-' ? 0 : resolve(env.cwd, exprFile));
-  // The last line needs no line end.
-  return text === '' ? [] : text.replace(/\r?\n$/, '').split(/\r?\n/);
+  // The last line needs no line end. Editors of Windows begin files with U+FEFF.
+  return text === '' ? [] : text.replace(/^\ufeff|\r?\n$/g, '').split(/\r?\n/);
 }
 
 function readText(file: string | 0): string {
@@ -166,7 +174,7 @@ function* matchAll(
   expressions: readonly string[],
   { engine, strict }: Options,
 ): Generator<MatchLine> {
-  const frames = framesOf(capture, strict);
+  const frames = framesOf(env, capture, strict);
   const matches = ENGINES[engine](frames, env);
   const line = (expr: string, result: ExpressionResult): MatchLine =>
     result.ok ? { expr, ok: true, matches: matches(result.program) } : { expr, ok: false, error: result.error };
@@ -183,7 +191,7 @@ function matchOne(
   if (options.exprFile !== undefined) {
     throw new SluiceError('SLUICE_USAGE', '--expr-file beside --p0f or --dns', 'Give one of them.');
   }
-  const packets = framesOf(capture, options.strict).map(({ data, wireLength }): TestFrame => {
+  const packets = framesOf(env, capture, options.strict).map(({ data, wireLength }): TestFrame => {
     const offset = layer3Offset(data);
     return {
       data: new DataView(data.buffer, data.byteOffset + offset, data.byteLength - offset),
@@ -193,8 +201,13 @@ function matchOne(
   return [{ expr: text, ok: true, matches: ENGINES[options.engine](packets, env)(program) }];
 }
 
-function framesOf(capture: string, strict: boolean): TestFrame[] {
-  const file = readCapture(capture, { strict });
+/** `capture`: a path, or - for standard input. */
+function framesOf(env: Env, capture: string, strict: boolean): TestFrame[] {
+  const file =
+    capture === '-'
+      ? readCapture(readFileSync(0), { strict, name: '(standard input)' })
+      : readCapture(capture, { strict });
+  if (file.damage !== null) noteOn(env)(`damaged capture: ${file.damage.message}`);
   return Array.from({ length: file.length }, (_, i): TestFrame => {
     const { data, originalLength } = file.packet(i);
     return { data: new DataView(data.buffer, data.byteOffset, data.byteLength), wireLength: originalLength };
