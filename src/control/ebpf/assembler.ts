@@ -5,10 +5,10 @@ import {
   LD_IMM64,
   Part,
   Pseudo,
+  Size,
   type Helper,
   type Instruction,
   type Reg,
-  type Size,
 } from './instruction.js';
 
 /** A place in a program, that jumps may name before it is known. */
@@ -70,6 +70,10 @@ export class Assembler {
   }
   storeImm(size: Size, dst: Reg, off: number, imm: number): void {
     this.push(Part.ST | Part.MEM | size, dst, 0, off, imm);
+  }
+  /** *(u64 *)(dst + off) += src, in one step for all CPUs. */
+  atomicAdd(dst: Reg, off: number, src: Reg): void {
+    this.push(Part.STX | Part.ATOMIC | Size.DW, dst, src, off, Alu.ADD);
   }
 
   /** dst = the 64-bit number of these halves. Two instructions. */

@@ -1,12 +1,13 @@
 import { native, type BpfMap, type BpfProgram } from '../../../native.js';
-import { MAX_RULES, RuleCounter, type Tables } from '../../../shared/layout.js';
+import { RuleCounter, type Tables } from '../../../shared/layout.js';
 import { encodeU32, REDIRECT_STATS, sumPerCpu } from '../../bpf_layout.js';
 import { Assembler, encode, Label } from '../assembler.js';
 import { Stack, type Access } from '../from_cbpf.js';
 import { Alu, Helper, Jump, Reg, Size } from '../instruction.js';
 import type { SanityBefore } from './sanity.js';
 import { planOffload, type Plan } from './plan.js';
-import { COUNTER_BYTES, emitRules } from './rules_program.js';
+import { COUNTER_BYTES, emitRules, SET_DROPS } from './rules_program.js';
+import type { KernelSets } from './set_maps.js';
 
 /** enum bpf_map_type. */
 const PROG_ARRAY = 3;
@@ -35,11 +36,12 @@ export interface Front {
 
 /** Rules for a front. */
 export interface FrontRules {
-  readonly tables: Pick<Tables, 'rules' | 'programs'>;
+  readonly tables: Pick<Tables, 'rules' | 'programs'> & Partial<Pick<Tables, 'ruleSets'>>;
   /** Checks that stand before the rules; null: none. */
   readonly sanity: SanityBefore | null;
   /** As planOffload has it. */
   readonly captured?: ReadonlySet<number>;
+  readonly sets?: KernelSets | null;
 }
 
 /**
@@ -52,7 +54,7 @@ export class RuleFront {
 
   /** Makes the maps. Needs CAP_BPF and CAP_NET_ADMIN, as load() does. */
   constructor(private readonly behind: Behind) {
-    const sizes = { keySize: 4, valueSize: COUNTER_BYTES, maxEntries: MAX_RULES };
+    const sizes = { keySize: 4, valueSize: COUNTER_BYTES, maxEntries: SET_DROPS + 1 };
     this.counters = native().createMap({ type: PERCPU_ARRAY, name: 'rule_counters', ...sizes });
     try {
       this.next = native().createMap({ type: PROG_ARRAY, name: 'rules_next', keySize: 4, valueSize: 4, maxEntries: 1 });
@@ -69,14 +71,15 @@ export class RuleFront {
   }
 
   /** The program of these rules, for the caller to attach, replace the one before with, and close. @throws KernelError with verifierLog */
-  load({ tables, sanity, captured }: FrontRules, access: Access = 'helpers'): Front {
+  load({ tables, sanity, captured, sets = null }: FrontRules, access: Access = 'helpers'): Front {
     const { behind } = this;
     const asm = new Assembler();
-    const plan = planOffload(tables, captured);
+    const plan = planOffload(tables, captured, sets);
     const cut = new Set<number>();
     const written = emitRules(asm, plan, {
       access,
       sanity,
+      sets,
       counters: this.counters.fd,
       vips: behind.vips?.fd ?? null,
       dropped: () => this.dropped(asm),
@@ -94,7 +97,10 @@ export class RuleFront {
     };
   }
 
-  /** Counters of a rule since the maps were made, in the order of RuleCounter, summed over CPUs: of packets dropped here, and only these. */
+  /**
+   * Counters of a rule, or of the sets that drop before the rules (SET_DROPS), since the maps were made, in the order of RuleCounter, summed over CPUs: of
+   * packets dropped here, and only these.
+   */
   counts(rule: number): number[] {
     const value = this.counters.lookup(encodeU32(rule));
     return value ? sumPerCpu(value, RuleCounter.SIZE) : [];

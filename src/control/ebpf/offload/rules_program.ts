@@ -3,7 +3,7 @@
  * left to the chain, which then sees the packet as if nothing had looked at it before. So no packet is counted twice, and a rule that the kernel cannot
  * carry out only costs the drops of packets that match it.
  */
-import { RuleField } from '../../../shared/layout.js';
+import { MAX_RULES, RuleField } from '../../../shared/layout.js';
 import { Label, type Assembler } from '../assembler.js';
 import { emitClassic, emitEntry, type Access } from '../from_cbpf.js';
 import { Alu, Helper, Jump, Reg, Size } from '../instruction.js';
@@ -13,12 +13,17 @@ import { emitKinds } from './plain.js';
 import type { Plan, PlannedRecord } from './plan.js';
 import { canMatch, emitFields } from './record.js';
 import { emitSanity, leavesAll, type SanityBefore } from './sanity.js';
+import { emitAsk, emitEntryCounts, emitNoneAsked, emitSetCounts, emitStages, type LookupContext } from './set_lookup.js'; // prettier-ignore
+import type { KernelSets } from './set_maps.js';
 import { splitOf } from './split.js';
 
 /**
  * Value of the counters' map (BPF_MAP_TYPE_PERCPU_ARRAY), one a rule number (RuleField.id): uint64s in the order of RuleCounter.
  */
 export const COUNTER_BYTES = 32;
+
+/** What the sets that drop before the rules count under, in the same map. */
+export const SET_DROPS = MAX_RULES;
 
 /** Instructions of one kind's rules, at most: so are all within the reach of a jump. Rules behind are left to user space. */
 const KIND_MOST = 7000;
@@ -31,6 +36,8 @@ export interface RulesEnvironment {
   readonly vips: number | null;
   /** null: no sanity checks stand before the rules. */
   readonly sanity: SanityBefore | null;
+  /** What the plan was made with. */
+  readonly sets?: KernelSets | null;
   /** Writes what ends the program for a packet that a rule has dropped, and for one that is left. */
   dropped(): void;
   left(): void;
@@ -52,6 +59,7 @@ export function emitRules(asm: Assembler, plan: Plan, environment: RulesEnvironm
   if (drop.firstUse >= 0) {
     asm.place(drop);
     emitCounting(asm, plan, environment.counters);
+    if (environment.sets) emitSetCounts(asm, { lookups: plan.lookups, sets: environment.sets });
     environment.dropped();
   }
   asm.place(leave);
@@ -64,19 +72,48 @@ interface Ends {
   readonly drop: Label;
 }
 
+interface RecordEnds extends Ends {
+  /** Behind the last record of the rule; null: it is the next thing anyway. */
+  readonly behind: Label | null;
+}
+
+function contextOf({ lookups }: Plan, { sets }: RulesEnvironment): LookupContext {
+  return { lookups, sets: sets ?? { counters: -1, zeroNs: 0n } };
+}
+
+/** The records from `first` on that are of one rule. */
+function groupAt(rules: Int32Array, records: readonly PlannedRecord[], first: number): readonly PlannedRecord[] {
+  const ruleOf = ({ at }: PlannedRecord): number => rules[at + RuleField.id];
+  const end = records.findIndex((record, i) => i > first && ruleOf(record) !== ruleOf(records[first]));
+  return records.slice(first, end < 0 ? records.length : end);
+}
+
 function emitKind(asm: Assembler, plan: Plan, environment: RulesEnvironment, kind: PacketKind, ends: Ends): number {
   const { sanity, vips } = environment;
+  const context = contextOf(plan, environment);
   const records = plan.records.filter(({ at }) => canMatch(plan.rules, at, kind));
-  if (!records.some(({ step }) => step === 'drop') || (sanity !== null && leavesAll(kind, sanity))) {
+  const drops = plan.drops.length > 0 || records.some(({ step }) => step === 'drop');
+  if (!drops || (sanity !== null && leavesAll(kind, sanity))) {
     asm.goto(ends.leave);
     return 0;
   }
+  // Entries of sets are counted by a key, which is made of the packet.
+  const drop = plan.lookups.some(({ set }) => set.counts) ? new Label() : ends.drop;
   const most = asm.length + KIND_MOST;
   if (vips !== null) emitDestination(asm, kind, vips, ends.leave);
   if (sanity !== null) emitSanity(asm, kind, sanity, ends.leave);
   if (plan.marks.length > 0) asm.storeImm(Size.DW, Reg.r10, Kept.marks, 0);
+  if (plan.drops.length > 0) asm.storeImm(Size.W, Reg.r10, Kept.rule, SET_DROPS);
+  emitNoneAsked(asm, context);
+  emitStages(asm, context, plan, kind, ends.leave, drop);
   const written = new Set<PlannedRecord>();
   emitSearch(records);
+  if (drop !== ends.drop && drop.firstUse >= 0) {
+    asm.place(drop);
+    emitReach(asm, least(kind), ends.leave);
+    emitEntryCounts(asm, context, kind);
+    asm.goto(ends.drop);
+  }
   return written.size;
 
   /** Parts the records by ports, down to lists of a few. */
@@ -94,28 +131,51 @@ function emitKind(asm: Assembler, plan: Plan, environment: RulesEnvironment, kin
   }
 
   function emitList(some: readonly PlannedRecord[]): void {
-    for (const [i, record] of some.entries()) {
-      if (asm.length > most) {
-        for (const { at } of some.slice(i)) environment.cut?.(plan.rules[at + RuleField.id]);
-        break;
+    for (let first = 0; first < some.length;) {
+      const group = groupAt(plan.rules, some, first);
+      // Where a packet goes on that a record has marked: it does not meet the rule's other records.
+      const behind = new Label();
+      let reached = true;
+      for (const [i, record] of group.entries()) {
+        if (asm.length > most) {
+          for (const { at } of some.slice(first + i)) environment.cut?.(plan.rules[at + RuleField.id]);
+          asm.place(behind);
+          asm.goto(ends.leave);
+          return;
+        }
+        written.add(record);
+        const isLast = i === group.length - 1;
+        reached = emitRecord(asm, plan, environment, kind, record, { ...ends, drop, behind: isLast ? null : behind });
+        if (!reached) break;
       }
-      written.add(record);
-      if (!emitRecord(asm, plan, environment, kind, record, ends)) return;
+      asm.place(behind);
+      if (!reached && behind.firstUse < 0) return;
+      const forgotten = environment.access === 'helpers' && group.some(({ program }) => program !== null);
+      if (behind.firstUse >= 0 && forgotten) emitReach(asm, least(kind), ends.leave);
+      first += group.length;
     }
     asm.goto(ends.leave);
   }
 }
 
-/** False when no packet of the kind gets past the record. */
+/** False when no packet of the kind goes on with what is written next. */
 function emitRecord(
   asm: Assembler,
-  { rules }: Plan,
-  { access }: RulesEnvironment,
+  plan: Plan,
+  environment: RulesEnvironment,
   kind: PacketKind,
   record: PlannedRecord,
-  ends: Ends,
+  ends: RecordEnds,
 ): boolean {
+  const { access } = environment;
+  const { rules } = plan;
   const next = new Label();
+  const matched = (): void => {
+    for (const i of record.lookups) {
+      if (!emitAsk(asm, contextOf(plan, environment), i, kind, next, ends.leave)) return;
+    }
+    emitStep(asm, rules, record, ends);
+  };
   emitFields(asm, rules, record.at, kind, next);
   if (record.program !== null) {
     const hit = new Label();
@@ -132,18 +192,20 @@ function emitRecord(
     // A program may return nothing but 0.
     if (hit.firstUse >= 0) {
       asm.place(hit);
-      emitStep(asm, rules, record, ends);
+      if (record.lookups.length > 0 && access === 'helpers') emitReach(asm, least(kind), ends.leave);
+      matched();
     }
   } else {
-    emitStep(asm, rules, record, ends);
+    matched();
   }
   asm.place(next);
   // The classic program has read the packet's bounds anew, and the verifier has forgotten what it knew of them.
   if (record.program !== null && access === 'helpers' && next.firstUse >= 0) emitReach(asm, least(kind), ends.leave);
-  return next.firstUse >= 0 || record.step === 'mark';
+  return next.firstUse >= 0 || (record.step === 'mark' && ends.behind === null);
 }
 
-function emitStep(asm: Assembler, rules: Int32Array, { step, at, mark }: PlannedRecord, { leave, drop }: Ends): void {
+function emitStep(asm: Assembler, rules: Int32Array, record: PlannedRecord, { leave, drop, behind }: RecordEnds): void {
+  const { step, at, mark } = record;
   if (step === 'leave') return asm.goto(leave);
   if (step === 'drop') {
     asm.storeImm(Size.W, Reg.r10, Kept.rule, rules[at + RuleField.id]);
@@ -152,6 +214,7 @@ function emitStep(asm: Assembler, rules: Int32Array, { step, at, mark }: Planned
   asm.load(Size.DW, Reg.r1, Reg.r10, Kept.marks);
   asm.alu64(Alu.OR, Reg.r1, 1 << mark);
   asm.store(Size.DW, Reg.r10, Kept.marks, Reg.r1);
+  if (behind !== null) asm.goto(behind);
 }
 
 /**
