@@ -4,7 +4,8 @@
  * rings of a new generation still mean the same thing.
  *
  * A number that was freed rests for `reuseAfterMs`: flows may still point at it, and its owner may come back (it then gets the
- * same number and incarnation). After that it may go to another owner, under a higher incarnation.
+ * same number and incarnation). After that it may go to another owner, under a higher incarnation. Nothing points at a rule's number
+ * but tables and counters, so when no other is left it goes on sooner: as soon as no worker can have the tables from before.
  */
 import { SluiceError } from '../errors.js';
 import { MAX_BACKENDS, MAX_RULES, MAX_SERVICES } from '../shared/layout.js';
@@ -23,6 +24,9 @@ export interface RegistryOptions {
   /** For tests. */
   limits?: { services: number; backends: number; rules: number };
 }
+
+/** How long a rule's number rests at least, ms: workers adopt new tables within one burst, and a change waits for them. */
+const RULE_RESTS_MS = 2000;
 
 export interface RegistryNames {
   services: readonly string[];
@@ -49,9 +53,10 @@ export class Registry {
   readonly #rules: NumberPool;
 
   constructor({ now, reuseAfterMs = 600_000, limits }: RegistryOptions) {
-    this.#services = new NumberPool('services', limits?.services ?? MAX_SERVICES, now, reuseAfterMs);
-    this.#backends = new NumberPool('backends', limits?.backends ?? MAX_BACKENDS, now, reuseAfterMs);
-    this.#rules = new NumberPool('rules', limits?.rules ?? MAX_RULES, now, reuseAfterMs);
+    this.#services = new NumberPool('services', limits?.services ?? MAX_SERVICES, now, reuseAfterMs, reuseAfterMs);
+    this.#backends = new NumberPool('backends', limits?.backends ?? MAX_BACKENDS, now, reuseAfterMs, reuseAfterMs);
+    const least = Math.min(RULE_RESTS_MS, reuseAfterMs);
+    this.#rules = new NumberPool('rules', limits?.rules ?? MAX_RULES, now, reuseAfterMs, least);
   }
 
   /**
@@ -106,6 +111,8 @@ class NumberPool {
     readonly limit: number,
     readonly now: () => number,
     readonly reuseAfterMs: number,
+    /** The same for when no number is left that was never used. */
+    readonly reuseWhenFullMs: number,
   ) {}
 
   plan(names: readonly string[]): { live: ReadonlyMap<string, Numbered>; commit(): void } {
@@ -127,7 +134,8 @@ class NumberPool {
     let reused = 0;
     for (const name of missing) {
       const rest = freed[reused];
-      if (rest && nowMs - rest.atMs >= this.reuseAfterMs) {
+      const rests = fresh < this.limit ? this.reuseAfterMs : this.reuseWhenFullMs;
+      if (rest && nowMs - rest.atMs >= rests) {
         live.set(name, { number: rest.number, incarnation: rest.incarnation + 1 });
         reused++;
       } else if (fresh < this.limit) {
@@ -150,10 +158,11 @@ class NumberPool {
   }
 
   #full(): SluiceError {
-    const minutes = this.reuseAfterMs / 60_000;
+    const ms = this.reuseWhenFullMs;
+    const rest = ms < 60_000 ? `${ms / 1000} seconds` : `${ms / 60_000} minutes`;
     return new SluiceError(
       'SLUICE_CONFIG',
-      `too many ${this.kind}: the limit is ${this.limit}, and numbers of removed ones rest for ${minutes} minutes`,
+      `too many ${this.kind}: the limit is ${this.limit}, and numbers of removed ones rest for ${rest}`,
       `Have at most ${this.limit} ${this.kind}; when many are being replaced, remove and add in two steps.`,
     );
   }

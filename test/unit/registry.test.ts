@@ -66,6 +66,20 @@ describe('registry', () => {
     expect(['x', 'y', 'z'].map((name) => after.get(name)!.number)).toEqual([1, 0, 3]);
   });
 
+  it('gives numbers of rules on sooner when all were used, and those of services not', () => {
+    const clock = { ms: 0 };
+    const limits = { services: 2, backends: 2, rules: 2 };
+    const registry = new Registry({ now: () => clock.ms, limits });
+    const assign = (services: string[], rules: string[]) => registry.assign({ services, backends: [], rules });
+    assign(['a', 'b'], ['a', 'b']);
+    assign(['b'], ['b']);
+    clock.ms += 1999;
+    expect(() => assign(['b'], ['b', 'c'])).toThrow(/too many rules: .* rest for 2 seconds/);
+    clock.ms += 1;
+    expect(assign(['b'], ['b', 'c']).rules.get('c')).toEqual({ number: 0, incarnation: 2 });
+    expect(() => assign(['b', 'c'], ['b', 'c'])).toThrow(/too many services: .* rest for 10 minutes/);
+  });
+
   it.each(['services', 'backends', 'rules'] as const)('names the limit of %s and changes nothing beyond it', (kind) => {
     const limits = { services: 3, backends: 3, rules: 3 };
     const { registry } = registryAt(limits);
