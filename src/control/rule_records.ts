@@ -22,8 +22,6 @@ export interface RuleReferences {
   setCount: number;
   limit: number;
   sample: number;
-  signature: number;
-  names: number;
 }
 
 /** One combination of what a rule's lists say. */
@@ -109,7 +107,7 @@ function writeMatch(
   at: number,
   { match }: RuleConfig,
   { family, src, dst, sport, dport }: Combination,
-  { program, setStart, setCount, signature, names }: RuleReferences,
+  { program, setStart, setCount }: RuleReferences,
 ): void {
   const { protocol, tcpFlags, length, ttl, fragment } = match;
   let fields = 0;
@@ -132,11 +130,8 @@ function writeMatch(
   range(RuleMatch.ttl, RuleField.ttlFirst, ttl);
   if (fragment !== undefined) write(RuleMatch.fragment, RuleField.fragment, fragment ? 1 : 0);
   words.set([program, setStart, setCount], at + RuleField.program);
-  words.set([signature, names], at + RuleField.signature);
   if (program >= 0) fields |= RuleMatch.program;
   if (setCount > 0) fields |= RuleMatch.sets;
-  if (signature >= 0) fields |= RuleMatch.signature;
-  if (names >= 0) fields |= RuleMatch.names;
   words[at + RuleField.fields] = fields;
 }
 

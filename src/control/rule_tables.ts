@@ -25,10 +25,6 @@ export interface RuleParts {
   sample?: (rule: RuleConfig) => number;
   /** Workers have the challenge. */
   challenge?: boolean;
-  /** Number of a p0f signature. */
-  signature?: (text: string, rule: RuleConfig) => number;
-  /** Number of a list of DNS names. */
-  names?: (names: readonly string[], rule: RuleConfig) => number;
   /** What goes into the tables under the same name. The same objects as before count as unchanged. */
   sets?: Tables['sets'];
   limits?: Tables['limits'];
@@ -88,8 +84,8 @@ class Collector {
   constructor(private readonly parts: RuleParts) {}
 
   references(rule: RuleConfig) {
-    const { program, sets = [], p0f, dns } = rule.match;
-    const { signature, names, limit, sample, challenge } = this.parts;
+    const { program, sets = [] } = rule.match;
+    const { limit, sample, challenge } = this.parts;
     const setStart = this.runs.length;
     for (const reference of sets) {
       const { index, key } = given(this.parts.set, rule, 'set')(reference, rule);
@@ -102,8 +98,6 @@ class Collector {
       setCount: sets.length,
       limit: rule.action === 'limit' ? given(limit, rule, 'action limit')(rule) : -1,
       sample: rule.action === 'sample' ? given(sample, rule, 'action sample')(rule) : -1,
-      signature: p0f === undefined ? -1 : given(signature, rule, 'p0f')(p0f, rule),
-      names: dns === undefined ? -1 : given(names, rule, 'dns')(dns, rule),
     };
   }
 

@@ -171,20 +171,27 @@ export interface RuleMatchConfig {
   /** `expr`, `bytecode`, `p0f` or `dns` of the config; one of them at most. */
   program?: RuleProgramConfig;
   sets?: readonly RuleSetReference[];
-  /** TCP signature in p0f's form. */
-  p0f?: string;
-  /** Names of DNS queries, with wildcards. */
-  dns?: readonly string[];
 }
 
 /** A match program and the text that it was made from. */
 export interface RuleProgramConfig {
   /** The config's key. */
   kind: 'expr' | 'bytecode' | 'p0f' | 'dns';
-  /** Of `dns`: the names, with a space between them. */
+  /** As people are shown it. */
   text: string;
+  /** What `dns` asks for; the others are their text. */
+  dns?: DnsMatchConfig;
   /** Has passed checkLoops of shared/cbpf. */
   program: Program;
+}
+
+/** Messages that a match `dns` is about: malformed ones, or well-formed ones with all of the rest. */
+export interface DnsMatchConfig {
+  /** With wildcards. */
+  names?: readonly string[];
+  qtype?: readonly (string | number)[];
+  response?: true;
+  malformed?: true | 'strict';
 }
 
 /** Packets above a rate are dropped. */

@@ -12,7 +12,10 @@ export const MAX_RULE_RECORDS = 8192;
 /** Entries that the index of these records may have. */
 export const MAX_RULE_ENTRIES = 16384;
 
-/** Rules: header [number of records, 0, 0, 0], then records. A field is compared only where `fields` has its bit. */
+/**
+ * Rules: header [number of records, 0, 0, 0], then records. A field is compared only where `fields` has its bit. The words behind the last field
+ * are 0: a record is three cache lines.
+ */
 export const enum RuleField {
   HEADER = 4,
   STRIDE = 48,
@@ -67,10 +70,6 @@ export const enum RuleField {
   limit = 37,
   /** Position in Tables.samples, -1: none. */
   sample = 38,
-  /** p0f signature, -1: none. */
-  signature = 39,
-  /** List of DNS names, -1: none. */
-  names = 40,
 }
 
 export const enum RuleMatch {
@@ -89,8 +88,6 @@ export const enum RuleMatch {
   // From here on what is looked at last, cheapest first.
   sets = 1024,
   program = 2048,
-  signature = 4096,
-  names = 8192,
 }
 
 export const enum RuleAction {

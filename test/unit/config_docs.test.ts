@@ -56,6 +56,8 @@ const COMPANIONS: readonly [path: RegExp, values: Record<string, unknown>][] = [
   [/^mitigation\.limits\[\]\./, { mitigation: { limits: [{ name: 'base', rate: '10/s' }] } }],
   [/^mitigation\.limits\[\]\.dst_/, { 'mitigation.limits[].per': ['src', 'dst'] }],
   [/^mitigation\.limits\[\]\.connections/, { 'mitigation.limits': [{ name: 'base' }] }],
+  [/^rules.*\.dns\.response$/, { 'rules[].match.dns': { qtype: 'A' } }],
+  [/^mitigation.*\.dns\.response$/, { 'mitigation.limits[].match': { dns: { qtype: 'A' } } }],
   [/\.match\.set\[\]\.key$/, { 'rules[].match.set': [{ name: 'blocked' }] }],
   [/^mitigation.*\.set\[\]\.key$/, { 'mitigation.limits[].match': { set: [{ name: 'blocked' }] } }],
   [/\.health\./, { 'services[].health': {} }],

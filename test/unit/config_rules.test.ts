@@ -94,7 +94,22 @@ describe('a rule', () => {
     ],
     ['a signature', 'match: {p0f: "4:64:0"}', /^3:28 rules\[0\]\.match\.p0f: /],
     ['a DNS name', 'match: {dns: ["a..b"]}', /^3:28 rules\[0\]\.match\.dns: .*a\.\.b/],
-    ['no DNS name', 'match: {dns: []}', /is not a DNS name or a list of them/],
+    ['no DNS name', 'match: {dns: []}', /match\.dns: is an empty list, which no packet matches/],
+    [
+      'a DNS name in a map',
+      'match: {dns: {names: [a.b, "a..b"]}}',
+      /^3:42 rules\[0\]\.match\.dns\.names\[1\]: .*a\.\.b/,
+    ],
+    ['two DNS names in one text', 'match: {dns: "a.com b.com"}', /match\.dns: .* has a space in it/],
+    ['a query type', 'match: {dns: {qtype: [A, XX]}}', /match\.dns\.qtype\[1\]: "XX" is no DNS query type/],
+    ['names of malformed DNS', 'match: {dns: {names: a.b, malformed: true}}', /dns\.names: goes without malformed/],
+    ['malformed as a word', 'match: {dns: {malformed: very}}', /malformed: "very" is not one of true, false, strict/],
+    ['nothing of DNS', 'match: {dns: {malformed: false}}', /match\.dns: says nothing of a message/],
+    [
+      'too many DNS names',
+      `match: {dns: [${Array.from({ length: 400 }, (_, i) => `n${i}.example`).join(', ')}]}`,
+      /match\.dns: DNS names: 400 of them make a program of more than 4096 instructions/,
+    ],
     ['an empty list', 'match: {src: []}', /rules\[0\]\.match\.src: is an empty list, which no packet matches/],
     ['a port of a list', 'match: {dport: [80, 70000]}', /rules\[0\]\.match\.dport\[1\]: 70000 is not a port/],
     ['families', 'match: {family: 4, src: [10.0.0.1, "fd00::1"]}', /match\.src\[1\]: .*family is 4, src is IPv6/],
@@ -138,11 +153,23 @@ describe('a rule', () => {
       '{name: j, match: {p0f: "4:64+0:0:*:*,*:mss,nop,ws:df,id+:0", dst: 192.0.2.1}, action: drop}',
       '{name: k, match: {dns: "*.example.com"}, action: drop}',
       '{name: l, match: {dns: ["*.example.com", example.com]}, action: drop}',
+      '{name: m, match: {dns: [a\\ b.example, "a\\\\032b.example", "x,y.example"]}, action: drop}',
+      '{name: n, match: {dns: {qtype: [ANY, 64]}, dst: 192.0.2.1}, action: drop}',
+      '{name: o, match: {dns: {names: "*.example", qtype: A, response: true}}, action: drop}',
+      '{name: p, match: {dns: {malformed: true}}, action: drop}',
+      '{name: q, match: {dns: {malformed: strict}}, action: drop}',
       '{name: h, match: {}, action: sample, sample: {one_in: 100}}',
       '{name: i, match: {}, action: sample, sample: {first: 3, snaplen: 64}}',
     ];
     const { rules } = parseConfig(`${HEAD}${texts.map((text) => `  - ${text}\n`).join('')}`);
     expect(rulesFromTree(JSON.parse(JSON.stringify(rules.map(ruleDocument))), 'x')).toEqual(rules);
+    expect(rules.slice(-7, -2).map(({ match }) => match.program?.text)).toEqual([
+      'a\\ b.example a\\032b.example x,y.example',
+      'type ANY 64',
+      '*.example, type A, response',
+      'malformed',
+      'malformed, strict',
+    ]);
     expect(ruleDocument(rules[4])).toEqual({ name: 'e', match: { tcp_flags: 'none' }, action: 'drop', ttl: '1d' });
   });
 });

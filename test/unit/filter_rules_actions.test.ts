@@ -231,8 +231,6 @@ describe('tables', () => {
     ['action limit', { match: all, action: 'limit' }],
     ['action sample', { match: all, action: 'sample' }],
     ['action challenge', { match: all, action: 'challenge' }],
-    ['p0f', { match: { p0f: '4:64:0:*:*,*:mss:df:0' }, action: 'drop' }],
-    ['dns', { match: { dns: ['*.example.com'] }, action: 'drop' }],
     ['set', { match: { sets: [{ name: 'bad', key: 'src' }] }, action: 'drop' }],
   ])('are refused for what nothing can carry out: %s', (what, rule) => {
     expect(() => build(rule)).toThrow(`rule mine: ${what} is not available`);

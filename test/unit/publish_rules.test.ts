@@ -50,9 +50,9 @@ describe('publisher', () => {
         ...[0x20010db8, 0xaaaabbb8 | 0, 0, 0, -1, -8, 0, 0],
         ...[0x20010db8, 0, 0, 1, -1, -1, -1, -1],
         ...[1, 2, 3, 4, 0x17, 0x02, 40, 60, 5, 6, 1],
-        // flags, threshold; program, sets, limit, sample, signature, names; spare
-        ...[0, 0, -1, 0, 0, -1, -1, -1, -1],
-        ...[0, 0, 0, 0, 0, 0, 0],
+        // flags, threshold; program, sets, limit, sample; spare
+        ...[0, 0, -1, 0, 0, -1, -1],
+        ...[0, 0, 0, 0, 0, 0, 0, 0, 0],
       ]);
     });
 

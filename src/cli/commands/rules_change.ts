@@ -29,6 +29,9 @@ interface AddOptions extends CommonOptions, PlaceOptions {
   bytecode?: string;
   p0f?: string;
   dns?: string[];
+  qtype?: string[];
+  dnsResponse?: boolean;
+  dnsMalformed?: boolean;
   src?: string;
   dst?: string;
   sport?: string;
@@ -63,8 +66,9 @@ const MATCH_OPTIONS = {
   expr: 'expr',
   bytecode: 'bytecode',
   p0f: 'p0f',
-  dns: 'dns',
 } as const satisfies Partial<Record<keyof AddOptions, string>>;
+
+const DNS_OPTIONS = ['dns', 'qtype', 'dnsResponse', 'dnsMalformed'] as const satisfies (keyof AddOptions)[];
 
 export function rulesAddCommand(env: Env): Command {
   const command = new Command('add')
@@ -76,6 +80,9 @@ export function rulesAddCommand(env: Env): Command {
     .option('--bytecode <text>', 'program of iptables -m bpf')
     .option('--p0f <signature>', 'TCP signature of p0f')
     .option('--dns <names...>', 'names of DNS queries: *.example.com')
+    .option('--qtype <types...>', 'types of DNS queries: ANY')
+    .option('--dns-response', 'DNS responses instead of queries')
+    .option('--dns-malformed', 'packets to port 53 that are no well-formed query')
     .option('--src <prefixes>', 'source addresses')
     .option('--dst <prefixes>', 'destination addresses')
     .option('--sport <ports>', 'source ports: 53, 1-1023, several with commas')
@@ -177,7 +184,9 @@ async function add(env: Env, name: string | undefined, options: AddOptions): Pro
 
 /** Read here too, so that what is wrong with a file is told with its lines. */
 function fromFile(env: Env, name: string | undefined, file: string, options: AddOptions): unknown[] {
-  const given = Object.keys(MATCH_OPTIONS).find((key) => options[key as keyof AddOptions] !== undefined);
+  const given = [...Object.keys(MATCH_OPTIONS), ...DNS_OPTIONS].find(
+    (key) => options[key as keyof AddOptions] !== undefined,
+  );
   const other = (['action', 'ttl', 'shadow', 'probability', 'all'] as const).find((key) => options[key] !== undefined);
   if (name !== undefined || given !== undefined || other !== undefined) {
     throw new SluiceError(
@@ -212,6 +221,8 @@ function fromOptions(name: string | undefined, options: AddOptions): unknown {
     const value = options[key as keyof AddOptions];
     if (value !== undefined) match[name] = key === 'family' ? number(value as string) : value;
   }
+  const dns = dnsOf(options);
+  if (dns !== undefined) match.dns = dns;
   if (Object.keys(match).length === 0 && !options.all) {
     throw new SluiceError(
       'SLUICE_USAGE',
@@ -228,6 +239,18 @@ function fromOptions(name: string | undefined, options: AddOptions): unknown {
   if (options.action === 'sample') rule.sample = { one_in: number(options.oneIn ?? '100') };
   rulesFromTree([rule], 'rule');
   return rule;
+}
+
+/** As the key dns of a configuration has it; undefined when no option speaks of DNS. */
+function dnsOf({ dns, qtype, dnsResponse, dnsMalformed }: AddOptions): unknown {
+  const names = dns === undefined ? {} : { names: dns };
+  const more = {
+    ...(qtype === undefined ? {} : { qtype }),
+    ...(dnsResponse ? { response: true } : {}),
+    ...(dnsMalformed ? { malformed: true } : {}),
+  };
+  if (Object.keys(more).length > 0) return { ...names, ...more };
+  return dns;
 }
 
 /** What YAML would make of it. */

@@ -5,6 +5,7 @@ import type { Findings } from './findings.js';
 import type { Path } from './problem.js';
 import { hasPorts, protocolName } from './protocols.js';
 import type { RulePrograms } from './rule_programs.js';
+import { dnsProblem } from './schema_dns.js';
 import type { RecoveredRule } from './schema_rules.js';
 
 const TCP = 6;
@@ -133,6 +134,10 @@ function checkProgram(match: Match, at: Path, programs: RulePrograms, findings: 
       `goes without ${programKeys[0]}: a rule has one of expr, bytecode, p0f and dns`,
       'Make two rules of it.',
     );
+  }
+  const dns = match.dns === undefined || findings.touched([...at, 'dns']) ? null : dnsProblem(match.dns);
+  if (dns !== null) {
+    findings.error([...at, 'dns', ...(dns.key === '' ? [] : [dns.key])], dns.message, dns.remedy);
   }
   if (match.expr === undefined) return;
   const result = programs.get(match.expr);

@@ -1,6 +1,7 @@
 /** From a rule as the schema puts it out to the one that the control plane reads. */
 import type { RuleConfig, RuleMatchConfig, RuleProgramConfig } from '../../shared/config.js';
 import type { RulePrograms } from './rule_programs.js';
+import { dnsMatch } from './schema_dns.js';
 import { normaliseLimit } from './schema_limit.js';
 import type { RawRule } from './schema_rules.js';
 
@@ -51,7 +52,7 @@ function programOf(
 ): RuleProgramConfig | undefined {
   if (bytecode !== undefined) return { kind: 'bytecode', ...bytecode };
   if (p0f !== undefined) return { kind: 'p0f', ...p0f };
-  if (dns !== undefined) return { kind: 'dns', ...dns };
+  if (dns !== undefined) return dnsMatch(dns);
   if (expr === undefined) return undefined;
   const result = programs.get(expr);
   return result.ok ? { kind: 'expr', text: expr, program: result.program } : undefined;

@@ -3,10 +3,10 @@ import { z } from 'zod';
 import { SluiceError } from '../../errors.js';
 import { readBytecode } from '../../shared/cbpf/bytecode_text.js';
 import type { Program } from '../../shared/cbpf/program.js';
-import { dnsProgram } from '../expression/dns_program.js';
 import { p0fProgram } from '../expression/p0f_program.js';
 import { show } from './problem.js';
 import * as s from './scalars.js';
+import { dnsSchema, type RawDns } from './schema_dns.js';
 import { limitSchema } from './schema_limit.js';
 import { listOf, required, short } from './schema_parts.js';
 import { setReferences } from './schema_sets.js';
@@ -41,16 +41,6 @@ function compiled(what: string, example: string, compile: (text: string) => Prog
 const bytecode = compiled('bytecode', '4,48 0 0 9,21 0 1 6,6 0 0 1,6 0 0 0', (text) => readBytecode(text, 'ip'));
 
 const p0f = compiled('a p0f signature', '4:64+0:0:*:*,*:mss,nop,ws:df,id+:0', p0fProgram);
-
-/** Names of DNS queries with wildcards, one or a list; as text with a space between them. */
-const dns = short(
-  (raw) => {
-    const isNames =
-      Array.isArray(raw) && raw.length > 0 && raw.every((name) => typeof name === 'string' && !/\s/.test(name));
-    return isNames ? raw.join(' ') : raw;
-  },
-  compiled('a DNS name or a list of them', '*.example.com', (text) => dnsProgram(text.split(' '))),
-);
 
 /** 0.5, or "50%"; above 0, at most 1. */
 const probability = s.value((raw): number => {
@@ -93,7 +83,7 @@ export const matchSchema = short(
     bytecode: bytecode.optional(),
     set: setReferences.optional(),
     p0f: p0f.optional(),
-    dns: dns.optional(),
+    dns: dnsSchema.optional(),
   }),
 );
 
@@ -121,7 +111,12 @@ type Lists = 'src' | 'dst' | 'sport' | 'dport';
 
 /** A rule, with what could be read of it: list positions are those of the file. */
 export interface RecoveredRule extends Partial<Omit<RawRule, 'match'>> {
-  match?: Partial<Omit<RawRule['match'], Lists>> & {
+  match?: Partial<Omit<RawRule['match'], Lists | 'dns'>> & {
     [K in Lists]?: (NonNullable<RawRule['match'][K]>[number] | undefined)[];
+  } & {
+    dns?: Omit<RawDns, 'names' | 'qtype'> & {
+      names?: (string | undefined)[];
+      qtype?: (string | number | undefined)[];
+    };
   };
 }

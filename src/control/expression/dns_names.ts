@@ -32,6 +32,9 @@ export const NAME_MOST = 255;
 export function readDnsPattern(text: string): DnsPattern {
   if (text.length > 4 * NAME_MOST) throw bad(text, 'is longer than a name can be', `Write at most ${NAME_MOST} bytes.`);
   if (text === '') throw bad(text, 'has no labels', 'Write a name, or "." for the root.');
+  if (/\s/.test(text.replaceAll(ESCAPE, ''))) {
+    throw bad(text, 'has a space in it', 'Write \\032 for a space, or a list for several names.');
+  }
   const parts = text === '.' ? [] : splitLabels(text);
   const front = parts[0] === '*';
   const behind = parts.length > 1 && parts[parts.length - 1] === '**';

@@ -1,6 +1,6 @@
 /** A rule as a configuration writes it: what `parseConfig` makes the same rule of. */
 import { formatPrefix } from '../../shared/addr.js';
-import type { PortRange, RuleConfig, RuleLimitConfig, RuleMatchConfig } from '../../shared/config.js';
+import type { DnsMatchConfig, PortRange, RuleConfig, RuleLimitConfig, RuleMatchConfig } from '../../shared/config.js';
 import { formatRate } from '../../shared/limits/rate.js';
 import { protocolName } from '../config/protocols.js';
 
@@ -54,10 +54,15 @@ function matchDocument(match: RuleMatchConfig): Record<string, unknown> {
     fragment,
     set: sets && each([...sets], ({ name, key }) => ({ name, key })),
   };
-  if (program?.kind === 'dns' && program.text.includes(' ')) document.dns = program.text.split(' ');
+  if (program?.dns !== undefined) document.dns = dnsDocument(program.dns);
   else if (program !== undefined) document[program.kind] = program.text;
   for (const key of Object.keys(document)) if (document[key] === undefined) delete document[key];
   return document;
+}
+
+function dnsDocument({ names, ...rest }: DnsMatchConfig): unknown {
+  const one = names?.length === 1 ? names[0] : names;
+  return Object.keys(rest).length === 0 ? one : { ...(one === undefined ? {} : { names: one }), ...rest };
 }
 
 function protocolValue(protocol: number): string | number {

@@ -24,11 +24,6 @@ export interface Sampler {
   take(packet: Packet, rule: number): void;
 }
 
-/** Something else about a packet: a TCP signature, a DNS name. */
-export interface PacketTest {
-  matches(packet: Packet): boolean;
-}
-
 /** Is told of every match, but not by rules that sample: these tell their sampler. */
 export interface RuleWatch {
   /** `rule`: RuleField.id. */
@@ -39,9 +34,7 @@ export interface RuleParts {
   readonly sets: readonly PacketSet[];
   readonly limits: readonly Limiter[];
   readonly samples: readonly Sampler[];
-  readonly signatures: readonly PacketTest[];
-  readonly names: readonly PacketTest[];
   readonly watch?: RuleWatch;
 }
 
-export const NO_PARTS: RuleParts = { sets: [], limits: [], samples: [], signatures: [], names: [] };
+export const NO_PARTS: RuleParts = { sets: [], limits: [], samples: [] };

@@ -174,14 +174,7 @@ export class RuleSet {
     ) {
       return false;
     }
-    if ((fields & RuleMatch.program) !== 0 && !this.programMatches(rules[at + RuleField.program], packet)) return false;
-    if (
-      (fields & RuleMatch.signature) !== 0 &&
-      !this.parts.signatures[rules[at + RuleField.signature]].matches(packet)
-    ) {
-      return false;
-    }
-    return (fields & RuleMatch.names) === 0 || this.parts.names[rules[at + RuleField.names]].matches(packet);
+    return (fields & RuleMatch.program) === 0 || this.programMatches(rules[at + RuleField.program], packet);
   }
 
   private inSets(start: number, count: number, packet: Packet): boolean {
