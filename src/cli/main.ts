@@ -26,6 +26,7 @@ const COMMANDS: Record<string, () => Promise<MakeCommand>> = {
   match: async () => (await import('./commands/match.js')).matchCommand,
   rules: async () => (await import('./commands/rules.js')).rulesCommand,
   set: async () => (await import('./commands/set.js')).setCommand,
+  gen: async () => (await import('./commands/gen.js')).genCommand,
 };
 
 /** The one command that the arguments name; all of them for help and for a name that is none. */

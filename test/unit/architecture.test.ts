@@ -38,10 +38,12 @@ const LAYERS: { prefix: string; may: string[] }[] = [
     prefix: 'src/playground/',
     may: ['src/control/', 'src/shared/', 'src/pcap/', 'src/native.ts', 'src/errors.ts', 'src/dataplane/verdict.ts'],
   },
+  { prefix: 'src/generator/', may: ['src/control/', 'src/shared/', 'src/native.ts', 'src/errors.ts'] },
   {
     prefix: 'src/cli/',
     may: [
       'src/control/',
+      'src/generator/',
       'src/playground/',
       'src/pcap/',
       'src/shared/',

@@ -1,0 +1,285 @@
+/** Loads of packets by live frames: every byte of them, how many, how fast, and that they end. */
+import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
+import { readLoad, type GenOptions } from '../../src/cli/commands/gen_options.js';
+import { encodeU32 } from '../../src/control/bpf_layout.js';
+import type { KernelError, SluiceError } from '../../src/errors.js';
+import type { LoadResult } from '../../src/generator/engine.js';
+import { fold, frameTemplate } from '../../src/generator/frame.js';
+import { LiveEngine } from '../../src/generator/live.js';
+import type { Load } from '../../src/generator/load.js';
+import { State, varyProgram } from '../../src/generator/vary.js';
+import { native, type BpfMap } from '../../src/native.js';
+import { parseMac } from '../../src/shared/addr.js';
+import type { Namespace } from '../../src/playground/netns.js';
+import { enterForTest } from '../support/bpf.js';
+import { AddonChild, compileBpf, until } from '../support/bpf_child.js';
+import { bpfIdsOf, bpfObjects } from '../support/daemon_kernel.js';
+import { testPlayground } from '../support/netns.js';
+import { PacketBuilder, TCP } from '../support/packet_builder.js';
+
+const MACS = { src: '02:00:00:00:00:01', dst: '02:00:00:00:00:02' };
+const DEFAULTS = { interface: 'va', dst: '198.51.100.10', sport: '1024', template: 'udp', flows: '1', size: '64' };
+
+function load(options: Partial<GenOptions>): Load {
+  const plan = readLoad({ ...DEFAULTS, duration: '20s', ...options });
+  return { ...plan, sourceMac: parseMac(MACS.src), destinationMac: parseMac(MACS.dst) };
+}
+
+/** The first frames of a load, by test runs that send nothing; each is run on what the one before it has left. */
+function frames(of: Load, count: number): Uint8Array[] {
+  const template = frameTemplate(of, of.sizes[0].bytes);
+  const state = native().createMap({ type: 2, name: 'gen_state', keySize: 4, valueSize: State.BYTES, maxEntries: 1 });
+  onTestFinished(() => state.close());
+  const instructions = varyProgram(of, template, 0, state.fd);
+  const program = native().loadProgram({ type: 'xdp', name: 'sluice_gen', license: 'GPL', instructions });
+  onTestFinished(() => program.close());
+  // As a receiver may leave a frame: nothing of its headers is right any more.
+  const data = template.bytes.slice().fill(0xaa, 0, template.headerBytes);
+  return Array.from({ length: count }, () => {
+    const run = program.testRun({ data });
+    expect(run.retval).toBe(3);
+    return run.data;
+  });
+}
+
+/** The same frame by other code. */
+function built(options: Partial<GenOptions>, src: string, sport: number): Uint8Array {
+  const { template = 'udp', dst = DEFAULTS.dst, dport, size = '64', outerSrc, outerDst } = options;
+  const builder = new PacketBuilder().ethernet(MACS);
+  if (outerSrc && outerDst) {
+    if (outerDst.includes(':')) builder.ipv6({ src: outerSrc, dst: outerDst });
+    else builder.ipv4({ src: outerSrc, dst: outerDst, dontFragment: true });
+  }
+  const v6 = dst.includes(':');
+  if (v6) builder.ipv6({ src, dst });
+  else builder.ipv4({ src, dst, dontFragment: true });
+  if (template === 'udp') builder.udp({ sport, dport: Number(dport ?? 9) });
+  else if (template === 'icmp') builder[v6 ? 'icmp6' : 'icmp']({ rest: sport * 65536 });
+  else {
+    const syn = template === 'tcp-syn';
+    const options = syn ? [2, 4, ...(v6 ? [0x05, 0xa0] : [0x05, 0xb4])] : [];
+    const flags = syn ? TCP.SYN : TCP.ACK;
+    builder.tcp({ sport, dport: Number(dport ?? 80), seq: 1, ack: syn ? 0 : 1, flags, options });
+  }
+  return builder.payload(new Uint8Array(Number(size) - builder.build().length)).build();
+}
+
+describe('frames', () => {
+  const tunnels = [
+    {},
+    { outerSrc: '192.0.2.1', outerDst: '192.0.2.80' },
+    { outerSrc: '2001:db8:1::1', outerDst: '2001:db8:1::80' },
+  ];
+  const shapes = ['udp', 'tcp-syn', 'tcp-ack', 'icmp'].flatMap((template) =>
+    [
+      { dst: '198.51.100.10', src: '198.18.0.0/31' },
+      { dst: '2001:db8::10', src: '2001:db8:9::ffff:fffe/127' },
+    ].flatMap((family) => tunnels.map((tunnel) => ({ template, ...family, ...tunnel }))),
+  );
+
+  it.each(shapes)('of $template to $dst $outerDst: addresses, then ports, then again', (shape) => {
+    const options = { ...shape, size: '201', flows: '5', sport: '65000' };
+    const [low, high] = shape.dst.includes(':')
+      ? ['2001:db8:9::ffff:fffe', '2001:db8:9::ffff:ffff']
+      : ['198.18.0.0', '198.18.0.1'];
+    const flows: [string, number][] = [[low, 65000], [high, 65000], [low, 65001], [high, 65001], [low, 65002]]; // prettier-ignore
+    const expected = [...flows, ...flows].map(([src, sport]) =>
+      Buffer.from(built(options, src, sport)).toString('hex'),
+    );
+    expect(frames(load(options), 10).map((frame) => Buffer.from(frame).toString('hex'))).toEqual(expected);
+  });
+
+  it('by chance are of all flows and of no other', () => {
+    const seen = new Map<string, number>();
+    for (const frame of frames(load({ random: true, flows: '20', src: '198.18.0.0/29' }), 2000)) {
+      const view = new DataView(frame.buffer, frame.byteOffset);
+      const key = `${view.getUint8(29)}:${view.getUint16(34)}`;
+      seen.set(key, (seen.get(key) ?? 0) + 1);
+    }
+    const all = Array.from({ length: 20 }, (_, i) => `${i % 8}:${1024 + Math.floor(i / 8)}`);
+    expect([...seen.keys()].sort()).toEqual(all.sort());
+    // 100 each on average; 40 is six standard deviations below.
+    expect(Math.min(...seen.values())).toBeGreaterThan(40);
+  });
+
+  it('of UDP have 0xffff for a checksum that comes to 0', () => {
+    const options = { src: '198.18.0.1', dport: '53' };
+    const [{ sum }] = frameTemplate(load(options), 64).checksums;
+    const sport = 0xffff - fold(sum + 0xc612 + 0x0001);
+    const [frame] = frames(load({ ...options, sport: `${sport}` }), 1);
+    expect((frame[40] << 8) | frame[41]).toBe(0xffff);
+    expect(frame).toEqual(built(options, '198.18.0.1', sport));
+  });
+});
+
+/** Counts frames by source address and port, and by size; drops all. */
+const COUNTER = `
+struct flow { __u32 address; __u32 port; };
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 65536); __type(key, struct flow); __type(value, __u64); } flows SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 4096); __type(key, __u32); __type(value, __u64); } sizes SEC(".maps");
+SEC("xdp") int count_all(struct xdp_md *ctx) {
+  unsigned char *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+  if (data + 42 > end) return XDP_ABORTED;
+  struct flow key = { *(__u32 *)(data + 26), *(__u16 *)(data + 34) };
+  __u32 size = end - data;
+  __u64 one = 1, *value = bpf_map_lookup_elem(&flows, &key);
+  if (value) __sync_fetch_and_add(value, 1); else bpf_map_update_elem(&flows, &key, &one, BPF_NOEXIST);
+  value = bpf_map_lookup_elem(&sizes, &size);
+  if (value) __sync_fetch_and_add(value, 1);
+  return XDP_DROP;
+}`;
+
+describe('a load', () => {
+  let here: Namespace;
+  let there: Namespace;
+  let flows: BpfMap;
+  let sizes: BpfMap;
+
+  /** This thread is where va is; vb, in another namespace, counts. */
+  beforeEach(() => {
+    const playground = testPlayground();
+    here = playground.namespace('a');
+    there = playground.namespace('b');
+    playground.veth({ namespace: here, name: 'va' }, { namespace: there, name: 'vb' });
+    for (const namespace of [here, there]) namespace.sysctl({ 'net/ipv6/conf/all/disable_ipv6': 1 });
+    here.ip('link set va up');
+    there.ip('link set vb up');
+    enterForTest(there);
+    const object = new (native().BpfObject)(compileBpf('count', COUNTER));
+    object.load();
+    const link = object.attachXdp('count_all', native().linkInfo('vb').ifindex, 'native');
+    onTestFinished(() => (link.close(), object.close()));
+    [flows, sizes] = [object.map('flows'), object.map('sizes')];
+    enterForTest(here);
+  });
+
+  const number = (value: Uint8Array | null): number => (value ? new DataView(value.buffer, value.byteOffset).getUint32(0, true) : 0); // prettier-ignore
+  const perFlow = (): number[] => flows.keys().map((key) => number(flows.lookup(key)));
+  const arrived = (): number => perFlow().reduce((sum, count) => sum + count, 0);
+  const ofSize = (bytes: number): number => number(sizes.lookup(encodeU32(bytes)));
+  async function run(options: Partial<GenOptions>): Promise<LoadResult> {
+    return (await new LiveEngine().start(load(options))).ended;
+  }
+
+  it('sends as many as asked, of each flow alike, and the interface has them all', async () => {
+    // Slow enough for the ring between the two ends, whoever else wants the CPU.
+    const result = await run({ count: '20k', rate: '200k', flows: '250', src: '198.18.0.0/25' });
+    expect(result).toMatchObject({ packets: 20_000, bytes: 1_280_000, ended: 'count', sent: 20_000, dropped: 0 });
+    expect(perFlow()).toEqual(new Array(250).fill(80));
+    expect(ofSize(64)).toBe(20_000);
+  });
+
+  it('mixes sizes as their weights say', async () => {
+    const result = await run({ count: '24k', rate: '200k', size: 'imix' });
+    expect(result.bySize.map(({ packets }) => packets).reduce((a, b) => a + b)).toBe(24_000);
+    const shares = result.bySize.map(({ bytes, packets }) => {
+      expect(ofSize(bytes)).toBe(packets);
+      return packets / 24_000;
+    });
+    [7 / 12, 4 / 12, 1 / 12].forEach((share, i) => expect(Math.abs(shares[i] - share)).toBeLessThan(0.02));
+  });
+
+  it('keeps to its rate, and ends in time without a count', async () => {
+    const begin = performance.now();
+    const { packets, elapsedMs, ended } = await run({ rate: '20k', duration: '600ms' });
+    expect(ended).toBe('time');
+    expect(elapsedMs).toBeGreaterThanOrEqual(600);
+    expect(performance.now() - begin).toBeLessThan(3000);
+    // Never more than the rate allows; less only as far as others took the CPU for long.
+    expect(packets).toBeLessThanOrEqual(20 * elapsedMs + 1);
+    expect(packets).toBeGreaterThan(20 * 600 * 0.75);
+    expect(arrived()).toBe(packets);
+  });
+
+  it('goes as fast as it can without a rate, leaves the event loop free, and says what the ring had no room for', async () => {
+    const running = await new LiveEngine().start(load({ duration: '400ms', cpu: '0' }));
+    let turns = 0;
+    const timer = setInterval(() => turns++, 5);
+    const result = await running.ended;
+    clearInterval(timer);
+    expect(turns).toBeGreaterThan(10);
+    expect(result.packets).toBeGreaterThan(20_000);
+    expect(result.sent + result.dropped).toBe(result.packets);
+    expect(arrived()).toBe(result.sent);
+    expect(result.cpuMs).toBeGreaterThan(0);
+    expect(result.cpuMs).toBeLessThanOrEqual(result.elapsedMs * 1.05);
+  });
+
+  it('ends when it is told to, and leaves nothing in the kernel', async () => {
+    const before = bpfIdsOf(process.pid);
+    const running = await new LiveEngine().start(load({ rate: '10k' }));
+    await until(() => running.progress().packets > 100);
+    const begin = performance.now();
+    running.stop();
+    expect((await running.ended).ended).toBe('stopped');
+    expect(performance.now() - begin).toBeLessThan(1500);
+    const after = arrived();
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(arrived()).toBe(after);
+    expect(bpfIdsOf(process.pid)).toEqual(before);
+  });
+
+  it.each(['SIGKILL', 'exit'])('ends with its process: %s', async (how) => {
+    const child = new AddonChild(
+      `const instructions = Buffer.from('b4000000030000009500000000000000', 'hex');
+       const program = addon.loadProgram({ type: 'xdp', name: 'back', license: 'GPL', instructions });
+       const frame = new Uint8Array(64);
+       const { ifindex } = addon.linkInfo('va');
+       const load = new addon.LiveFrames({ parts: [{ program: program.fd, frame }], ifindex, durationMs: 60000, packetsPerSecond: 5000 });
+       program.close();
+       setInterval(() => { if (load.progress().packets > 50) say('sends'); }, 10);
+       if (args[0] === 'exit') setTimeout(() => process.exit(3), 700);`,
+      [how],
+      here.name,
+    );
+    await child.said('sends');
+    const ids = bpfIdsOf(child.process.pid!);
+    expect(ids.some((id) => id.startsWith('link'))).toBe(true);
+    if (how === 'SIGKILL') child.process.kill('SIGKILL');
+    expect((await child.ended).code).toBe(how === 'exit' ? 3 : null);
+    const after = arrived();
+    expect(after).toBeGreaterThan(50);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(arrived()).toBe(after);
+    await until(() => bpfObjects().every((id) => !ids.includes(id)));
+  });
+
+  it('is refused, or ends, with the reason', async () => {
+    here.ip('link set va mtu 1000');
+    const refused = async (options: Partial<GenOptions>): Promise<string> => {
+      const error = (await run(options).catch((cause: unknown) => cause)) as SluiceError;
+      return `${error.code}: ${error.message} | ${error.remedy}`;
+    };
+    expect(await refused({ size: '1514' })).toMatch(
+      /^SLUICE_USAGE: frames of 1514 bytes do not fit the MTU of va, 1000 \| Ask for a --size of 1014/,
+    );
+    here.ip('link set va down');
+    expect(await refused({})).toBe('SLUICE_DEVICE: va is down | Run: ip link set va up');
+    expect(await refused({ interface: 'nil0' })).toMatch(/^ENODEV: .*nil0/);
+
+    const frame = new Uint8Array(64);
+    const start = (options: object) => () => new (native().LiveFrames)({ parts: [{ program: 0, frame }], ifindex: 1, durationMs: 100, ...options }); // prettier-ignore
+    expect(start({ durationMs: 0 })).toThrow(/durationMs must be a whole number from 1 to 3600000/);
+    expect(start({ durationMs: undefined })).toThrow(/durationMs must be a number/);
+    expect(start({ parts: [] })).toThrow(/parts must have 1 to 16/);
+    expect(start({ parts: [{ program: 4095, frame }] })).toThrow(/EBADF/);
+    expect(start({ parts: [{ program: 0, frame: new Uint8Array(13) }] })).toThrow(/14 to 4096 bytes/);
+    expect(start({ batchSize: 257 })).toThrow(/batchSize/);
+    expect(start({ cpu: 1023 })).toThrow(/EINVAL.*/);
+    expect(start({ packetsPerSecond: -1 })).toThrow(/packetsPerSecond/);
+    // Standard input is no program: known when it is run.
+    const wrong = start({})();
+    onTestFinished(() => wrong.close());
+    await until(() => {
+      try {
+        return !wrong.progress().running;
+      } catch (error) {
+        expect((error as KernelError).syscall).toBe('bpf');
+        return true;
+      }
+    });
+    expect(() => wrong.progress()).toThrow(/attach to a loopback interface/);
+    wrong.close();
+    expect(() => wrong.progress()).toThrow(/the load is closed/);
+  });
+});

@@ -1,0 +1,83 @@
+/** `sluice gen` as an operator runs it, into a veth whose other end is a sluice that drops it. */
+import { expect, it } from 'vitest';
+import { callControl } from '../../src/control/api/client.js';
+import type { RuleListing } from '../../src/control/api/contract.js';
+import { compiledProgram, type ChildProgram } from '../../src/playground/process.js';
+import { CLIENT, daemonConfig, interfaceOf, NODE, TestDaemon, VIP, Wire } from '../support/daemon.js';
+
+const PORT = 7777;
+const RULE = { name: 'bad', match: { protocol: 'udp', dport: PORT }, action: 'drop' };
+
+function gen(wire: Wire, ...args: string[]): ChildProgram {
+  const main = [compiledProgram('cli/main'), 'gen', '--interface', 'eth0', ...args];
+  return wire.playground.start(wire.client, process.execPath, main, { label: 'sluice gen' });
+}
+
+async function output(program: ChildProgram): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  let stdout = '';
+  program.on('line', (line) => (stdout += `${line}\n`));
+  const { code } = await program.ended;
+  return { code, stdout, stderr: program.errorOutput };
+}
+
+interface Sent {
+  packets: number;
+  sent: number;
+  dropped: number;
+  ended: string;
+}
+
+it('sends what a daemon then counts, by its rule in the kernel and in the workers', async () => {
+  const wire = new Wire();
+  const config = (offload: string) => daemonConfig(wire, { rules: [RULE], filters: ['sanity', 'rules'], offload });
+  const daemon = await TestDaemon.start(wire, config('auto'));
+  const acted = async (): Promise<number[]> => {
+    const { rules }: RuleListing = await callControl(daemon.socket, 'rules.list', {}, 10_000);
+    return [rules[0].acted, rules[0].kernelPackets];
+  };
+  // Its hardware address by the host's own neighbours.
+  wire.client.ip(`neigh replace ${NODE} lladdr 02:00:00:00:90:02 dev eth0 nud permanent`);
+  const load = ['--dst', VIP, '--dport', String(PORT), '--src', '10.90.0.0/24', '--flows', '1k', '--rate', '20k'];
+  for (const [offload, kernel] of [
+    ['auto', 1],
+    ['off', 0],
+  ] as const) {
+    // prettier-ignore
+    daemon.configure(config(offload));
+    expect(await daemon.reload()).toMatchObject({ applied: true });
+    const [before, inKernel] = await acted();
+    const { code, stdout, stderr } = await output(gen(wire, ...load, '--count', '6000', '--json'));
+    expect([code, stderr]).toEqual([0, '']);
+    const result = JSON.parse(stdout) as Sent;
+    expect(result).toMatchObject({ packets: 6000, ended: 'count', flows: 1000, source: '10.90.0.0/24', asked: 20_000 });
+    expect([result.sent, result.dropped]).toEqual([6000, 0]);
+    await expect.poll(acted, { timeout: 5000 }).toEqual([before + 6000, inKernel + 6000 * kernel]);
+  }
+  const { xdp } = interfaceOf(await daemon.status());
+  expect(xdp!.rules).toBe(6000);
+});
+
+it('ends on a signal with what it has sent, and says what is wrong with its arguments', async () => {
+  const wire = new Wire();
+  wire.node.exec('ethtool', '-K', 'in0', 'gro', 'on');
+  const mac = ['--dst-mac', '02:00:00:00:90:02'];
+  const endless = gen(wire, '--dst', NODE, ...mac, '--duration', '50s', '--rate', '5k');
+  const printed = output(endless);
+  // Without XDP there, its kernel counts what is for none of its ports.
+  const noPorts = (): number => Number(/NoPorts\s+(\d+)/.exec(wire.node.exec('nstat', '-asz', 'UdpNoPorts').replace('UdpNoPorts', 'NoPorts'))?.[1]); // prettier-ignore
+  await expect.poll(noPorts, { timeout: 10_000 }).toBeGreaterThan(500);
+  endless.kill('SIGINT');
+  const { code, stdout } = await printed;
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/^eth0: [\d,]+ packets in \d+\.\d\d s \(stopped\), /);
+  expect(stdout).toMatch(/udp from 1 flow of 198\.18\.0\.0\/15 to 10\.90\.0\.2: [\d,]+ of 64 bytes/);
+
+  const refused = async (...args: string[]): Promise<string> => {
+    const { code: exit, stderr } = await output(gen(wire, ...args));
+    return `${exit} ${stderr}`;
+  };
+  expect(await refused('--dst', VIP, ...mac)).toMatch(/^2 sluice: it is not said when to stop\n {2}Give --duration/);
+  expect(await refused('--dst', CLIENT.replace(/1$/, '77'), '--count', '1')).toMatch(
+    /^2 sluice: the hardware address of 10\.90\.0\.77 on eth0 is not known\n {2}Give --dst-mac/,
+  );
+});
