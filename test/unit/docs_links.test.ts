@@ -15,6 +15,7 @@ import { convertCommand } from '../../src/cli/commands/convert.js';
 import { demoCommand } from '../../src/cli/commands/demo.js';
 import { doctorCommand } from '../../src/cli/commands/doctor.js';
 import { explainCommand } from '../../src/cli/commands/explain.js';
+import { genCommand } from '../../src/cli/commands/gen.js';
 import { matchCommand } from '../../src/cli/commands/match.js';
 import { reloadCommand } from '../../src/cli/commands/reload.js';
 import { replayCommand } from '../../src/cli/commands/replay.js';
@@ -103,6 +104,7 @@ const commands = new Map<string, Command>(
     backendAgentCommand,
     backendCommand,
     replayCommand,
+    genCommand,
     matchCommand,
     rulesCommand,
   ].map((make) => {
