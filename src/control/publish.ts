@@ -145,6 +145,7 @@ export class Publisher {
       ...this.#samples.parts(config.rules),
       ...this.#mitigation.ruleParts(config.rules),
       ...sets.parts,
+      decides: config.offload !== 'off',
     });
     const rings = this.#rings.build(plans);
     const records = serviceRecords(plans, numbers, rings.indexes, config.hashKey);

@@ -22,6 +22,8 @@ export interface RuleReferences {
   setCount: number;
   limit: number;
   sample: number;
+  /** RuleField.decided. */
+  decided: number;
 }
 
 /** One combination of what a rule's lists say. */
@@ -148,6 +150,7 @@ function writeAction(words: Int32Array, at: number, rule: RuleConfig, references
   words[at + RuleField.threshold] = thresholdOf(rule.probability ?? 1);
   words[at + RuleField.limit] = references.limit;
   words[at + RuleField.sample] = references.sample;
+  words[at + RuleField.decided] = references.decided;
 }
 
 /** 0 stands for "always", so the smallest share is one in 2^32. */

@@ -2,6 +2,7 @@
 import { SluiceError } from '../errors.js';
 import type { RuleConfig, RuleSetReference } from '../shared/config.js';
 import type { Program } from '../shared/cbpf/program.js';
+import { DECIDED_MOST } from '../shared/kernel_decisions.js';
 import type { Tables } from '../shared/layout.js';
 import { buildRuleIndex } from './rule_index.js';
 import { buildRecords } from './rule_records.js';
@@ -9,7 +10,7 @@ import { buildRecords } from './rule_records.js';
 /** What of the tables belongs to the rules. */
 export type RuleTables = Pick<
   Tables,
-  'rules' | 'ruleIndex' | 'programs' | 'ruleSets' | 'sets' | 'limits' | 'samples' | 'ruleStamp'
+  'rules' | 'ruleIndex' | 'programs' | 'ruleSets' | 'sets' | 'limits' | 'samples' | 'ruleStamp' | 'kernelNonce'
 >;
 
 /**
@@ -25,6 +26,8 @@ export interface RuleParts {
   sample?: (rule: RuleConfig) => number;
   /** Workers have the challenge. */
   challenge?: boolean;
+  /** The kernel may decide about them before workers do: rules that draw or meter get bits for that. */
+  decides?: boolean;
   /** What goes into the tables under the same name. The same objects as before count as unchanged. */
   sets?: Tables['sets'];
   limits?: Tables['limits'];
@@ -70,6 +73,7 @@ export class RuleShelf {
       limits: [...limits],
       samples: [...samples],
       ruleStamp: ++stamps,
+      kernelNonce: collected.decided > 0 ? nonce() : 0,
     });
   }
 }
@@ -79,6 +83,8 @@ class Collector {
   readonly programs: Program[] = [];
   /** Pairs of [position in sets, SetKey bits]. */
   readonly runs: number[] = [];
+  /** How many rules have a bit. */
+  decided = 0;
   readonly #byContent = new Map<string, number>();
 
   constructor(private readonly parts: RuleParts) {}
@@ -98,7 +104,13 @@ class Collector {
       setCount: sets.length,
       limit: rule.action === 'limit' ? given(limit, rule, 'action limit')(rule) : -1,
       sample: rule.action === 'sample' ? given(sample, rule, 'action sample')(rule) : -1,
+      decided: this.#bit(rule),
     };
+  }
+
+  #bit({ action, probability = 1 }: RuleConfig): number {
+    const asks = action === 'limit' || probability < 1;
+    return this.parts.decides === true && asks && this.decided < DECIDED_MOST ? (1 << this.decided++) | 0 : 0;
   }
 
   #program(program: Program): number {
@@ -108,6 +120,11 @@ class Collector {
     this.#byContent.set(key, this.programs.length);
     return this.programs.push(program) - 1;
   }
+}
+
+/** Never 0. */
+function nonce(): number {
+  return crypto.getRandomValues(new Int32Array(1))[0] || 1;
 }
 
 function given<T>(part: T | undefined, rule: RuleConfig, what: string): T {

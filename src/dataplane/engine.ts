@@ -79,6 +79,7 @@ export class Engine {
       () => addon.threadCpuNs(),
       this.tap,
     );
+    this.path.expectDecisions(tables.kernelNonce);
     this.counters[Counter.generation] = tables.generation;
     this.countPrograms();
   }
@@ -265,6 +266,7 @@ export class Engine {
       const filters = this.chain(tables);
       this.balancer.adopt(snapshot);
       this.path.adopt(filters, tables.settings.repairChecksums);
+      this.path.expectDecisions(tables.kernelNonce);
     } catch (error) {
       this.refuse(tables.generation, error);
       return;

@@ -7,6 +7,7 @@ import { repairChecksum } from './packet/checksum.js';
 import { decapsulate } from './packet/decap.js';
 import { Packet } from './packet/packet.js';
 import { parse } from './packet/parse.js';
+import { KernelDecisions } from './kernel_decisions.js';
 import { BurstHeader, type Burst, type Port } from './port.js';
 import { PlainPath } from './plain.js';
 import { Decision, DropReason, Verdict } from './verdict.js';
@@ -39,6 +40,7 @@ export class Path {
   /** By port: one packet object for each slot of its burst. */
   private readonly packets = new Map<Port, Packet[]>();
   private readonly plain: PlainPath;
+  private readonly kernel: KernelDecisions;
   private filters: FilterChain;
   private repairByPort: readonly boolean[];
   /** By position among the rest: verdict of the filters, or Decision.undecided. */
@@ -69,6 +71,7 @@ export class Path {
     this.filters = filters;
     this.repairByPort = repairByPort;
     this.view = new DataView(memory);
+    this.kernel = new KernelDecisions(this.view, chunkSize, MAX_BURST);
     this.clockCostNs = costOf(clockNs);
     const { flows, flowHash, snapshot } = balancer;
     this.plain = new PlainPath(memory, chunkSize, flows, flowHash, counters, snapshot, MAX_BURST);
@@ -84,6 +87,12 @@ export class Path {
     this.plain.ruleIndex = filters.ruleIndex;
   }
 
+  /** `nonce`: Tables.kernelNonce. */
+  expectDecisions(nonce: number): void {
+    this.kernel.nonce = nonce;
+    for (const packets of this.packets.values()) for (const packet of packets) packet.decided = 0;
+  }
+
   /** Takes one burst from the port and judges it. Returns its number of packets. Verdicts take effect at the port's next exchange. */
   pollOnce(port: Port): number {
     const count = port.exchange();
@@ -96,6 +105,8 @@ export class Path {
     this.counters[Counter.rxBytes] += sum(port.burst.length, resumed, count);
     this.counters[Counter.framesHeld] -= resumed;
 
+    const { kernel } = this;
+    if (kernel.nonce !== 0) kernel.take(port.burst, count);
     const repairs = this.repairByPort[port.index];
     const taps = (this.tap.ports & (1 << port.index)) !== 0;
     if (taps) this.tap.begin(port.burst, count, port.index, nowMs);
@@ -122,6 +133,7 @@ export class Path {
     taps: boolean,
   ): void {
     // Packets move up: the i-th object is for the i-th of the rest, whose place in the burst is rest[i].
+    if (this.kernel.nonce !== 0) this.kernel.give(all, this.plain.rest, count);
     this.parse(all, burst, count);
     if (repairs) this.repair(all, count);
     this.filter(all, count, resumed);

@@ -19,7 +19,7 @@ export * from './mitigation_layout.js';
 export * from './rule_layout.js';
 
 /** Changes whenever anything below, or in counter_layout.ts or rule_layout.ts, does; a worker refuses tables of another version. */
-export const LAYOUT_VERSION = 5;
+export const LAYOUT_VERSION = 6;
 
 /** Limits that size the shared blocks. Unused parts are never touched and cost no memory. */
 export const MAX_SERVICES = 16384;
@@ -72,6 +72,8 @@ export interface Tables {
    * equal stamp a worker keeps what it has made of them.
    */
   ruleStamp: number;
+  /** What the kernel signs its decisions about these rules with (kernel_decisions.ts), random; 0: it decides none. Changes with the stamp. */
+  kernelNonce: number;
   /** The stages of mitigation around the rules. */
   mitigation: MitigationTables;
   /** Tables from server id to position in a service's backend list; see shared/server_ids.ts. */

@@ -70,6 +70,8 @@ export const enum RuleField {
   limit = 37,
   /** Position in Tables.samples, -1: none. */
   sample = 38,
+  /** Bit of the rule in DecisionWord.rules, for one that draws or meters; 0: it has none, and the kernel decides nothing of it. */
+  decided = 39,
 }
 
 export const enum RuleMatch {

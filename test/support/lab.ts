@@ -99,6 +99,7 @@ export class Lab {
       undefined,
       this.tap,
     );
+    this.path.expectDecisions(this.tables.kernelNonce);
   }
 
   private stockOf({ sets: configs }: Config): SetStock {
@@ -110,6 +111,11 @@ export class Lab {
   /** A set, to be changed as while sluice runs. */
   set(name: string): IpSet {
     return new Map(this.stock.sets()).get(name)!;
+  }
+
+  /** What the kernel would sign its decisions with. */
+  get kernelNonce(): number {
+    return this.tables.kernelNonce;
   }
 
   private build(): Tables {
@@ -171,6 +177,7 @@ export class Lab {
     const snapshot = new Snapshot(this.tables);
     this.balancer.adopt(snapshot);
     this.path.adopt(this.chain(), this.tables.settings.repairChecksums);
+    this.path.expectDecisions(this.tables.kernelNonce);
   }
 
   setBackend(service: string, address: string, override: BackendOverride): void {

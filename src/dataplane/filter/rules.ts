@@ -146,7 +146,9 @@ export class RuleSet {
     if (rules[at + RuleField.fields] >= RuleMatch.sets && !this.matchesMore(at, packet)) return 0;
     this.hitId = id;
     const threshold = rules[at + RuleField.threshold];
-    if (threshold !== 0 && !this.chance.below(threshold)) return 0;
+    if (threshold !== 0 && ((packet.decided & rules[at + RuleField.decided]) !== 0 || !this.chance.below(threshold))) {
+      return 0;
+    }
     const counters = this.counters;
     const counter = (CounterBlock.rules + Math.imul(id, RuleCounter.SIZE)) | 0;
     const bytes = (packet.dataEnd - packet.data) | 0;
@@ -201,6 +203,8 @@ export class RuleSet {
     switch (action) {
       case RuleAction.limit:
         return this.parts.limits[rules[at + RuleField.limit]].judge(packet, nowMs) !== 0;
+        // What the kernel has found within the limit it has charged too.
+        if ((packet.decided & rules[at + RuleField.decided]) !== 0) return false;
       case RuleAction.sample: {
         const sampler = this.parts.samples[rules[at + RuleField.sample]];
         if (!sampler.judge(packet, nowMs)) return false;

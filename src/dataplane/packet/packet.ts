@@ -69,6 +69,8 @@ export class Packet {
   flowHash = 0;
   /** Where the flow table has the flow, −1: nowhere. */
   flow = -1;
+  /** DecisionWord.rules, where the kernel has decided something: rules that this packet got past. */
+  decided = 0;
 
   constructor(view: DataView, chunkSize: number) {
     this.view = view;
