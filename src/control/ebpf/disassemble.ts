@@ -26,9 +26,13 @@ const JUMPS: Readonly<Record<number, string>> = {
 const SIZES: Readonly<Record<number, string>> = { [Size.B]: 'u8', [Size.H]: 'u16', [Size.W]: 'u32', [Size.DW]: 'u64' };
 const HELPERS: Readonly<Record<number, string>> = {
   [Helper.map_lookup_elem]: 'bpf_map_lookup_elem',
+  [Helper.map_update_elem]: 'bpf_map_update_elem',
   [Helper.ktime_get_ns]: 'bpf_ktime_get_ns',
   [Helper.get_prandom_u32]: 'bpf_get_prandom_u32',
   [Helper.tail_call]: 'bpf_tail_call',
+  [Helper.xdp_adjust_meta]: 'bpf_xdp_adjust_meta',
+  [Helper.spin_lock]: 'bpf_spin_lock',
+  [Helper.spin_unlock]: 'bpf_spin_unlock',
   [Helper.xdp_get_buff_len]: 'bpf_xdp_get_buff_len',
   [Helper.xdp_load_bytes]: 'bpf_xdp_load_bytes',
 };

@@ -81,9 +81,13 @@ export const enum Jump {
 /** Helper functions: enum bpf_func_id. */
 export const enum Helper {
   map_lookup_elem = 1,
+  map_update_elem = 2,
   ktime_get_ns = 5,
   get_prandom_u32 = 7,
   tail_call = 12,
+  xdp_adjust_meta = 54,
+  spin_lock = 93,
+  spin_unlock = 94,
   /** Linux 5.18 and newer, like the next. */
   xdp_get_buff_len = 188,
   xdp_load_bytes = 189,

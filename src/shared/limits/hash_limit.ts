@@ -77,8 +77,8 @@ export interface HashLimitShared {
 const SCALE = 1_000_000;
 
 /** Credit of packets counts in those times. The kernel's own has 250 · 2^39 credits a second and cuts user2credits' quotient. */
-const CREDITS_PER_SECOND = 250 * 2 ** 39;
-const CREDITS_PER_UNIT = Math.floor(CREDITS_PER_SECOND / SCALE);
+export const CREDITS_PER_SECOND = 250 * 2 ** 39;
+export const CREDITS_PER_UNIT = Math.floor(CREDITS_PER_SECOND / SCALE);
 
 /** Bytes: what HZ · CREDITS_PER_JIFFY_BYTES comes to at 250 and 1000 Hz. */
 const BYTE_CREDITS_PER_SECOND = 250 * 2 ** 24;

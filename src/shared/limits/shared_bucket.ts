@@ -30,6 +30,9 @@ export interface BucketShared {
   burst: number;
   draw: number;
   bytes: boolean;
+  /** The rate as it was given: tokens in so many seconds. */
+  amount: number;
+  seconds: number;
   bucket: SharedArrayBuffer;
 }
 
@@ -47,5 +50,5 @@ export function allocateBucket(spec: BucketSpec, workers: number): BucketShared 
   }
   const bucket = new SharedArrayBuffer(BucketWord.SIZE * Int32Array.BYTES_PER_ELEMENT);
   new Float64Array(bucket)[BucketWord.tokens / 2] = burst;
-  return { perMs: perSecond / 1000, burst, draw: (perSecond * HELD_PART) / workers, bytes, bucket };
+  return { perMs: perSecond / 1000, burst, draw: (perSecond * HELD_PART) / workers, bytes, amount, seconds, bucket };
 }

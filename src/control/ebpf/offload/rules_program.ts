@@ -7,6 +7,7 @@ import { MAX_RULES, RuleField } from '../../../shared/layout.js';
 import { Label, type Assembler } from '../assembler.js';
 import { emitClassic, emitEntry, type Access } from '../from_cbpf.js';
 import { Alu, Helper, Jump, Reg, Size } from '../instruction.js';
+import { emitDecisions, emitUndecided } from './decided.js';
 import { emitDestination } from './destination.js';
 import { emitReach, Kept, KINDS, least, port, type PacketKind } from './kinds.js';
 import { emitKinds } from './plain.js';
@@ -16,6 +17,7 @@ import { emitSanity, leavesAll, type SanityBefore } from './sanity.js';
 import { emitAsk, emitEntryCounts, emitNoneAsked, emitSetCounts, emitStages, type LookupContext } from './set_lookup.js'; // prettier-ignore
 import type { KernelSets } from './set_maps.js';
 import { splitOf } from './split.js';
+import { emitStateful, type StatefulEnvironment } from './stateful.js';
 
 /**
  * Value of the counters' map (BPF_MAP_TYPE_PERCPU_ARRAY), one a rule number (RuleField.id): uint64s in the order of RuleCounter.
@@ -28,7 +30,7 @@ export const SET_DROPS = MAX_RULES;
 /** Instructions of one kind's rules, at most: so are all within the reach of a jump. Rules behind are left to user space. */
 const KIND_MOST = 7000;
 
-export interface RulesEnvironment {
+export interface RulesEnvironment extends StatefulEnvironment {
   readonly access: Access;
   /** Descriptor of the counters' map. */
   readonly counters: number;
@@ -38,7 +40,7 @@ export interface RulesEnvironment {
   readonly sanity: SanityBefore | null;
   /** What the plan was made with. */
   readonly sets?: KernelSets | null;
-  /** Writes what ends the program for a packet that a rule has dropped, and for one that is left. */
+  /** Writes what ends the program for a packet that a rule has dropped, and for one that is left, behind what is said of it in front of the packet. */
   dropped(): void;
   left(): void;
   /** Hears of each rule (RuleField.id) that there was no room for, perhaps several times. */
@@ -48,13 +50,16 @@ export interface RulesEnvironment {
 /** Appends the rules. r1 is the context of XDP. Returns how many of the records are in it, for each of KINDS. */
 export function emitRules(asm: Assembler, plan: Plan, environment: RulesEnvironment): number[] {
   const leave = new Label();
+  // What is not for user space needs no word to it.
+  const host = plan.nonce === 0 ? leave : new Label();
   const drop = new Label();
   const labels = KINDS.map(() => new Label());
   emitEntry(asm);
+  if (plan.nonce !== 0) emitUndecided(asm);
   emitKinds(asm, labels, leave);
   const written = KINDS.map((kind, i) => {
     asm.place(labels[i]);
-    return emitKind(asm, plan, environment, kind, { leave, drop });
+    return emitKind(asm, plan, environment, kind, { leave, host, drop });
   });
   if (drop.firstUse >= 0) {
     asm.place(drop);
@@ -63,18 +68,24 @@ export function emitRules(asm: Assembler, plan: Plan, environment: RulesEnvironm
     environment.dropped();
   }
   asm.place(leave);
+  if (plan.nonce !== 0) emitDecisions(asm, plan.nonce);
+  asm.place(host);
   environment.left();
   return written;
 }
 
 interface Ends {
   readonly leave: Label;
+  /** For packets whose destination is the host's. */
+  readonly host: Label;
   readonly drop: Label;
 }
 
 interface RecordEnds extends Ends {
   /** Behind the last record of the rule; null: it is the next thing anyway. */
   readonly behind: Label | null;
+  /** Where a rule draws or meters, once for all of its records. */
+  readonly judge: Label;
 }
 
 function contextOf({ lookups }: Plan, { sets }: RulesEnvironment): LookupContext {
@@ -100,7 +111,7 @@ function emitKind(asm: Assembler, plan: Plan, environment: RulesEnvironment, kin
   // Entries of sets are counted by a key, which is made of the packet.
   const drop = plan.lookups.some(({ set }) => set.counts) ? new Label() : ends.drop;
   const most = asm.length + KIND_MOST;
-  if (vips !== null) emitDestination(asm, kind, vips, ends.leave);
+  if (vips !== null) emitDestination(asm, kind, vips, ends.host);
   if (sanity !== null) emitSanity(asm, kind, sanity, ends.leave);
   if (plan.marks.length > 0) asm.storeImm(Size.DW, Reg.r10, Kept.marks, 0);
   if (plan.drops.length > 0) asm.storeImm(Size.W, Reg.r10, Kept.rule, SET_DROPS);
@@ -135,18 +146,30 @@ function emitKind(asm: Assembler, plan: Plan, environment: RulesEnvironment, kin
       const group = groupAt(plan.rules, some, first);
       // Where a packet goes on that a record has marked: it does not meet the rule's other records.
       const behind = new Label();
+      const judge = new Label();
       let reached = true;
       for (const [i, record] of group.entries()) {
         if (asm.length > most) {
           for (const { at } of some.slice(first + i)) environment.cut?.(plan.rules[at + RuleField.id]);
           asm.place(behind);
           asm.goto(ends.leave);
+          if (judge.firstUse < 0) return;
+          asm.place(judge);
+          emitJudge(group);
+          asm.goto(ends.leave);
           return;
         }
         written.add(record);
         const isLast = i === group.length - 1;
-        reached = emitRecord(asm, plan, environment, kind, record, { ...ends, drop, behind: isLast ? null : behind });
+        const there = { ...ends, drop, judge, behind: isLast ? null : behind };
+        reached = emitRecord(asm, plan, environment, kind, record, there);
         if (!reached) break;
+      }
+      if (judge.firstUse >= 0) {
+        if (reached) asm.goto(behind);
+        asm.place(judge);
+        emitJudge(group);
+        reached = true;
       }
       asm.place(behind);
       if (!reached && behind.firstUse < 0) return;
@@ -155,6 +178,21 @@ function emitKind(asm: Assembler, plan: Plan, environment: RulesEnvironment, kin
       first += group.length;
     }
     asm.goto(ends.leave);
+  }
+
+  /** A rule that draws or meters, for packets that match one of its records. */
+  function emitJudge(group: readonly PlannedRecord[]): void {
+    const over = new Label();
+    const past = new Label();
+    const [{ stateful, at }] = group;
+    if (group.some(({ program }) => program !== null)) emitReach(asm, least(kind), ends.leave);
+    emitStateful(asm, stateful!, kind, environment, { over, leave: ends.leave });
+    emitMark(asm, group[0]);
+    asm.goto(past);
+    asm.place(over);
+    asm.storeImm(Size.W, Reg.r10, Kept.rule, plan.rules[at + RuleField.id]);
+    asm.goto(drop);
+    asm.place(past);
   }
 }
 
@@ -204,17 +242,25 @@ function emitRecord(
   return next.firstUse >= 0 || (record.step === 'mark' && ends.behind === null);
 }
 
-function emitStep(asm: Assembler, rules: Int32Array, record: PlannedRecord, { leave, drop, behind }: RecordEnds): void {
-  const { step, at, mark } = record;
+function emitStep(asm: Assembler, rules: Int32Array, record: PlannedRecord, ends: RecordEnds): void {
+  const { leave, drop, behind, judge } = ends;
+  const { step, at, stateful } = record;
   if (step === 'leave') return asm.goto(leave);
+  if (stateful !== null) return asm.goto(judge);
   if (step === 'drop') {
     asm.storeImm(Size.W, Reg.r10, Kept.rule, rules[at + RuleField.id]);
     return asm.goto(drop);
   }
+  emitMark(asm, record);
+  if (behind !== null) asm.goto(behind);
+}
+
+/** Remembers the packet for the counters of a rule that lets the search go on. */
+function emitMark(asm: Assembler, { mark }: PlannedRecord): void {
+  if (mark < 0) return;
   asm.load(Size.DW, Reg.r1, Reg.r10, Kept.marks);
   asm.alu64(Alu.OR, Reg.r1, 1 << mark);
   asm.store(Size.DW, Reg.r10, Kept.marks, Reg.r1);
-  if (behind !== null) asm.goto(behind);
 }
 
 /**
