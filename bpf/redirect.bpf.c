@@ -27,6 +27,9 @@ _Static_assert(REDIRECT_STAT_ABORTED == XDP_ABORTED && REDIRECT_STAT_DROP == XDP
 _Static_assert(REDIRECT_STAT_PASS == XDP_PASS && REDIRECT_STAT_TX == XDP_TX, "order of enum xdp_action");
 _Static_assert(REDIRECT_STAT_REDIRECT == XDP_REDIRECT, "order of enum xdp_action");
 
+/* DecisionWord.BYTES of src/shared/kernel_decisions.ts. */
+#define DECISION_BYTES 8
+
 /* Neighbour discovery travels with this hop limit, so that it cannot come through a router (RFC 4861 §6.1). */
 #define ND_HOP_LIMIT 255
 #define ND_FIRST 133 /* router solicitation */
@@ -132,6 +135,17 @@ static __always_inline int classify(struct xdp_md *ctx, struct redirect_stats *c
 	return XDP_PASS;
 }
 
+/* Takes off what rules in front of this program have written for a worker (src/shared/kernel_decisions.ts). The host must not see it: the
+ * stack joins only packets with the same metadata, and a program of somebody else's may read it. */
+static __always_inline void take_words_off(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data;
+	void *words = (void *)(long)ctx->data_meta;
+
+	if (words + DECISION_BYTES <= data)
+		bpf_xdp_adjust_meta(ctx, DECISION_BYTES);
+}
+
 /* One constant index a branch: an index that varies is pointer arithmetic that takes CAP_PERFMON. The empty statements keep
  * clang from making one of it again. */
 static __always_inline void count_action(struct redirect_stats *count, int action)
@@ -169,6 +183,8 @@ int sluice_redirect(struct xdp_md *ctx)
 	if (action == CONTINUE)
 		action = to_user_space(ctx, count);
 
+	if (action == XDP_PASS)
+		take_words_off(ctx);
 	count->packets[REDIRECT_STAT_SEEN]++;
 	count_action(count, action);
 	return action;

@@ -1,11 +1,12 @@
 import { native, type BpfMap, type BpfProgram } from '../../../native.js';
-import { RuleCounter, type Tables } from '../../../shared/layout.js';
+import { RuleCounter } from '../../../shared/layout.js';
 import { encodeU32, REDIRECT_STATS, sumPerCpu } from '../../bpf_layout.js';
 import { Assembler, encode, Label } from '../assembler.js';
 import { Stack, type Access } from '../from_cbpf.js';
 import { Alu, Helper, Jump, Reg, Size } from '../instruction.js';
 import type { SanityBefore } from './sanity.js';
-import { planOffload, type Plan } from './plan.js';
+import type { LimitSource } from './limit_maps.js';
+import { planOffload, type Plan, type PlannedTables } from './plan.js';
 import { COUNTER_BYTES, emitRules, SET_DROPS } from './rules_program.js';
 import type { KernelSets } from './set_maps.js';
 
@@ -36,12 +37,14 @@ export interface Front {
 
 /** Rules for a front. */
 export interface FrontRules {
-  readonly tables: Pick<Tables, 'rules' | 'programs'> & Partial<Pick<Tables, 'ruleSets'>>;
+  readonly tables: PlannedTables;
   /** Checks that stand before the rules; null: none. */
   readonly sanity: SanityBefore | null;
   /** As planOffload has it. */
   readonly captured?: ReadonlySet<number>;
   readonly sets?: KernelSets | null;
+  /** Where the maps of limits are; null: no rule draws or meters here. */
+  readonly limits?: LimitSource | null;
 }
 
 /**
@@ -71,15 +74,16 @@ export class RuleFront {
   }
 
   /** The program of these rules, for the caller to attach, replace the one before with, and close. @throws KernelError with verifierLog */
-  load({ tables, sanity, captured, sets = null }: FrontRules, access: Access = 'helpers'): Front {
+  load({ tables, sanity, captured, sets = null, limits = null }: FrontRules, access: Access = 'helpers'): Front {
     const { behind } = this;
     const asm = new Assembler();
-    const plan = planOffload(tables, captured, sets);
+    const plan = planOffload(limits === null ? { ...tables, kernelNonce: 0 } : tables, captured, sets);
     const cut = new Set<number>();
     const written = emitRules(asm, plan, {
       access,
       sanity,
       sets,
+      limits,
       counters: this.counters.fd,
       vips: behind.vips?.fd ?? null,
       dropped: () => this.dropped(asm),
