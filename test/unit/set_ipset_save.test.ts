@@ -112,6 +112,17 @@ swap l s
     expect(registry.get('s').entry(4, 2)?.counters).toEqual({ packets: 1, bytes: 2 });
   });
 
+  it('is read with the names of ipset 4', () => {
+    const { registry, notes } = restore('-N a iphash -6\ncreate b nethash\n-N c ipporthash -4\n-A a 2001:db8::1\n');
+    expect(notes).toEqual([]);
+    expect(saved(registry).map((line) => line.split(' maxelem')[0])).toEqual([
+      'create a hash:ip family inet6',
+      'add a 2001:db8::1',
+      'create b hash:net family inet',
+      'create c hash:ip,port family inet',
+    ]);
+  });
+
   it.each([
     ['create a hash:nets', ':1: "hash:nets" is not a set type', 'hash:net,port'],
     ['create a', ':1: create without a type', 'create NAME'],

@@ -24,6 +24,12 @@ export interface RestoreResult {
 }
 
 const TYPES: readonly string[] = ['hash:ip', 'hash:net', 'hash:ip,port', 'hash:net,port'];
+/** Names of ipset 4, which ipset takes to this day. */
+const OLD_TYPES: Readonly<Record<string, string>> = {
+  iphash: 'hash:ip',
+  nethash: 'hash:net',
+  ipporthash: 'hash:ip,port',
+};
 /** Types that ipset has, so that a note can tell them from slips of the pen. */
 const OTHER_TYPES =
   /^(bitmap:(ip|ip,mac|port)|list:set|hash:(mac|ip,mac|ip,mark|ip,port,ip|ip,port,net|net,net|net,port,net|net,iface))$/;
@@ -133,8 +139,9 @@ class Restorer {
   }
 
   private create(words: string[], exist: boolean, settle: (() => void)[]): void {
-    const [name, type, ...options] = words;
-    if (type === undefined) throw new LineError('create without a type', 'Write for example: create NAME hash:net');
+    const [name, written, ...options] = words;
+    if (written === undefined) throw new LineError('create without a type', 'Write for example: create NAME hash:net');
+    const type = Object.hasOwn(OLD_TYPES, written) ? OLD_TYPES[written] : written;
     if (!TYPES.includes(type)) {
       if (!OTHER_TYPES.test(type))
         throw new LineError(`${JSON.stringify(type.slice(0, 64))} is not a set type`, `Types: ${TYPES.join(' ')}.`);

@@ -22,9 +22,9 @@ export function readCreateOptions(
   words: string[],
   note: Note,
 ): { options: Omit<SetOptions, 'name' | 'type'>; expected: number } {
-  const given = pairs(words, CREATE_WITH_VALUE, CREATE_FLAGS, note);
+  const given = pairs(words.flatMap(familyAsOption), CREATE_WITH_VALUE, CREATE_FLAGS, note);
   const familyText = given.get('family') ?? 'inet';
-  // As ipset takes it: -4 and ipv4 are other names.
+  // As ipset takes it.
   const family =
     familyText === 'inet' || familyText === 'ipv4'
       ? 'inet'
@@ -48,6 +48,11 @@ export function readCreateOptions(
     mask6: family === 'inet6' ? mask : null,
   };
   return { options, expected: Math.min(hashsize, EXPECTED_MOST) };
+}
+
+/** ipset takes a family also as an option of its own. */
+function familyAsOption(word: string): string[] {
+  return word === '-4' ? ['family', 'inet'] : word === '-6' ? ['family', 'inet6'] : [word];
 }
 
 function maskFrom(given: ReadonlyMap<string, string>, type: SetType, family: 'inet' | 'inet6'): Words | null {
