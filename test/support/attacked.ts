@@ -13,7 +13,7 @@ export { ECHO_PORT, HTTP_PORT, VIP4, VIP6 };
 
 export interface Flood {
   family?: 4 | 6;
-  /** 6 or 17. */
+  /** 6, 17 or 1. */
   protocol?: number;
   /** TCP flags byte. */
   flags?: number;
@@ -23,6 +23,12 @@ export interface Flood {
   spoofed?: boolean;
   /** 0: each packet from another port. */
   sport?: number;
+  /** Of UDP and ICMP, hexadecimal; default 20 zero bytes. */
+  payload?: string;
+  /** Offset and bytes of the payload that are random letters, others in each packet. */
+  letters?: readonly [number, number];
+  /** Flags and offset of the IPv4 header. */
+  fragment?: number;
 }
 
 const CLIENT_PRELUDE = `
@@ -91,6 +97,7 @@ export class Attacked {
         service('echo4', VIP4, 'tcp', ECHO_PORT),
         service('echo6', VIP6, 'tcp', ECHO_PORT),
         service('udp4', VIP4, 'udp', ECHO_PORT),
+        service('dns4', VIP4, 'udp', 53),
       ],
       control: { socket: this.topology.playground.path('control.sock') },
       metrics: { listen: '127.0.0.1:9477' },
