@@ -101,6 +101,16 @@ describe('sluice rules list', () => {
     ]);
   });
 
+  it('shows conditions that have parts', async () => {
+    daemon.reload(`
+  - { name: one, match: { set: { name: bad, key: src } }, action: drop }
+  - { name: two, match: { set: [bad, { name: other, key: dst }], dport: [53, 5353] }, action: drop }
+sets: [{ name: bad, type: 'hash:ip' }, { name: other, type: 'hash:ip' }]`);
+    const { out } = await run('list', '--no-rates');
+    expect(out).toMatch(/ set bad src\n/);
+    expect(out).toMatch(/ dport 53,5353, set bad src,other dst\n/);
+  });
+
   it('prints readings until it is enough, and names what is not in force', async () => {
     await run('remove', 'a', 'c');
     const { out } = await run('list', '--watch', '--count', '2');

@@ -114,7 +114,7 @@ describe('sets of a daemon', () => {
       host.refuses = true;
       await expect(change()).rejects.toThrow('refused');
       expect(host.control.save(null)).toMatch(
-        /^create a hash:ip family inet .*\ncreate a6 .*\nadd a 192\.0\.2\.1\ncreate b /,
+        /^# a6 is .*\ncreate a hash:ip family inet .*\ncreate a6 .*\nadd a 192\.0\.2\.1\n# b6 is .*\ncreate b /,
       );
       expect([host.finds('a', '192.0.2.1'), host.finds('b', '192.0.2.2')]).toEqual([true, true]);
     }

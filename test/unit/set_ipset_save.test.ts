@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { restoreSets, saveSet, SetRegistry } from '../../src/control/sets/index.js';
 import { SluiceError } from '../../src/errors.js';
+import { maskWords } from '../../src/shared/addr.js';
 import { random } from '../support/packets.js';
 
 const seconds = (): number => 5000;
@@ -53,17 +54,42 @@ describe('the text of ipset save', () => {
     expect(saved(restore(saved(restore(EXAMPLE).registry).join('\n')).registry).length).toBe(lines.length);
   });
 
-  it('of a set of both families is that of two sets', () => {
+  it('of a set of both families is that of two sets, which are one again when it is read', () => {
     const registry = new SetRegistry({ seconds });
-    const set = registry.create({ name: 'both', type: 'hash:ip,port' });
+    const set = registry.create({ name: 'both', type: 'hash:ip,port', mask6: maskWords(64) });
     set.add('10.0.0.1,udp:53');
     set.add('2001:db8::1,tcp:0');
-    expect([...saveSet(set)]).toEqual([
+    const lines = [...saveSet(set)];
+    expect(lines).toEqual([
+      '# both6 is the IPv6 part of both',
       'create both hash:ip,port family inet maxelem 65536',
-      'create both6 hash:ip,port family inet6 maxelem 65536',
+      'create both6 hash:ip,port family inet6 maxelem 65536 netmask 64',
       'add both 10.0.0.1,udp:53',
-      'add both6 2001:db8::1,tcp:0',
+      'add both6 2001:db8::,tcp:0',
     ]);
+    const again = restore([...lines, 'add both6 2001:db8:1::,tcp:1', 'del both6 2001:db8:1::,tcp:1'].join('\n'));
+    expect([again.created, again.registry.names, again.registry.get('both').options]).toEqual([
+      ['both'],
+      ['both'],
+      set.options,
+    ]);
+    expect(saved(again.registry)).toEqual(lines);
+    // Without the comment, as ipset has it.
+    expect(restore(lines.slice(1).join('\n')).registry.names).toEqual(['both', 'both6']);
+  });
+
+  it('of all sets has no name twice', () => {
+    const registry = new SetRegistry({ seconds });
+    const names = ['a', 'a6', `${'x'.repeat(30)}1`, `${'x'.repeat(30)}6`];
+    for (const name of names) registry.create({ name, type: 'hash:ip' }).add('2001:db8::1');
+    const taken = new Set(registry.names);
+    const text = registry.names.flatMap((name) => [...saveSet(registry.get(name), taken)]).join('\n');
+    const again = restore(text).registry;
+    expect(again.names).toEqual(names);
+    for (const name of names) expect(again.get(name).test('2001:db8::1')).toBe(true);
+    expect(text.match(/^create \S+/gm)!.every((line, i, all) => line.length <= 38 && all.indexOf(line) === i)).toBe(
+      true,
+    );
   });
 
   it('may do what ipset restore does', () => {

@@ -158,5 +158,12 @@ function matchText({ rule: { match } }: ListedRule): string {
   const entries = Object.entries(match);
   if (entries.length === 0) return 'every packet';
   if (entries.length === 1 && typeof match.expr === 'string') return match.expr;
-  return entries.map(([key, value]) => `${key} ${Array.isArray(value) ? value.join(',') : String(value)}`).join(', ');
+  return entries.map(([key, value]) => `${key} ${valueText(value)}`).join(', ');
+}
+
+/** Of a list its entries, of a condition with parts (`set`, `dns`) what they say. */
+function valueText(value: unknown): string {
+  if (Array.isArray(value)) return value.map(valueText).join(',');
+  if (typeof value !== 'object' || value === null) return String(value);
+  return Object.values(value).map(valueText).join(' ');
 }

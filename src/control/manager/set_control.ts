@@ -171,7 +171,8 @@ export class SetControl implements SetTarget, SetStock {
   save(set: string | null): string {
     const { registry } = this.current;
     const names = set === null ? registry.names : [set];
-    const lines = names.flatMap((name) => [...saveSet(registry.get(name))]);
+    const taken = new Set(registry.names);
+    const lines = names.flatMap((name) => [...saveSet(registry.get(name), taken)]);
     return lines.length === 0 ? '' : `${lines.join('\n')}\n`;
   }
 

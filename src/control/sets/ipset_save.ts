@@ -34,6 +34,8 @@ const OLD_TYPES: Readonly<Record<string, string>> = {
 const OTHER_TYPES =
   /^(bitmap:(ip|ip,mac|port)|list:set|hash:(mac|ip,mac|ip,mark|ip,port,ip|ip,port,net|net,net|net,port,net|net,iface))$/;
 const LINE_MOST = 4096;
+/** A comment of ours: ipset has one family a set, so that a set of both is written as two. */
+const PART = /^# (\S{1,31}) is the IPv6 part of (\S{1,31})$/;
 /** Commands and their short forms; a longer beginning of a command's name will also do. */
 const COMMANDS: readonly (readonly [name: string, short: string, old: string])[] = [
   ['create', 'n', '-N'],
@@ -50,6 +52,9 @@ class Restorer {
   readonly result: RestoreResult = { notes: [], created: [], added: 0 };
   /** Sets of the text that sluice cannot have: their type, and the lines that are left out. */
   private readonly unknown = new Map<string, { line: number; type: string; left: number }>();
+  /** By the names of IPv6 parts, what the text says that they are a part of; and of those that were created, the set that has their entries. */
+  private readonly announced = new Map<string, string>();
+  private readonly parts = new Map<string, string>();
   /** Notes by their text: where it came up first, and how often. */
   private readonly same = new Map<string, { line: number; lines: number }>();
   private line = 0;
@@ -84,6 +89,8 @@ class Restorer {
 
   private lineOf(raw: string, settle: (() => void)[]): void {
     const text = raw.trim();
+    const part = PART.exec(text);
+    if (part !== null) this.announced.set(part[1], part[2]);
     if (text === '' || text.startsWith('#') || text === 'COMMIT') return;
     try {
       if (text.length > LINE_MOST) throw new LineError(`a line of more than ${LINE_MOST} characters`);
@@ -113,13 +120,13 @@ class Restorer {
         return this.create(rest, exist, settle);
       case 'add': {
         const [set, element, fields] = this.entryOf(rest);
-        this.registry.get(set).add(element, fields, exist);
+        this.registry.get(this.parts.get(set) ?? set).add(element, fields, exist);
         this.result.added++;
         return;
       }
       case 'del': {
         const [set, element] = this.entryOf(rest);
-        return this.registry.get(set).del(element, exist);
+        return this.registry.get(this.parts.get(set) ?? set).del(element, exist);
       }
       case 'flush':
         if (name === undefined) for (const each of this.registry.names) this.registry.get(each).flush();
@@ -148,9 +155,25 @@ class Restorer {
       this.unknown.set(name, { line: this.line, type, left: 1 });
       return;
     }
-    const isNew = !this.registry.has(name);
     const read = readCreateOptions(type as SetType, options, (message) => this.note(message));
-    const set = this.registry.create({ ...read.options, name, type: type as SetType }, exist, read.expected);
+    const { family, mask6 } = read.options;
+    const whole = this.announced.get(name);
+    if (whole !== undefined && family === 'inet6' && this.registry.has(whole)) {
+      this.parts.set(name, whole);
+      // The whole has no entries yet: its IPv6 part is announced in front of it, and created right behind.
+      const { options: made, count } = this.registry.get(whole);
+      if (mask6 === null || count > 0) return;
+      this.registry.destroy(whole);
+      settle.push(this.registry.create({ ...made, mask6 }, false, read.expected).startBulk());
+      return;
+    }
+    const isNew = !this.registry.has(name);
+    const isWhole = family === 'inet' && [...this.announced.values()].includes(name);
+    const set = this.registry.create(
+      { ...read.options, family: isWhole ? 'both' : family, name, type: type as SetType },
+      exist,
+      read.expected,
+    );
     if (isNew) this.result.created.push(name);
     settle.push(set.startBulk());
   }
@@ -203,12 +226,17 @@ export function restoreSets(text: string, registry: SetRegistry, file = 'ipset s
   return restorer.result;
 }
 
-/** The set as `ipset restore` takes it. A set of both families becomes two, the second with "6" behind its name. */
-export function* saveSet(set: IpSet): Generator<string> {
+/**
+ * The set as `ipset restore` takes it. A set of both families becomes two, the second with "6" behind its name, and a comment in front by which
+ * `restoreSets` makes them one again. `taken`: names of sets that are in the same text; the second's is added.
+ */
+export function* saveSet(set: IpSet, taken = new Set<string>()): Generator<string> {
   const { options } = set;
-  const families = options.family === 'both' ? (['inet', 'inet6'] as const) : [options.family];
-  const nameOf = (isIpv6: boolean): string =>
-    options.family === 'both' && isIpv6 ? `${options.name.slice(0, 30)}6` : options.name;
+  const isBoth = options.family === 'both';
+  const part = isBoth ? nameOfPart(options.name, taken) : options.name;
+  const nameOf = (isIpv6: boolean): string => (isIpv6 ? part : options.name);
+  if (isBoth) yield `# ${part} is the IPv6 part of ${options.name}`;
+  const families = isBoth ? (['inet', 'inet6'] as const) : [options.family as 'inet' | 'inet6'];
   for (const family of families) yield createLine(options, nameOf(family === 'inet6'), family);
   for (const { text, timeout, nomatch, counters, comment } of set.list()) {
     let line = `add ${nameOf(text.includes(':') && text.split(',')[0].includes(':'))} ${text}`;
@@ -218,6 +246,13 @@ export function* saveSet(set: IpSet): Generator<string> {
     if (comment !== null) line += ` comment "${comment.replaceAll('"', "'").slice(0, COMMENT_MOST)}"`;
     yield line;
   }
+}
+
+function nameOfPart(name: string, taken: Set<string>): string {
+  let part = `${name.slice(0, 30)}6`;
+  for (let i = 2; taken.has(part) || part === name; i++) part = `${name.slice(0, 24)}6.${i}`;
+  taken.add(part);
+  return part;
 }
 
 function createLine(options: SetOptions, name: string, family: 'inet' | 'inet6'): string {
