@@ -74,13 +74,14 @@ describe('rules in front of the redirect program', () => {
       ['an IPv6 address of the host', udp6('2001:db8:cafe::11'), XDP.PASS, HOST],
       ['a VIP written as ::ffff:a.b.c.d', udp6('::ffff:203.0.113.10'), XDP.PASS, { ...HOST, malformed: 1 }],
       ['a wrong checksum', udp4(VIP4, 53, { checksum: 1 }), XDP.PASS, TO_USER_SPACE],
-      ['a fragment', udp4(VIP4, 53, { moreFragments: true }), XDP.PASS, TO_USER_SPACE],
+      ['a fragment', udp4(VIP4, 53, { moreFragments: true }), XDP.DROP, DROPPED],
+      ['a fragment of the host', udp4('203.0.113.11', 53, { moreFragments: true }), XDP.PASS, HOST],
     ];
     for (const [name, frame, retval, moved] of cases) {
       expect([name, ...run(program, redirect, frame)]).toEqual([name, retval, moved]);
     }
-    const bytes = udp4(VIP4).length + udp6(VIP6).length;
-    expect(front.counts(7)).toEqual([2, bytes, 2, bytes]);
+    const bytes = 2 * udp4(VIP4).length + udp6(VIP6).length;
+    expect(front.counts(7)).toEqual([3, bytes, 3, bytes]);
     expect(front.counts(8)).toEqual([0, 0, 0, 0]);
   });
 

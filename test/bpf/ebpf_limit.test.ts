@@ -3,11 +3,11 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { Assembler, encode, Label } from '../../src/control/ebpf/assembler.js';
 import { emitEntry } from '../../src/control/ebpf/from_cbpf.js';
 import { Alu, Reg } from '../../src/control/ebpf/instruction.js';
-import { KINDS } from '../../src/control/ebpf/offload/kinds.js';
+import { PLAIN } from '../../src/control/ebpf/offload/kinds.js';
 import { emitLimit } from '../../src/control/ebpf/offload/limit.js';
 import { creditOf } from '../../src/control/ebpf/offload/limit_credit.js';
 import { LimitMaps } from '../../src/control/ebpf/offload/limit_maps.js';
-import { emitKinds } from '../../src/control/ebpf/offload/plain.js';
+import { emitPlain } from '../../src/control/ebpf/offload/plain.js';
 import { limitSpecOf } from '../../src/control/mitigation/limit_spec.js';
 import { LimiterShelf } from '../../src/dataplane/mitigate/limiters.js';
 import { native, type BpfMap } from '../../src/native.js';
@@ -51,9 +51,11 @@ class InKernel {
       asm.exit();
     };
     emitEntry(asm);
-    const labels = KINDS.map(() => new Label());
-    emitKinds(asm, labels, leave);
-    for (const [i, kind] of KINDS.entries()) {
+    const labels = PLAIN.map(() => new Label());
+    const find = (family: number, protocol: number | null): number =>
+      PLAIN.findIndex((kind) => kind.family === family && kind.protocol === protocol);
+    emitPlain(asm, (family, protocol) => labels[find(family, protocol)], leave);
+    for (const [i, kind] of PLAIN.entries()) {
       asm.place(labels[i]);
       emitLimit(asm, spec, { kind, map: this.maps.of(spec), clock: this.clock.fd }, over);
       end(WITHIN);

@@ -4,6 +4,7 @@ import { Assembler, encode } from '../../src/control/ebpf/assembler.js';
 import type { Access } from '../../src/control/ebpf/from_cbpf.js';
 import { Alu, Reg } from '../../src/control/ebpf/instruction.js';
 import type { SanityBefore } from '../../src/control/ebpf/offload/sanity.js';
+import { Copy } from '../../src/control/ebpf/offload/kinds.js';
 import { planOffload } from '../../src/control/ebpf/offload/plan.js';
 import { COUNTER_BYTES, emitRules } from '../../src/control/ebpf/offload/rules_program.js';
 import { splitOf } from '../../src/control/ebpf/offload/split.js';
@@ -52,13 +53,22 @@ function inKernel(
   const name = 'test_rules';
   const sizes = { keySize: 4, valueSize: COUNTER_BYTES, maxEntries: rules.length };
   const map = native().createMap({ type: PERCPU_ARRAY, name, ...sizes });
+  const copies = native().createMap({ type: PERCPU_ARRAY, name, keySize: 4, valueSize: Copy.SIZE, maxEntries: 1 });
   const asm = new Assembler();
   const leave = (action: number): void => {
     asm.alu32(Alu.MOV, Reg.r0, action);
     asm.exit();
   };
   const [dropped, left] = [() => leave(DROPPED), () => leave(LEFT)];
-  const written = emitRules(asm, planOffload(tables), { access, counters: map.fd, vips: null, sanity, dropped, left });
+  const written = emitRules(asm, planOffload(tables), {
+    access,
+    counters: map.fd,
+    copies: copies.fd,
+    vips: null,
+    sanity,
+    dropped,
+    left,
+  });
   const instructions = encode(asm.instructions());
   const program = native().loadProgram({ type: 'xdp', name, license: 'Apache-2.0', instructions });
   const { verified } = program.info();
@@ -68,6 +78,7 @@ function inKernel(
   const counters = countersOf(map, rules.length);
   program.close();
   map.close();
+  copies.close();
   return { verdicts, counters, written, verified };
 }
 

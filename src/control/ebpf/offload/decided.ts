@@ -18,14 +18,14 @@ export interface Stateful {
   readonly limit: LimitSpec | null;
 }
 
-/** Places on the stack, well below those of kinds.ts. */
+/** Places on the stack, below those of kinds.ts and above those of set_lookup.ts. */
 export const enum Decided {
   /** 32 bits: what the second word in front of the packet will be. */
-  rules = Stack.END - 260,
+  rules = Stack.END - 60,
   /** An entry of a limit that is about to be made, LimitEntry.BYTES. */
-  entry = Stack.END - 296,
+  entry = Stack.END - 104,
   /** Key of a limit, 40 bytes at most. */
-  key = Stack.END - 336,
+  key = Stack.END - 144,
 }
 
 /** What a record says of its rule, for one that drops by chance or above a limit; or why the kernel cannot do it. null: it needs no such thing. */

@@ -5,6 +5,7 @@ import { Assembler, encode, Label } from '../assembler.js';
 import { Stack, type Access } from '../from_cbpf.js';
 import { Alu, Helper, Jump, Reg, Size } from '../instruction.js';
 import type { SanityBefore } from './sanity.js';
+import { Copy } from './kinds.js';
 import type { LimitSource } from './limit_maps.js';
 import { planOffload, type Plan, type PlannedTables } from './plan.js';
 import { COUNTER_BYTES, emitRules, SET_DROPS } from './rules_program.js';
@@ -52,20 +53,22 @@ export interface FrontRules {
  * counters stay, so they go on over the change. A packet that no rule drops goes on to the redirect program by a tail call.
  */
 export class RuleFront {
+  private readonly maps: BpfMap[] = [];
   private readonly counters: BpfMap;
+  private readonly copies: BpfMap;
   private readonly next: BpfMap;
 
   /** Makes the maps. Needs CAP_BPF and CAP_NET_ADMIN, as load() does. */
   constructor(private readonly behind: Behind) {
-    const sizes = { keySize: 4, valueSize: COUNTER_BYTES, maxEntries: SET_DROPS + 1 };
-    this.counters = native().createMap({ type: PERCPU_ARRAY, name: 'rule_counters', ...sizes });
+    const make = (type: number, name: string, valueSize: number, maxEntries: number): BpfMap => {
+      const map = native().createMap({ type, name, keySize: 4, valueSize, maxEntries });
+      this.maps.push(map);
+      return map;
+    };
     try {
-      this.next = native().createMap({ type: PROG_ARRAY, name: 'rules_next', keySize: 4, valueSize: 4, maxEntries: 1 });
-    } catch (error) {
-      this.counters.close();
-      throw error;
-    }
-    try {
+      this.counters = make(PERCPU_ARRAY, 'rule_counters', COUNTER_BYTES, SET_DROPS + 1);
+      this.copies = make(PERCPU_ARRAY, 'rule_copies', Copy.SIZE, 1);
+      this.next = make(PROG_ARRAY, 'rules_next', 4, 1);
       this.next.update(encodeU32(0), encodeU32(behind.program));
     } catch (error) {
       this.close();
@@ -85,6 +88,7 @@ export class RuleFront {
       sets,
       limits,
       counters: this.counters.fd,
+      copies: this.copies.fd,
       vips: behind.vips?.fd ?? null,
       dropped: () => this.dropped(asm),
       left: () => this.left(asm),
@@ -111,8 +115,7 @@ export class RuleFront {
   }
 
   close(): void {
-    this.counters.close();
-    this.next.close();
+    for (const map of this.maps) map.close();
   }
 
   /** Counts as the redirect program does: seen, and dropped. */

@@ -5,7 +5,7 @@ import { maskWords } from '../../../shared/mask_words.js';
 import { Label, type Assembler } from '../assembler.js';
 import { Alu, Helper, Jump, Reg, Size } from '../instruction.js';
 import { Decided } from './decided.js';
-import { addressesOf, field, Kept, type PacketKind } from './kinds.js';
+import { addressesOf, field, Kept, ports, type PacketKind } from './kinds.js';
 import { creditOf, type Credit } from './limit_credit.js';
 import { LimitEntry, type LimitMap } from './limit_maps.js';
 
@@ -75,7 +75,7 @@ function emitKey(asm: Assembler, { shared: { run } }: LimitSpec & { kind: 'hash'
   if ((mode & HashLimitMode.dstip) !== 0) address(dst, maskWords(kind.family === 4 ? run.dstMask4 : run.dstMask6));
   const [sport, dport] = [(mode & HashLimitMode.srcport) !== 0, (mode & HashLimitMode.dstport) !== 0];
   if (!sport && !dport) return;
-  field(asm, kind, Reg.r1, Size.W, kind.l4);
+  ports(asm, kind, Reg.r1);
   if (!sport) asm.alu32(Alu.AND, Reg.r1, 0xffff);
   if (!dport) asm.alu32(Alu.AND, Reg.r1, 0xffff0000 | 0);
   asm.store(Size.W, Reg.r10, at, Reg.r1);

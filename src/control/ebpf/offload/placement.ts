@@ -5,7 +5,7 @@ import type { Plan, PlannedRecord } from './plan.js';
 import { canMatch } from './record.js';
 
 /**
- * Which of the two carries a rule out, as far as plain packets go (plain.ts); all others are user space's.
+ * Which of the two carries a rule out, for packets that the kernel's program reads (plain.ts, any.ts); all others are user space's.
  * - `kernel`: packets that it drops do not reach user space;
  * - `both`: it is counted in the kernel for packets that a later rule drops there, or the kernel has a part of it.
  */
@@ -27,13 +27,13 @@ interface Parts {
 
 /** By rule number. `cut`: as Front has it. With no rule in the kernel, all are in user space. */
 export function placements(plan: Plan, cut: ReadonlySet<number> = new Set()): Map<number, Placement> {
-  const last = plan.records.findLastIndex((record) => dropsPlain(plan, record));
+  const last = plan.records.findLastIndex((record) => dropsThere(plan, record));
   const rules = new Map<number, Parts>();
   plan.records.forEach((record, i) => {
     const rule = plan.rules[record.at + RuleField.id];
     let parts = rules.get(rule);
     if (parts === undefined) rules.set(rule, (parts = { kernel: 0, both: 0, left: 0, why: '' }));
-    if (dropsPlain(plan, record)) {
+    if (dropsThere(plan, record)) {
       parts.kernel++;
       return;
     }
@@ -45,13 +45,13 @@ export function placements(plan: Plan, cut: ReadonlySet<number> = new Set()): Ma
 }
 
 /** Whether the kernel drops packets for it. */
-function dropsPlain({ rules }: Plan, { at, step }: PlannedRecord): boolean {
+function dropsThere({ rules }: Plan, { at, step }: PlannedRecord): boolean {
   return step === 'drop' && KINDS.some((kind) => canMatch(rules, at, kind));
 }
 
 function whyNot({ step, why }: PlannedRecord, dropsBehind: boolean): string {
   if (step === 'leave') return why;
-  if (step === 'drop') return 'matches no TCP or UDP packet that is whole';
+  if (step === 'drop') return 'matches no packet';
   return dropsBehind
     ? 'is counted in the kernel when a later rule drops the packet there'
     : 'has no rule behind it that drops in the kernel';

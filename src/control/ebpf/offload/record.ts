@@ -1,15 +1,17 @@
 import { RuleField, RuleMatch } from '../../../shared/layout.js';
 import type { Assembler, Label } from '../assembler.js';
 import { Alu, Jump, Reg, Size } from '../instruction.js';
-import { addressesOf, field, Kept, port, type PacketKind } from './kinds.js';
+import { addressesOf, COPIES, Copy, field, Kept, port, type PacketKind } from './kinds.js';
 
-/** Whether a packet of the kind can match the record at all: what is constant of plain packets. */
-export function canMatch(rules: Int32Array, at: number, { family, protocol }: PacketKind): boolean {
+/** Whether a packet of the kind can match the record at all: what all packets of the kind have in common. */
+export function canMatch(rules: Int32Array, at: number, { family, protocol, plain }: PacketKind): boolean {
   const fields = rules[at + RuleField.fields];
+  if (family === 0) return (fields & RuleMatch.ip) === 0;
   if ((fields & RuleMatch.family) !== 0 && rules[at + RuleField.family] !== family) return false;
-  if ((fields & RuleMatch.protocol) !== 0 && rules[at + RuleField.protocol] !== protocol) return false;
   if ((fields & RuleMatch.tcpFlags) !== 0 && protocol !== 6) return false;
-  return (fields & RuleMatch.fragment) === 0 || rules[at + RuleField.fragment] === 0;
+  if ((fields & RuleMatch.protocol) !== 0 && protocol !== null && rules[at + RuleField.protocol] !== protocol)
+    return false;
+  return !plain || (fields & RuleMatch.fragment) === 0 || rules[at + RuleField.fragment] === 0;
 }
 
 /** Compares the fields of a record that canMatch, as src/dataplane/filter/rule_fields.ts does; goes to `next` where one differs. Uses r1. */
@@ -17,13 +19,19 @@ export function emitFields(asm: Assembler, rules: Int32Array, at: number, kind: 
   const fields = rules[at + RuleField.fields];
   const between = (first: RuleField, most: number): void =>
     emitBetween(asm, rules[at + first], rules[at + first + 1], most, next);
+  if ((fields & RuleMatch.protocol) !== 0 && kind.protocol === null) {
+    asm.load(Size.W, Reg.r1, COPIES, Copy.protocol);
+    asm.jump32(Jump.JNE, Reg.r1, rules[at + RuleField.protocol], next);
+  }
+  // NO_PORT is above all ports.
+  const portMost = kind.protocol === null ? 0x7fffffff : 0xffff;
   if ((fields & RuleMatch.dport) !== 0) {
     port(asm, kind, Reg.r1, 2);
-    between(RuleField.dportFirst, 0xffff);
+    between(RuleField.dportFirst, portMost);
   }
   if ((fields & RuleMatch.sport) !== 0) {
     port(asm, kind, Reg.r1, 0);
-    between(RuleField.sportFirst, 0xffff);
+    between(RuleField.sportFirst, portMost);
   }
   const { src, dst } = addressesOf(kind);
   if ((fields & RuleMatch.src) !== 0) emitAddress(asm, kind, rules, at + RuleField.src0, src, next);
@@ -40,6 +48,10 @@ export function emitFields(asm: Assembler, rules: Int32Array, at: number, kind: 
   if ((fields & RuleMatch.ttl) !== 0) {
     field(asm, kind, Reg.r1, Size.B, kind.l3 + (kind.family === 4 ? 8 : 7));
     between(RuleField.ttlFirst, 0xff);
+  }
+  if ((fields & RuleMatch.fragment) !== 0 && !kind.plain) {
+    asm.load(Size.W, Reg.r1, COPIES, Copy.fragment);
+    asm.jump32(rules[at + RuleField.fragment] !== 0 ? Jump.JEQ : Jump.JNE, Reg.r1, 0, next);
   }
 }
 

@@ -45,6 +45,11 @@ export function emitAsk(
   leave: Label,
 ): boolean {
   const { set } = context.lookups[i];
+  // ICMP types, later fragments: each has its own way to be a port.
+  if (hasPortType(set.type) && kind.protocol === null && kind.family !== 0) {
+    asm.goto(leave);
+    return false;
+  }
   if (set.counts) add(asm, i, 1);
   if (!emitFind(asm, context, i, kind, no, leave)) {
     asm.goto(no);
@@ -100,7 +105,7 @@ function emitFind(
   ended: Label,
 ): boolean {
   const { set } = lookups[i];
-  const table = kind.family === 4 ? set.ipv4 : set.ipv6;
+  const table = kind.family === 0 ? null : kind.family === 4 ? set.ipv4 : set.ipv6;
   if (table === null || !emitKey(asm, lookups[i], table, kind)) return false;
   asm.loadMap(Reg.r1, table.fd);
   asm.alu64X(Alu.MOV, Reg.r2, Reg.r10);
@@ -151,6 +156,7 @@ function emitKey(asm: Assembler, { set, sides }: SetLookup, { mask }: KernelTabl
 
 /** r1 = what portKeyOf says (shared/sets/packet_key.ts). False: packets of the kind have none. */
 function emitPortKey(asm: Assembler, kind: PacketKind, destination: boolean): boolean {
+  if (kind.protocol === null) return false;
   port(asm, kind, Reg.r1, destination ? 2 : 0);
   asm.alu32(Alu.OR, Reg.r1, kind.protocol << 16);
   return true;
