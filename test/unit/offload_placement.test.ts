@@ -26,8 +26,8 @@ describe('where a rule runs', () => {
     const tables = tablesOf(
       rule(0, { protocol: 17 }, { action: 'count' }),
       rule(1, { dport: [port(53), port(123)] }),
-      rule(2, { protocol: 1 }),
-      rule(3, { fragment: true }),
+      rule(2, { protocol: 1, fragment: true }),
+      rule(3, { protocol: 17, tcpFlags: { mask: 2, value: 2 } }),
       rule(4, { src: parsePrefix('192.0.2.0/24') }, { probability: 0.5 }),
       rule(5, { dport: port(80) }),
       rule(6, {}, { action: 'count' }),
@@ -35,12 +35,11 @@ describe('where a rule runs', () => {
     const placed = (cut?: Set<number>, captured?: Set<number>) =>
       [...placements(planOffload(tables, captured), cut)].map(([id, { runs, why }]) => `${id} ${runs}: ${why}`);
     const counted = 'is counted in the kernel when a later rule drops the packet there';
-    const whole = 'matches no TCP or UDP packet that is whole';
     const all = [
       `0 both: ${counted}`,
       '1 kernel: ',
-      `2 user space: ${whole}`,
-      `3 user space: ${whole}`,
+      '2 kernel: ',
+      '3 user space: matches no packet',
       '4 user space: is hit by chance',
       '5 kernel: ',
       '6 user space: has no rule behind it that drops in the kernel',
@@ -48,7 +47,7 @@ describe('where a rule runs', () => {
     expect(placed()).toEqual(all);
     expect(placed(new Set([5]))).toEqual(all.with(5, '5 both: has no room in the program'));
     expect(placed(new Set(), new Set([1]))).toEqual(all.with(1, '1 user space: is captured'));
-    const none = placed(new Set(), new Set([1, 5]));
+    const none = placed(new Set(), new Set([1, 2, 5]));
     expect(none[0]).toBe('0 user space: has no rule behind it that drops in the kernel');
     expect(dropRules(tables)).toEqual([1, 2, 3, 4, 5]);
   });
