@@ -78,6 +78,25 @@ function lookUpCase(name: string, { view }: Fixture, family: 4 | 6, hit: boolean
   return { name, body: family === 4 ? body4 : body6, expected: hit ? calls : 0, calls };
 }
 
+/** The least that a look-up is made of: the addresses are read, and one word for each, by its first bits, from as much memory as slots of so many have. */
+function floorCase(name: string, family: 4 | 6, size: number, list: Int32Array): MicroCase {
+  const words = new Int32Array(new SharedArrayBuffer(4 << Math.ceil(Math.log2(2 * size))));
+  const shift = Math.clz32(words.length - 1);
+  const body4 = (): number => {
+    let found = 0;
+    for (let at = 0; at < list.length; at += 4) if (words[(list[at] * 2) >>> shift] === 0) found++;
+    return found;
+  };
+  const body6 = (): number => {
+    let found = 0;
+    for (let at = 0; at < list.length; at += 4) {
+      if (words[(list[at] ^ list[at + 1] ^ list[at + 2] ^ list[at + 3]) >>> shift] === 0) found++;
+    }
+    return found;
+  };
+  return { name, body: family === 4 ? body4 : body6, expected: list.length / 4, calls: list.length / 4 };
+}
+
 function mapCase(name: string, { entries }: Fixture, list: Int32Array): MicroCase {
   const map = new Map(entries.map(({ words }, i) => [words[0], i]));
   const body = (): number => {
@@ -108,6 +127,9 @@ for (const type of ['hash:ip', 'hash:net'] as const) {
       const what = `${type} IPv${family}, ${sizeName}`;
       const hits = addresses(made, family, true, WARM);
       const cases = [
+        ...(type === 'hash:ip'
+          ? [floorCase(`addresses and one word, IPv${family}, ${sizeName}`, family, size, hits)]
+          : []),
         lookUpCase(`${what}: hit`, made, family, true, hits),
         lookUpCase(`${what}: miss`, made, family, false, addresses(made, family, false, WARM)),
       ];

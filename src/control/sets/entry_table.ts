@@ -1,6 +1,7 @@
 /** The entries of one family of a set: their records, and the open addressing that finds them. The writer's side of shared/sets/layout.ts. */
 import { SluiceError } from '../../errors.js';
-import { findEntry4, findEntry6, hashEntry4, hashEntry6 } from '../../shared/sets/exact_lookup.js';
+import { findEntry4, findEntry6 } from '../../shared/sets/exact_lookup.js';
+import { hashEntry4, hashEntry6 } from '../../shared/sets/host_view.js';
 import { ENTRY_MOST, RecordField, SlotWord } from '../../shared/sets/layout.js';
 import { Reclaimer, type Readers } from './reclaim.js';
 
@@ -71,7 +72,7 @@ export class EntryTable {
     let at = hash & mask;
     while ((this.slots[at] & SlotWord.ENTRY_MASK) !== 0) at = (at + 1) & mask;
     if (this.slots[at] === SlotWord.TOMBSTONE) this.tombstones--;
-    Atomics.store(this.slots, at, slotOf(hash, entry));
+    Atomics.store(this.slots, at, this.slotOf(hash, entry));
     this.count++;
   }
 
@@ -79,8 +80,7 @@ export class EntryTable {
   remove(entry: number): void {
     const { slots } = this;
     const mask = slots.length - 1;
-    let at = this.hashOf(entry) & mask;
-    while ((slots[at] & SlotWord.ENTRY_MASK) !== entry) at = (at + 1) & mask;
+    let at = this.slotIndexOf(entry);
     if (slots[(at + 1) & mask] !== 0) {
       Atomics.store(slots, at, SlotWord.TOMBSTONE);
       this.tombstones++;
@@ -110,7 +110,12 @@ export class EntryTable {
   }
 
   setState(entry: number, state: number): void {
+    const before = this.stateOf(entry);
     Atomics.store(this.records, entry * this.stride + this.stateAt, state);
+    if ((before === 0) === (state === 0)) return;
+    // Behind the state: who still has the slot as it was takes the entry for what it was.
+    const at = this.slotIndexOf(entry);
+    Atomics.store(this.slots, at, this.slotOf(this.slots[at], entry));
   }
 
   /** The four words of an entry's address; 1-3 are 0 for IPv4. */
@@ -154,11 +159,25 @@ export class EntryTable {
       const hash = this.hashOf(entry);
       let at = hash & mask;
       while (slots[at] !== 0) at = (at + 1) & mask;
-      slots[at] = slotOf(hash, entry);
+      slots[at] = this.slotOf(hash, entry);
     }
     this.slots = slots;
     this.tombstones = 0;
     this.version++;
+  }
+
+  private slotIndexOf(entry: number): number {
+    const { slots } = this;
+    const mask = slots.length - 1;
+    let at = this.hashOf(entry) & mask;
+    while ((slots[at] & SlotWord.ENTRY_MASK) !== entry) at = (at + 1) & mask;
+    return at;
+  }
+
+  /** `hash`: its highest bits are the tag. */
+  private slotOf(hash: number, entry: number): number {
+    const check = this.stateOf(entry) === 0 ? 0 : SlotWord.CHECK;
+    return (hash & (-1 << SlotWord.TAG_SHIFT)) | check | entry;
   }
 
   private hashOf(entry: number): number {
@@ -177,10 +196,6 @@ export class EntryTable {
     if (step === 1) this.records[at] |= bit;
     else if (this.lengthCounts[length] === 0) this.records[at] &= ~bit;
   }
-}
-
-function slotOf(hash: number, entry: number): number {
-  return (hash & ~SlotWord.ENTRY_MASK) | entry;
 }
 
 /** Half full at most when the expected entries are there. */

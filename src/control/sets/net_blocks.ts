@@ -71,7 +71,8 @@ export class NetBlocks {
   addressOfNode(node: number): Prefix['words'] {
     const { words } = this.arena;
     const at = node + NetNode.prefix;
-    return this.isIpv4 ? [words[at], 0, 0, 0] : [words[at], words[at + 1], words[at + 2], words[at + 3]];
+    const isOneWord = this.isIpv4 || words[node + NetNode.kind] >= NetNode.SHORT;
+    return isOneWord ? [words[at], 0, 0, 0] : [words[at], words[at + 1], words[at + 2], words[at + 3]];
   }
 
   /** Where the pair of an address is. */
@@ -89,21 +90,24 @@ export class NetBlocks {
     words.fill(0, node, node + units * NetWord.UNIT);
     words[node + this.placeAt] = ((31 - Math.clz32(count)) << 16) | (position << 8) | bits;
     words[node + NetNode.count] = count;
-    if (this.isIpv4) {
-      words[node + NetNode.shift] = 32 - position - bits;
-      words[node + NetNode.indexMask] = (1 << bits) - 1;
+    const isShort = position + bits <= 32;
+    if (isShort) {
+      const shift = 32 - position - bits;
       words[node + NetNode.prefix] = address[0];
       words[node + NetNode.mask] = position === 0 ? 0 : -1 << (32 - position);
+      words[node + (this.isIpv4 ? NetNode.shift : NetNode.kind)] = this.isIpv4 ? shift : NetNode.SHORT + shift;
+      words[node + (this.isIpv4 ? NetNode.indexMask : NetNode.indexMask6)] = (1 << bits) - 1;
     } else {
       words.set(address, node + NetNode.prefix);
-      words[node + NetNode.skips] = position > base ? 1 : 0;
+      words[node + NetNode.kind] = position > base ? 1 : 0;
     }
     return NetWord.NODE_BIT | place;
   }
 
   /** Says that the bits before the node are decided up to `base`, which is less than before. */
   skipBehind(node: number, base: number): void {
-    if (!this.isIpv4 && this.position(node) > base) this.arena.words[node + NetNode.skips] = 1;
+    // Nodes of one word compare all bits before them in any case.
+    if (this.end(node) > 32 && this.position(node) > base) this.arena.words[node + NetNode.kind] = 1;
   }
 
   /** Enters an entry whose prefix ends in the node: its pairs get its word, but those of longer ones. */

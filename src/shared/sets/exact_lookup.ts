@@ -1,25 +1,6 @@
-/** Finds the entry of an exact (address, scope) by open addressing. Hot: int32 arithmetic only, nothing allocated. */
+/** Finds the entry of an exact (address, scope) by open addressing: for the writer, and for what is rare in look-ups. */
+import { hashEntry4, hashEntry6 } from './host_view.js';
 import { RecordField, SlotWord } from './layout.js';
-
-/** Multipliers of MurmurHash3's finalizer. */
-const M1 = 0x85ebca6b | 0;
-const M2 = 0xc2b2ae35 | 0;
-
-export function hashEntry4(seed: number, a0: number, scope: number): number {
-  let h = Math.imul(a0 ^ seed, M1);
-  h = Math.imul(h ^ (h >>> 13) ^ scope, M2);
-  h = Math.imul(h ^ (h >>> 16), M1);
-  return h ^ (h >>> 15);
-}
-
-export function hashEntry6(seed: number, a0: number, a1: number, a2: number, a3: number, scope: number): number {
-  let h = Math.imul(a0 ^ seed, M1);
-  h = Math.imul(h ^ (h >>> 13) ^ a1, M2);
-  h = Math.imul(h ^ (h >>> 16) ^ a2, M1);
-  h = Math.imul(h ^ (h >>> 13) ^ a3, M2);
-  h = Math.imul(h ^ (h >>> 16) ^ scope, M1);
-  return h ^ (h >>> 15);
-}
 
 /** Entry number, 0: none. `slots` has a power of two of words, never all in use. */
 export function findEntry4(slots: Int32Array, records: Int32Array, seed: number, a0: number, scope: number): number {

@@ -5,7 +5,7 @@
  * A set has up to two *tables*, one a family. A table is these Int32Arrays, each over a SharedArrayBuffer of its own:
  *
  *   records   one record an entry, by entry number: what was added, and when it ends. Entry 0 is none: its record holds the lengths in use.
- *   slots     open addressing over all entries by (address, length, protocol, port): tag << 24 | entry number. 0: empty, TOMBSTONE: was used.
+ *   slots     open addressing over all entries by (address, length, protocol, port): tag << 25 | CHECK | entry number. 0: empty, TOMBSTONE: was used.
  *   roots     hash:net: word 1 is the trie of all networks. hash:net,port: open addressing from protocol and port to a trie each.
  *   arena     the nodes and buckets of the tries; see net_lookup.ts.
  *
@@ -72,9 +72,11 @@ export const enum RecordState {
 
 export const enum SlotWord {
   ENTRY_MASK = 0xffffff,
-  TAG_SHIFT = 24,
-  /** Of entry 0, whose record matches nothing. */
-  TOMBSTONE = 0x1000000,
+  /** The entry's state may not be plain. Without it a host that is found need not have its state read. */
+  CHECK = 0x1000000,
+  TAG_SHIFT = 25,
+  /** Of entry 0, whose scope is none. */
+  TOMBSTONE = 0x3000000,
 }
 
 /** Entry numbers are 1 to this. */
