@@ -33,6 +33,8 @@ export class SetClock {
 /** Packets that were found in a set, by its name: also when `swap` or a reload put another set under it. */
 export class SetMatches {
   readonly #byName = new Map<string, SharedArrayBuffer[]>();
+  /** What the kernel has found under a name, as one more worker. */
+  inKernel: (name: string) => { packets: number; bytes: number } = () => ({ packets: 0, bytes: 0 });
 
   /** Of each worker; number `workers` - 1 is the highest. */
   of(name: string, workers: number): SharedArrayBuffer[] {
@@ -43,7 +45,7 @@ export class SetMatches {
   }
 
   total(name: string): { packets: number; bytes: number } {
-    const total = { packets: 0, bytes: 0 };
+    const total = { ...this.inKernel(name) };
     for (const shared of this.#byName.get(name) ?? []) {
       const [packets, bytes] = new Float64Array(shared);
       total.packets += packets;

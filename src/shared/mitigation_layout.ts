@@ -89,7 +89,12 @@ export interface MitigationTables {
   /** Numbers of all workers, ascending: a worker's position is the number that it has in shared limits. */
   workers: number[];
   /** Longest-prefix tables (shared/lpm.ts) of sources that no stage touches; sets of such are in Tables.setAllows. */
-  allow: { ipv4: SharedArrayBuffer | null; ipv6: SharedArrayBuffer | null } | null;
+  allow: {
+    ipv4: SharedArrayBuffer | null;
+    ipv6: SharedArrayBuffer | null;
+    /** What they were made of. */
+    prefixes: readonly { family: 4 | 6; words: readonly number[]; length: number }[];
+  } | null;
   /** Also with mode `off`, when a rule has SYNs challenged. */
   challenge: (Identified & ChallengeSpec) | null;
   /** Also with mode `monitor` where only limits on connections need it. */

@@ -43,6 +43,8 @@ export class FakeSetDaemon {
         return Promise.resolve();
       },
       workers: () => this.workers,
+      kernelMatches: () => ({ packets: 0, bytes: 0 }),
+      kernelPlacement: () => null,
       nowMs: () => this.nowMs,
     });
     this.control.prepare(config);

@@ -73,14 +73,6 @@ describe('what keeps rules out of the kernel', () => {
     ['no filter for them', [sanity, module], {}, 'no filter applies the rules'],
     ['a module', [sanity, module, rules], {}, 'the filter mine stands before the rules'],
     ['sanity checks twice', [sanity, sanity, rules], {}, 'several sanity filters stand before the rules'],
-    ['a set', [rules], { setDrops: [{}] }, 'sets that drop stand before the rules'],
-    [
-      'an allow list',
-      [rules],
-      { mitigation: { ...NO_MITIGATION_TABLES, allow: { ipv4: null, ipv6: null } } },
-      'the allow list stands before the rules',
-    ],
-    ['a set on the allow list', [rules], { setAllows: [0] }, 'the allow list stands before the rules'],
     [
       'decapsulation',
       [rules],
@@ -102,13 +94,17 @@ describe('what keeps rules out of the kernel', () => {
       ...{ services: null, program: null, oneIn: 0, first: 0, rate: 0, snaplen: 100 },
       ...more,
     });
-    const none = { all: false, rules: new Set() };
+    const none = { all: false, sets: false, rules: new Set() };
     expect(capturedRules([])).toEqual(none);
-    expect(capturedRules([spec({})])).toEqual({ ...none, all: true });
+    expect(capturedRules([spec({})])).toEqual({ ...none, all: true, sets: true });
+    expect(capturedRules([spec({ reasons: [DropReason.set] })])).toEqual({ ...none, sets: true });
     expect(capturedRules([spec({ verdicts: 1 << Verdict.Drop, reasons: [DropReason.rule] })]).all).toBe(true);
-    expect(capturedRules([spec({ verdicts: 1 << Verdict.Tx }), spec({ reasons: [DropReason.limited] })])).toEqual(none);
+    expect(capturedRules([spec({ reasons: [DropReason.limited] })]).all).toBe(true);
+    expect(capturedRules([spec({ verdicts: 1 << Verdict.Tx }), spec({ reasons: [DropReason.fairShare] })])).toEqual(
+      none,
+    );
     expect(capturedRules([spec({ rules: [3, 5] }), spec({ rules: [5, 7] })])).toEqual({
-      all: false,
+      ...none,
       rules: new Set([3, 5, 7]),
     });
   });

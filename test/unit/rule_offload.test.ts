@@ -70,6 +70,7 @@ function tables(...rules: RuleConfig[]): OffloadTables {
     filters: [{ kind: 'rules' }],
     mitigation: NO_MITIGATION_TABLES,
     setDrops: [],
+    setClock: new SharedArrayBuffer(8),
     setAllows: [],
     settings: { decapsulate: { addresses: [] } } as unknown as OffloadTables['settings'],
   };

@@ -49,6 +49,7 @@ async function listAll(env: Env, options: CommonOptions): Promise<void> {
     { title: 'TIMEOUT', align: right },
     { title: 'MATCHES', align: right },
     { title: 'DROPS' },
+    { title: 'IN KERNEL' },
     { title: 'FROM', shrinkTo: 12 },
   ];
   const rows = listing.sets.map((set) => [
@@ -60,9 +61,11 @@ async function listAll(env: Env, options: CommonOptions): Promise<void> {
     set.timeout === null ? '' : set.timeout === 0 ? 'none' : duration(set.timeout),
     count(set.packets),
     set.drop ?? '',
+    set.kernel === null ? '' : set.kernel === '' ? 'yes' : 'no',
     originOf(set),
   ]);
   print(env, ...table(columns, rows, env.columns(), paint(wantsColour(env))));
+  for (const { name, kernel } of listing.sets) if (kernel) print(env, `${name} is not in the kernel: ${kernel}`);
 }
 
 function originOf({ origin, file, changed }: ListedSet): string {

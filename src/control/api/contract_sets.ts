@@ -28,6 +28,8 @@ export interface ListedSet {
   /** Packets that were found in it, by its name, since the daemon started. */
   packets: number;
   packetBytes: number;
+  /** Why the kernel does not have it although rules that run there could ask it; '' when it has it; null: nothing there would ask it. */
+  kernel: string | null;
 }
 
 export interface SetListing {

@@ -6,6 +6,7 @@ import { CaptureHub } from '../capture/hub.js';
 import type { CounterBook } from '../metrics/book.js';
 import { releaseMitigation } from '../mitigation/release.js';
 import { Adoption } from './adoption.js';
+import type { NamedSets } from './kernel_sets.js';
 import { ManagedInterface } from './managed_interface.js';
 import { RuleOffload, type OffloadMode } from './rule_offload.js';
 import { Starting } from './starting.js';
@@ -22,6 +23,8 @@ const ADOPT_MS = 10_000;
 export interface OffloadOrder {
   mode: OffloadMode;
   nameOf: (rule: number) => string;
+  /** Sets of the tables, by name. */
+  sets: NamedSets;
 }
 
 /**
@@ -82,6 +85,7 @@ export class Fleet {
   /** Starts one worker a queue and waits until all their sockets serve. On failure everything is stopped again. */
   async start(tables: Tables, rules: OffloadOrder): Promise<void> {
     this.tables = tables;
+    await this.offload.prepare(tables, rules.mode, rules.sets);
     this.offload.check(tables, rules.mode, rules.nameOf);
     const queues = this.queues;
     for (const queue of queues) this.workers.push(this.makeWorker(queue));
@@ -184,6 +188,7 @@ export class Fleet {
 
   /** Publishes tables to all workers, waits for their word, then changes the rules in the kernel. Refusals come back; [] is success. Throws as RuleOffload.check. */
   async publish(tables: Tables, rules: OffloadOrder): Promise<{ queue: number; fault: WorkerFault }[]> {
+    await this.offload.prepare(tables, rules.mode, rules.sets);
     this.offload.check(tables, rules.mode, rules.nameOf);
     const serving = this.workers.filter((worker) => worker.post({ kind: 'tables', tables }));
     this.adoption = new Adoption(
@@ -271,5 +276,6 @@ export class Fleet {
     for (const entry of this.interfaces) entry.detach();
     await Promise.all(this.workers.map((worker) => worker.stop()));
     await this.captures.stop();
+    await this.offload.close();
   }
 }

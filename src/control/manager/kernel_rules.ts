@@ -1,6 +1,7 @@
 import type { BpfLink } from '../../native.js';
 import { RuleCounter, RuleField } from '../../shared/layout.js';
 import { RuleFront, type Front, type FrontRules } from '../ebpf/offload/front.js';
+import { SET_DROPS } from '../ebpf/offload/rules_program.js';
 import { REDIRECT_PROGRAM, type RedirectProgram } from './redirect_program.js';
 
 /**
@@ -41,6 +42,7 @@ export class KernelRules {
       next?.program.close();
       throw error;
     }
+    if (next && next.plan.drops.length > 0) this.known.add(SET_DROPS);
     for (const { at } of next?.plan.records ?? []) this.known.add(next!.plan.rules[at + RuleField.id]);
     this.attached?.program.close();
     this.attached = next;
@@ -67,7 +69,7 @@ export class KernelRules {
     front.close();
   }
 
-  /** In the order of RuleCounter, since the daemon started. */
+  /** Of a rule's number, or SET_DROPS; in the order of RuleCounter, since the daemon started. */
   counts(rule: number): number[] {
     if (!this.known.has(rule)) return NONE;
     let counts = this.gone.get(rule) ?? NONE;

@@ -4,6 +4,7 @@ import type { InterfaceConfig, Prefix } from '../../shared/config.js';
 import type { PortSpec } from '../../shared/worker_protocol.js';
 import type { XdpCounts } from '../api/view.js';
 import type { Front, FrontRules } from '../ebpf/offload/front.js';
+import { SET_DROPS } from '../ebpf/offload/rules_program.js';
 import { HostPath } from './host_path.js';
 import { KernelRules } from './kernel_rules.js';
 import { REDIRECT_PROGRAM, RedirectProgram } from './redirect_program.js';
@@ -30,6 +31,8 @@ export class ManagedInterface {
   /** Programs just replaced: other CPUs may still be in them. */
   private readonly retiring = new Map<RedirectProgram, NodeJS.Timeout>();
   private readonly rules = new KernelRules();
+  /** Highest value of `rules` in xdpCounts(). */
+  private byRules = 0;
   private readonly sockets = new Map<number, { fd: number; zeroCopy: boolean }>();
   mode: AttachMode | null = null;
 
@@ -230,7 +233,14 @@ export class ManagedInterface {
   /** Packets by XDP action and more, see enum redirect_stat; null while no program is attached. */
   xdpCounts(): XdpCounts | null {
     if (!this.program) return null;
-    return [...this.retiring.keys(), this.program].reduce((sum, one) => add(sum, one.counts()), this.countsBefore);
+    const counts = [...this.retiring.keys(), this.program].reduce(
+      (sum, one) => add(sum, one.counts()),
+      this.countsBefore,
+    );
+    const sets = this.rules.counts(SET_DROPS)[0];
+    // A packet may be between its two counters.
+    this.byRules = Math.max(this.byRules, (counts.rules ?? 0) - sets);
+    return { ...counts, rules: this.byRules, sets };
   }
 
   /** Takes the program off: packets go to the host's stack. Workers may still empty their rings. Idempotent. */

@@ -90,7 +90,13 @@ export class Manager implements ControlTarget {
       placement: (rule) => this.fleet.offload.placement(this.publisher.numbers.rules.get(rule)?.number ?? -1),
       kernelCounter: (rule, counter) => this.counters.kernelRule(rule, counter),
     });
-    this.sets = new SetControl({ ...host, workers: () => this.fleet?.workers ?? [], nowMs: () => native().nowMs() });
+    this.sets = new SetControl({
+      ...host,
+      workers: () => this.fleet?.workers ?? [],
+      nowMs: () => native().nowMs(),
+      kernelMatches: (set) => this.fleet.offload.setMatches(set),
+      kernelPlacement: (set) => this.fleet.offload.setPlacement(set),
+    });
     this.publisher = new Publisher({
       registry: new Registry({ now: () => performance.now() }),
       resolveModule: (path) => this.moduleUrl(path),
@@ -162,6 +168,7 @@ export class Manager implements ControlTarget {
     return {
       mode: this.built.offload,
       nameOf: (id) => this.runtime().rules.find((rule) => rule.id === id)?.name ?? '',
+      sets: new Map(this.sets.sets()),
     };
   }
 

@@ -83,8 +83,8 @@ export class RedirectProgram {
   }
 
   /**
-   * Packets by name of enum redirect_stat, summed over CPUs, since the program was loaded; and `rules`: of those in `drop`, dropped by rules in front of
-   * the program. It drops packets itself only by its fallback, for want of a socket.
+   * Packets by name of enum redirect_stat, summed over CPUs, since the program was loaded; and `rules`: of those in `drop`, dropped by rules and sets in front
+   * of the program. It drops packets itself only by its fallback, for want of a socket.
    */
   counts(): Record<string, number> {
     const value = this.stats.lookup(encodeU32(0));

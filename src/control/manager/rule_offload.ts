@@ -4,9 +4,11 @@ import type { Config } from '../../shared/config.js';
 import { RuleCounter } from '../../shared/layout.js';
 import type { OffloadStatus } from '../api/contract_rules.js';
 import type { FrontRules } from '../ebpf/offload/front.js';
+import { LimitMaps } from '../ebpf/offload/limit_maps.js';
 import { placements, type Placement } from '../ebpf/offload/placement.js';
 import { planOffload } from '../ebpf/offload/plan.js';
 import type { Log } from '../log.js';
+import { KernelSetStore, type NamedSets } from './kernel_sets.js';
 import type { ManagedInterface } from './managed_interface.js';
 import { capturedRules, dropRules, sanityBefore, standsBefore, type OffloadTables } from './offload_limits.js';
 import { errorText } from './text.js';
@@ -26,6 +28,9 @@ export interface RuleOffloadOptions {
 /** How long a rule's counters are good for after they were read from the kernel, ms: who reads one of them reads all four. */
 const FRESH_MS = 20;
 
+/** How long a change waits for its sets to be copied into the kernel, ms: with `auto` rules run in user space from then until they are there. */
+const COPY_MS = { auto: 1000, require: 120_000 } as const;
+
 /** Has the rules run in the kernel, where the setting wants that, the kernel takes them, and nothing that it does not know stands in the way. */
 export class RuleOffload {
   private mode: OffloadMode = 'off';
@@ -36,9 +41,13 @@ export class RuleOffload {
   private active = false;
   /** What was applied last. */
   private applied = '';
+  private readonly limits = new LimitMaps();
   private readonly read = new Map<number, { atMs: number; counts: number[] }>();
+  private readonly sets: KernelSetStore;
 
-  constructor(private readonly options: RuleOffloadOptions) {}
+  constructor(private readonly options: RuleOffloadOptions) {
+    this.sets = new KernelSetStore({ log: options.log, changed: () => this.apply() });
+  }
 
   get status(): OffloadStatus {
     return { mode: this.mode, active: this.active, why: this.why };
@@ -62,6 +71,30 @@ export class RuleOffload {
     return read.counts[counter];
   }
 
+  /** What the kernel found in sets of a name, of packets that it dropped. */
+  setMatches(name: string): { packets: number; bytes: number } {
+    return this.sets.matches(name);
+  }
+
+  /** Why a set is not in the kernel, said of it or of the rules; '' when it is; null when nothing there would ask it. */
+  setPlacement(name: string): string | null {
+    const { tables, mode } = this;
+    if (tables === null || mode === 'off' || standsBefore(tables) !== '') return null;
+    const why = this.sets.whyNot(tables, name);
+    return why === '' && !this.active ? this.why : why;
+  }
+
+  /** Before `check`: the sets of the tables go into the kernel. */
+  async prepare(tables: OffloadTables, mode: OffloadMode, sets: NamedSets): Promise<void> {
+    if (mode === 'off' || standsBefore(tables) !== '') return;
+    await this.sets.prepare(tables, sets, COPY_MS[mode]);
+  }
+
+  /** No program is attached any more. */
+  close(): Promise<void> {
+    return this.sets.close();
+  }
+
   /**
    * Before tables are published: with `require`, throws SLUICE_CONFIG for a rule that drops and would not run in the kernel. Captures are left aside:
    * they end.
@@ -71,18 +104,21 @@ export class RuleOffload {
   check(tables: OffloadTables, mode: OffloadMode, nameOf: (rule: number) => string): void {
     if (mode !== 'require') return;
     const drops = dropRules(tables);
-    if (drops.length === 0) return;
+    if (drops.length === 0 && tables.setDrops.length === 0) return;
+    const first = drops.length > 0 ? `rule ${nameOf(drops[0])}` : `set ${tables.sets[tables.setDrops[0].set].name}`;
     const before = standsBefore(tables);
-    if (before !== '') throw refused(nameOf(drops[0]), before);
-    this.refuseLeft(drops, placements(planOffload(tables)), nameOf);
+    if (before !== '') throw refused(first, before);
+    const { sets, hindrance } = this.sets.access(tables);
+    if (hindrance !== '') throw refused(first, hindrance);
+    this.refuseLeft(drops, placements(planOffload(tables, undefined, sets)), nameOf);
     const entry = this.options.interfaces.find(({ attached }) => attached);
     if (!entry || (this.active && this.tables?.ruleStamp === tables.ruleStamp)) return;
     try {
-      const front = entry.tryRules({ tables, sanity: sanityBefore(tables.filters) });
+      const front = entry.tryRules({ tables, sanity: sanityBefore(tables.filters), sets, limits: this.limits });
       this.refuseLeft(drops, placements(front.plan, front.cut), nameOf);
     } catch (error) {
       if (error instanceof SluiceError && error.code === 'SLUICE_CONFIG') throw error;
-      throw refused(nameOf(drops[0]), `the kernel does not take the program: ${errorText(error)}`);
+      throw refused(first, `the kernel does not take the program: ${errorText(error)}`);
     }
   }
 
@@ -93,7 +129,7 @@ export class RuleOffload {
   ): void {
     for (const rule of drops) {
       const { runs, why } = placed.get(rule)!;
-      if (runs !== 'kernel') throw refused(nameOf(rule), `it ${why}`);
+      if (runs !== 'kernel') throw refused(`rule ${nameOf(rule)}`, `it ${why}`);
     }
   }
 
@@ -102,6 +138,7 @@ export class RuleOffload {
     this.tables = tables;
     this.mode = mode;
     this.apply();
+    this.sets.keepOnly(mode === 'off' || standsBefore(tables) !== '' ? null : tables);
   }
 
   /** A capture has begun or ended. */
@@ -121,18 +158,24 @@ export class RuleOffload {
     const captured = capturedRules(this.options.captures());
     const { interfaces } = this.options;
     const gone = interfaces.some(({ attached }) => attached) ? '' : 'no interface is there';
-    const stop = mode === 'off' ? OFF : standsBefore(tables) || (captured.all ? CAPTURE : gone);
+    const before = mode === 'off' ? OFF : standsBefore(tables);
+    const { sets, hindrance, key: setsKey } = before === '' ? this.sets.access(tables) : NO_SETS;
+    const drops = sets !== null && sets.drops.length > 0;
+    const wanted = captured.all || (captured.sets && drops) ? CAPTURE : '';
+    const stop = before || hindrance || wanted || gone;
     const sanity = sanityBefore(tables.filters);
-    const key = JSON.stringify([mode, stop, tables.ruleStamp, sanity, [...captured.rules]]);
+    const key = JSON.stringify([mode, stop, tables.ruleStamp, sanity, [...captured.rules], setsKey]);
     if (key === this.applied) return;
     this.applied = key;
-    const rules = { tables, sanity, captured: captured.rules };
-    const plan = stop === '' ? planOffload(tables, captured.rules) : null;
+    const rules = { tables, sanity, captured: captured.rules, sets, limits: this.limits };
+    const plan = stop === '' ? planOffload(tables, captured.rules, sets) : null;
     const placed = plan ? placements(plan) : new Map<number, Placement>();
     // Where no rule drops in the kernel, the program would cost and do nothing.
-    const some = [...placed.values()].some(({ runs }) => runs !== 'user space');
+    const some = plan !== null && (drops || [...placed.values()].some(({ runs }) => runs !== 'user space'));
     const failure = some ? this.put(rules, placed) : '';
     if (!some || failure !== '') this.takeOut();
+    // For a capture rules are out for a moment: what limits have charged stays.
+    this.limits.keepOnly(mode === 'off' ? [] : tables.limits);
     this.placed = placed;
     this.tell(some && failure === '', stop || failure);
   }
@@ -178,12 +221,14 @@ export class RuleOffload {
 }
 
 const OFF = 'offload is off';
+const NO_SETS = { sets: null, hindrance: '', key: '' };
 const CAPTURE = 'a capture asks for dropped packets';
 
-function refused(rule: string, why: string): SluiceError {
+/** `what`: "rule NAME". */
+function refused(what: string, why: string): SluiceError {
   return new SluiceError(
     'SLUICE_CONFIG',
-    `rule ${rule} cannot run in the kernel, which offload: require asks for: ${why}`,
+    `${what} cannot run in the kernel, which offload: require asks for: ${why}`,
     'Write offload: auto, or take the rule or what hinders it out.',
   );
 }

@@ -25,6 +25,9 @@ export interface SetHost extends ChangeHost {
   workers(): readonly SetWorker[];
   /** Clock of the workers' bursts, ms in wrapping int32. */
   nowMs(): number;
+  /** See RuleOffload. */
+  kernelMatches(set: string): { packets: number; bytes: number };
+  kernelPlacement(set: string): string | null;
 }
 
 /** A registry, and what the configuration filled its sets with: contentKey by name. */
@@ -49,6 +52,7 @@ export class SetControl implements SetTarget, SetStock {
 
   constructor(private readonly host: SetHost) {
     this.clock = new SetClock(() => host.nowMs());
+    this.matches.inKernel = (set) => host.kernelMatches(set);
     this.surroundings = {
       seconds: () => this.clock.seconds(),
       readers: (set) => {
@@ -120,6 +124,7 @@ export class SetControl implements SetTarget, SetStock {
         drop: config?.drop ?? null,
         packets,
         packetBytes: bytes,
+        kernel: this.host.kernelPlacement(name),
       };
     });
     return { pid: process.pid, generation: this.host.generation(), sets };

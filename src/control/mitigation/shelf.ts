@@ -120,7 +120,11 @@ export class MitigationShelf {
       return shared;
     };
     const options = prefixes.map(({ text, length }) => `${text}/${length}`);
-    return this.#keep('allow', options, () => ({ ipv4: table(4), ipv6: table(6) }));
+    return this.#keep('allow', options, () => ({
+      ipv4: table(4),
+      ipv6: table(6),
+      prefixes: prefixes.map(({ family, words, length }) => ({ family, words: [...words], length })),
+    }));
   }
 
   #challenge(config: ChallengeConfig, hashKey: readonly number[]): Identified & ChallengeSpec {

@@ -72,6 +72,13 @@ export class EntryExtras {
     };
   }
 
+  /** Adds to what is counted. */
+  credit(entry: number, packets: number, bytes: number): void {
+    if (this.base.length === 0) return;
+    this.base[2 * entry] -= packets;
+    this.base[2 * entry + 1] -= bytes;
+  }
+
   commentOf(entry: number): string | null {
     return this.comments.get(entry) ?? null;
   }

@@ -8,6 +8,7 @@ import { EntryExtras, type AddFields, type SetEntry } from './entry_extras.js';
 import { expand } from './expand.js';
 import { checkTimeout, completeOptions, ENTRIES_MOST, hasPortType, isNetType, maskOf, type SetOptions } from './options.js'; // prettier-ignore
 import { NO_READERS, type Readers } from './reclaim.js';
+import type { EntryTable } from './entry_table.js';
 import { SetTable } from './set_table.js';
 
 /** What a set needs of its surroundings. */
@@ -18,6 +19,17 @@ export interface SetSurroundings {
   readers?: Readers | ((set: IpSet) => Readers);
   /** Entries that are expected soon. */
   expected?: number;
+}
+
+/** Keeps a copy of the entries elsewhere: hears of each change right after it is made. `scope` and `state` as in a record; `words` are read at once. */
+export interface SetObserver {
+  /** An entry is there, or begins again; its counters are at 0. */
+  put(family: 4 | 6, words: ArrayLike<number>, scope: number, state: number): void;
+  removed(family: 4 | 6, words: ArrayLike<number>, scope: number): void;
+  /** All are gone. */
+  cleared(): void;
+  /** What was counted there for an entry. */
+  counted(family: 4 | 6, words: ArrayLike<number>, scope: number): { packets: number; bytes: number };
 }
 
 type Options = Partial<SetOptions> & Pick<SetOptions, 'name' | 'type'>;
@@ -37,6 +49,7 @@ export class IpSet {
   private view: { version: number; view: SetView } | null = null;
   /** Where the next walk for what has ended goes on: family and slot. */
   private cursor = { family: 0, slot: 0 };
+  observer: SetObserver | null = null;
 
   /** Throws SluiceError (SLUICE_FORMAT) for options that do not fit together. */
   constructor(given: Options, { seconds, readers: known = NO_READERS, expected = 0 }: SetSurroundings) {
@@ -94,6 +107,16 @@ export class IpSet {
     const of = (family: 4 | 6) =>
       this.families.find((one) => one.family === family)?.extras.countersFor(worker) ?? null;
     return { ipv4: of(4), ipv6: of(6) };
+  }
+
+  /** Those of a family, null: the set has none of it. For who keeps a copy. */
+  entriesOf(family: 4 | 6): EntryTable | null {
+    return this.families.find((one) => one.family === family)?.table.entries ?? null;
+  }
+
+  /** Counts of an entry that come from elsewhere for good. */
+  credit(family: 4 | 6, entry: number, packets: number, bytes: number): void {
+    this.families.find((one) => one.family === family)?.extras.credit(entry, packets, bytes);
   }
 
   /**
@@ -171,6 +194,7 @@ export class IpSet {
       table.clear();
       extras.clear();
     }
+    this.observer?.cleared();
   }
 
   /**
@@ -232,9 +256,16 @@ export class IpSet {
       text: this.textOf(family, entries.addressOf(entry), entries.scopeOf(entry)),
       timeout: timeout === null ? null : until === 0 ? 0 : Math.max(1, until - now - 1),
       nomatch: (state & 1) === 1,
-      counters: counters ? family.extras.counted(entry) : null,
+      counters: counters ? this.countedOf(family, entry) : null,
       comment: comment ? family.extras.commentOf(entry) : null,
     };
+  }
+
+  private countedOf({ family, table, extras }: Family, entry: number): { packets: number; bytes: number } {
+    const { packets, bytes } = extras.counted(entry);
+    if (this.observer === null) return { packets, bytes };
+    const more = this.observer.counted(family, table.entries.addressOf(entry), table.entries.scopeOf(entry));
+    return { packets: packets + more.packets, bytes: bytes + more.bytes };
   }
 
   private addOne(
@@ -251,10 +282,12 @@ export class IpSet {
       if (!exist) throw this.stateError(`${this.textOf(family, words, scope)} is already in set ${this.options.name}`);
       table.setState(entry, state);
       extras.start(entry, fields);
+      this.observer?.put(family.family, words, scope, state);
       return;
     }
     if (this.count >= this.options.maxelem || table.entries.count >= ENTRIES_MOST) this.makeRoom(family);
     table.add(words, scope, state, (fresh) => extras.start(fresh, fields));
+    this.observer?.put(family.family, words, scope, state);
   }
 
   /** The kernel has no place for the address 0 in a set of hosts. */
@@ -281,9 +314,11 @@ export class IpSet {
     this.drop(from, entries.entryAt(slot));
   }
 
-  private drop({ table, extras }: Family, entry: number): void {
+  private drop({ family, table, extras }: Family, entry: number): void {
     extras.end(entry);
     table.remove(entry);
+    // Its record stays as it is until its number is given away.
+    this.observer?.removed(family, table.entries.addressOf(entry), table.entries.scopeOf(entry));
   }
 
   /** The entry, 0 when it is not there; one that has ended goes. */
