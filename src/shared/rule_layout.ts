@@ -87,7 +87,7 @@ export const enum RuleMatch {
   fragment = 512,
   /** Any of the above: the packet is IP. */
   ip = 1023,
-  // From here on what is looked at last, cheapest first.
+  // From here on what is looked at last, the program first.
   sets = 1024,
   program = 2048,
 }

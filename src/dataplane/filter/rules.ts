@@ -166,17 +166,18 @@ export class RuleSet {
     return enforced && action !== RuleAction.sample ? action : 0;
   }
 
-  /** What is not in the record itself, cheapest first. */
+  /**
+   * What is not in the record itself. Sets come last: look-ups in them are counted, and how many there are must not hang on what the index knows of the
+   * program.
+   */
   private matchesMore(at: number, packet: Packet): boolean {
     const rules = this.rules;
     const fields = rules[at + RuleField.fields];
-    if (
-      (fields & RuleMatch.sets) !== 0 &&
-      !this.inSets(rules[at + RuleField.setStart], rules[at + RuleField.setCount], packet)
-    ) {
-      return false;
-    }
-    return (fields & RuleMatch.program) === 0 || this.programMatches(rules[at + RuleField.program], packet);
+    if ((fields & RuleMatch.program) !== 0 && !this.programMatches(rules[at + RuleField.program], packet)) return false;
+    return (
+      (fields & RuleMatch.sets) === 0 ||
+      this.inSets(rules[at + RuleField.setStart], rules[at + RuleField.setCount], packet)
+    );
   }
 
   private inSets(start: number, count: number, packet: Packet): boolean {
@@ -202,9 +203,9 @@ export class RuleSet {
     const rules = this.rules;
     switch (action) {
       case RuleAction.limit:
-        return this.parts.limits[rules[at + RuleField.limit]].judge(packet, nowMs) !== 0;
         // What the kernel has found within the limit it has charged too.
         if ((packet.decided & rules[at + RuleField.decided]) !== 0) return false;
+        return this.parts.limits[rules[at + RuleField.limit]].judge(packet, nowMs) !== 0;
       case RuleAction.sample: {
         const sampler = this.parts.samples[rules[at + RuleField.sample]];
         if (!sampler.judge(packet, nowMs)) return false;
