@@ -56,7 +56,7 @@ describe('the least configuration', () => {
       rules: [],
       offload: 'off',
       sets: [],
-      allow: [],
+      allow: { prefixes: [], sets: [] },
       mitigation: {
         challenge: {
           mode: 'off',

@@ -100,6 +100,7 @@ function checkFields(match: Match, at: Path, findings: Findings): void {
       findings.error([...at, key], 'is an empty list, which no packet matches', 'Leave the key out to match any.');
     }
   }
+  if (match.set?.length === 0) findings.error([...at, 'set'], 'is an empty list', 'Leave the key out to match any.');
 }
 
 function checkAddresses({ family, src, dst }: Match, at: Path, findings: Findings): void {

@@ -8,7 +8,7 @@ import { dnsProgram } from '../expression/dns_program.js';
 import { queryType } from '../expression/dns_types.js';
 import { show } from './problem.js';
 import * as s from './scalars.js';
-import { short } from './schema_parts.js';
+import { condition, short } from './schema_parts.js';
 
 /** A text that `read` takes; it stays as it is. */
 function readable<T extends string | number>(
@@ -46,10 +46,10 @@ const oneOrMore = <T extends z.ZodType>(entry: T) => short((raw) => (Array.isArr
 export const dnsSchema = short(
   (raw) => (typeof raw === 'string' || Array.isArray(raw) ? { names: raw } : raw),
   z.strictObject({
-    names: oneOrMore(name).optional(),
-    qtype: oneOrMore(type).optional(),
-    response: z.boolean().optional(),
-    malformed: malformed.optional(),
+    names: condition(oneOrMore(name)),
+    qtype: condition(oneOrMore(type)),
+    response: condition(z.boolean()),
+    malformed: condition(malformed),
   }),
 );
 

@@ -19,3 +19,11 @@ export function listOf<T extends z.ZodType>(entry: T) {
 export function required<T extends z.ZodType>(schema: T, example: string): T {
   return schema.meta({ example }) as T;
 }
+
+/**
+ * A key of a match, which may be left out but not left empty: "src:" with nothing behind it would otherwise make a rule for a few packets one
+ * for all.
+ */
+export function condition<T extends z.ZodType>(schema: T) {
+  return schema.optional().meta({ condition: true });
+}

@@ -8,7 +8,7 @@ import { show } from './problem.js';
 import * as s from './scalars.js';
 import { dnsSchema, type RawDns } from './schema_dns.js';
 import { limitSchema } from './schema_limit.js';
-import { listOf, required, short } from './schema_parts.js';
+import { condition, listOf, required, short } from './schema_parts.js';
 import { setReferences } from './schema_sets.js';
 
 /** Text of a pcap-filter expression; check_rules.ts has it compiled, together with all the others. */
@@ -69,21 +69,21 @@ const timeToLive = s.value((raw): number => {
 export const matchSchema = short(
   (raw) => (typeof raw === 'string' ? { expr: raw } : raw),
   z.strictObject({
-    family: s.family.optional(),
-    protocol: s.protocolOrAny.optional(),
-    src: listOf(s.prefix).optional(),
-    dst: listOf(s.prefix).optional(),
-    sport: listOf(s.range(65535, 'a port')).optional(),
-    dport: listOf(s.range(65535, 'a port')).optional(),
-    tcp_flags: s.tcpFlags.optional(),
-    length: s.range(65535, 'a packet length in bytes').optional(),
-    ttl: s.range(255, 'a TTL').optional(),
-    fragment: z.boolean().optional(),
-    expr: expression.optional(),
-    bytecode: bytecode.optional(),
-    set: setReferences.optional(),
-    p0f: p0f.optional(),
-    dns: dnsSchema.optional(),
+    family: condition(s.family),
+    protocol: condition(s.protocolOrAny),
+    src: condition(listOf(s.prefix)),
+    dst: condition(listOf(s.prefix)),
+    sport: condition(listOf(s.range(65535, 'a port'))),
+    dport: condition(listOf(s.range(65535, 'a port'))),
+    tcp_flags: condition(s.tcpFlags),
+    length: condition(s.range(65535, 'a packet length in bytes')),
+    ttl: condition(s.range(255, 'a TTL')),
+    fragment: condition(z.boolean()),
+    expr: condition(expression),
+    bytecode: condition(bytecode),
+    set: condition(setReferences),
+    p0f: condition(p0f),
+    dns: condition(dnsSchema),
   }),
 );
 
