@@ -1,8 +1,8 @@
 import { parseArgs } from 'node:util';
 
-export type Part = 'path' | 'ways' | 'tables' | 'micro';
+export type Part = 'path' | 'ways' | 'tables' | 'micro' | 'drop';
 
-const PARTS: readonly Part[] = ['path', 'ways', 'tables', 'micro'];
+const PARTS: readonly Part[] = ['path', 'ways', 'tables', 'micro', 'drop'];
 
 /** How long to measure. */
 export interface Effort {
@@ -18,6 +18,9 @@ export interface Effort {
   builds: number;
   /** Longest time of one micro bench, seconds. */
   microSeconds: number;
+  /** Rounds of the drop bench, and how long each of its cases sends in one, ms. */
+  dropRounds: number;
+  dropMs: number;
 }
 
 export interface BenchOptions {
@@ -37,6 +40,8 @@ const FULL: Effort = {
   wayMs: 400,
   builds: 5,
   microSeconds: 1.5,
+  dropRounds: 9,
+  dropMs: 1000,
 };
 const QUICK: Effort = {
   name: 'quick',
@@ -46,6 +51,8 @@ const QUICK: Effort = {
   wayMs: 150,
   builds: 3,
   microSeconds: 0.3,
+  dropRounds: 5,
+  dropMs: 250,
 };
 /** Only shows that everything runs and that the bytes agree; its numbers are rough. */
 const SMOKE: Effort = {
@@ -56,17 +63,20 @@ const SMOKE: Effort = {
   wayMs: 20,
   builds: 1,
   microSeconds: 0.03,
+  dropRounds: 1,
+  dropMs: 60,
 };
 
-export const USAGE = `usage: npm run bench -- [path] [ways] [tables] [micro] [--quick | --smoke] [--gate RATIO] [--json FILE]
+export const USAGE = `usage: npm run bench -- [path] [ways] [tables] [micro] [drop] [--quick | --smoke] [--gate RATIO] [--json FILE]
 
   path         the whole path in TypeScript against the same work in C++, as a ratio, by number of flows; needs g++
   ways         the same by family, encapsulation, and whether the flow is known; needs g++
   tables       how long the control plane's tables take to build, ms
   micro        steps of the path one by one, ns a packet
+  drop         packets a second that are dropped over a veth pair: XDP_DROP, rules in the kernel, rules in JavaScript; needs root
                (none named: all)
-  --quick      fewer and shorter trials: about three minutes, wider spread
-  --smoke      only shows that everything runs and that the bytes agree: under 25 s
+  --quick      fewer and shorter trials: about four minutes, wider spread
+  --smoke      only shows that everything runs and that the bytes agree: under 40 s
   --gate 1.3   exit 1 when the median ratio of a path case is above this
   --json FILE  results, machine and every trial as JSON`;
 

@@ -70,6 +70,8 @@ bool LiveRun::Start(SysError* error) {
     *error = {err, "pthread_create", subject, err == EINVAL ? "There is no such CPU, or this process may not use it." : ""};
     return false;
   }
+  // What top -H and perf show.
+  pthread_setname_np(thread_, "sluice-gen");
   started_ = true;
   return true;
 }

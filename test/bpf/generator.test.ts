@@ -1,4 +1,6 @@
 /** Loads of packets by live frames: every byte of them, how many, how fast, and that they end. */
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { readLoad, type GenOptions } from '../../src/cli/commands/gen_options.js';
 import { encodeU32 } from '../../src/control/bpf_layout.js';
@@ -8,7 +10,7 @@ import { fold, frameTemplate } from '../../src/generator/frame.js';
 import { LiveEngine } from '../../src/generator/live.js';
 import type { Load } from '../../src/generator/load.js';
 import { State, varyProgram } from '../../src/generator/vary.js';
-import { native, type BpfMap } from '../../src/native.js';
+import { native, packageRoot, type BpfMap } from '../../src/native.js';
 import { parseMac } from '../../src/shared/addr.js';
 import type { Namespace } from '../../src/playground/netns.js';
 import { enterForTest } from '../support/bpf.js';
@@ -242,6 +244,26 @@ describe('a load', () => {
     await new Promise((resolve) => setTimeout(resolve, 100));
     expect(arrived()).toBe(after);
     await until(() => bpfObjects().every((id) => !ids.includes(id)));
+  });
+
+  it('ends with the worker thread that began it', async () => {
+    const before = bpfIdsOf(process.pid);
+    const worker = new Worker(
+      `const addon = require(${JSON.stringify(join(packageRoot, 'build', 'Release', 'sluice.node'))});
+       const instructions = Buffer.from('b4000000030000009500000000000000', 'hex');
+       const program = addon.loadProgram({ type: 'xdp', name: 'back', license: 'GPL', instructions });
+       const { ifindex } = addon.linkInfo('va');
+       globalThis.load = new addon.LiveFrames({ parts: [{ program: program.fd, frame: new Uint8Array(64) }], ifindex, durationMs: 60000, packetsPerSecond: 5000 });
+       setInterval(() => undefined, 1000);`,
+      { eval: true },
+    );
+    onTestFinished(() => void worker.terminate());
+    await until(() => arrived() > 50, 10_000);
+    await worker.terminate();
+    const after = arrived();
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(arrived()).toBe(after);
+    expect(bpfIdsOf(process.pid)).toEqual(before);
   });
 
   it('is refused, or ends, with the reason', async () => {

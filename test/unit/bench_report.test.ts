@@ -38,7 +38,7 @@ describe('statistics', () => {
 describe('the command line', () => {
   it('does everything when nothing is named', () => {
     const options = parseOptions([]);
-    expect([...(options?.parts ?? [])]).toEqual(['path', 'ways', 'tables', 'micro']);
+    expect([...(options?.parts ?? [])]).toEqual(['path', 'ways', 'tables', 'micro', 'drop']);
     expect(options?.effort.rounds).toBeGreaterThanOrEqual(10);
   });
 
