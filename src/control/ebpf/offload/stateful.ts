@@ -1,4 +1,5 @@
-import type { Assembler, Label } from '../assembler.js';
+import type { Label} from '../assembler.js';
+import { type Assembler } from '../assembler.js';
 import { Helper, Jump, Reg } from '../instruction.js';
 import { emitDecided, emitWritable, type Stateful } from './decided.js';
 import type { PacketKind } from './kinds.js';
