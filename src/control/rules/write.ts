@@ -1,8 +1,15 @@
 import { Document, isMap, type YAMLMap, type YAMLSeq } from 'yaml';
 
-/** Rules as the text of a configuration, a line for each match; with `interfaceName` null only the key `rules`. */
-export function writeRules(rules: readonly unknown[], interfaceName: string | null): string {
-  const content = interfaceName === null ? { rules } : { interfaces: [interfaceName], rules };
+/**
+ * Rules as the text of a configuration, a line for each match; with `interfaceName` null only the key `rules`. `more`: other keys, behind the
+ * rules.
+ */
+export function writeRules(
+  rules: readonly unknown[],
+  interfaceName: string | null,
+  more: Readonly<Record<string, unknown>> = {},
+): string {
+  const content = { ...(interfaceName === null ? {} : { interfaces: [interfaceName] }), rules, ...more };
   const document = new Document(content, { aliasDuplicateObjects: false, sortMapEntries: false });
   const root = document.contents as unknown as YAMLMap;
   const list = root.get('rules') as YAMLSeq<YAMLMap>;

@@ -3,8 +3,10 @@ import { parseAddress } from '../../../shared/addr.js';
 import { addressBits, formatPrefix } from '../../../shared/addr.js';
 import type { PortRange, Prefix } from '../../../shared/config.js';
 import { protocolName, protocolNumber } from '../../config/protocols.js';
-import { HASHLIMIT } from './hashlimit.js';
+import { CONNLIMIT } from './connlimit.js';
+import { HASHLIMIT, LIMIT } from './hashlimit.js';
 import { icmpExpression } from './icmp.js';
+import { MATCH_SET } from './match_set.js';
 import { masked, prefixesOfRange, prefixesWithout, rangesWithout, rangeValue } from './ranges.js';
 import { cleanBytecode, type RuleDraft } from './rule_draft.js';
 
@@ -52,6 +54,9 @@ export const MODULES: ReadonlyMap<string, ReadonlyMap<string, Option>> = new Map
   ['hl', new Map(hopLimit('hl'))],
   ['bpf', new Map([['--bytecode', one(bytecode)]])],
   ['hashlimit', new Map(HASHLIMIT)],
+  ['limit', new Map(LIMIT)],
+  ['connlimit', new Map(CONNLIMIT)],
+  ['set', new Map(MATCH_SET)],
   [
     'statistic',
     new Map([

@@ -1,4 +1,4 @@
-/** `-m hashlimit` as the limit of a rule: packets above a rate are dropped, the others go on. */
+/** `-m hashlimit` and `-m limit` as the limit of a rule: packets above a rate are dropped, the others go on. */
 import { SluiceError } from '../../../errors.js';
 import type { RuleLimitConfig } from '../../../shared/config.js';
 import { parseByteCount, parseRate } from '../../../shared/limits/rate.js';
@@ -8,9 +8,11 @@ import type { RuleDraft } from './rule_draft.js';
 
 /** What a rule says of its limit, as it was read. */
 export interface HashLimit {
-  /** Rules with one name share a table; ours have one each. */
-  name: string;
-  above: string;
+  /** Rules with one name share a table; ours have one each. null: of `-m limit`, where every rule has its own. */
+  name: string | null;
+  rate: string;
+  /** Packets above it are meant, or those within it; null: not said. */
+  direction: 'above' | 'upto' | null;
   /** '': not said. */
   burst: string;
   per: RuleLimitConfig['per'][number][];
@@ -30,11 +32,29 @@ function option(read: (limit: HashLimit, value: string, draft: RuleDraft) => boo
   return {
     values: 1,
     read(draft, [value], negated) {
-      draft.limit ??= { name: '', above: '', burst: '', per: [], srcMask: null, dstMask: null, max: null };
+      draft.limit ??= { ...NO_LIMIT };
       return !negated && read(draft.limit, value, draft);
     },
   };
 }
+
+const NO_LIMIT: HashLimit = {
+  name: '',
+  rate: '',
+  direction: null,
+  burst: '',
+  per: [],
+  srcMask: null,
+  dstMask: null,
+  max: null,
+};
+
+const rate = (direction: 'above' | 'upto'): Option =>
+  option((limit, value) => {
+    limit.rate = value;
+    limit.direction = direction;
+    return reads(() => parseRate(value));
+  });
 
 const mask = (key: 'srcMask' | 'dstMask'): Option =>
   option((limit, value, draft) => {
@@ -46,7 +66,8 @@ const mask = (key: 'srcMask' | 'dstMask'): Option =>
 const ours = option(() => true);
 
 export const HASHLIMIT: readonly (readonly [string, Option])[] = [
-  ['--hashlimit-above', option((limit, value) => ((limit.above = value), reads(() => parseRate(value))))],
+  ['--hashlimit-above', rate('above')],
+  ['--hashlimit-upto', rate('upto')],
   ['--hashlimit-burst', option((limit, value) => ((limit.burst = value), reads(() => parseByteCount(value))))],
   ['--hashlimit-name', option((limit, value) => ((limit.name = value), true))],
   ['--hashlimit-srcmask', mask('srcMask')],
@@ -68,6 +89,20 @@ export const HASHLIMIT: readonly (readonly [string, Option])[] = [
   ],
 ];
 
+/** A rule with both modules has two limits, of which ours would have one. */
+const alone = (read: (limit: HashLimit, value: string) => boolean): Option => ({
+  values: 1,
+  read(draft, [value], negated) {
+    draft.limit ??= { ...NO_LIMIT, name: null, rate: '3/hour', direction: 'upto' };
+    return !negated && draft.limit.name === null && read(draft.limit, value);
+  },
+});
+
+export const LIMIT: readonly (readonly [string, Option])[] = [
+  ['--limit', alone((limit, value) => ((limit.rate = value), reads(() => parseRate(value))))],
+  ['--limit-burst', alone((limit, value) => ((limit.burst = value), /^[1-9]\d{0,4}$/.test(value)))],
+];
+
 function reads(read: () => unknown): boolean {
   try {
     read();
@@ -77,10 +112,10 @@ function reads(read: () => unknown): boolean {
   }
 }
 
-/** Why no table of ours can keep it; '' when one can. `above` has been read. */
-export function limitProblem({ above, burst, per }: HashLimit): string {
+/** Why no table of ours can keep it; '' when one can. The rate has been read. */
+export function limitProblem({ rate, burst, per }: HashLimit): string {
   try {
-    checkLimit(limitSpecOf({ rate: parseRate(above), per, ...(burst === '' ? {} : { burst: parseByteCount(burst) }) }));
+    checkLimit(limitSpecOf({ rate: parseRate(rate), per, ...(burst === '' ? {} : { burst: parseByteCount(burst) }) }));
     return '';
   } catch (error) {
     if (error instanceof SluiceError) return error.message;
@@ -90,10 +125,10 @@ export function limitProblem({ above, burst, per }: HashLimit): string {
 
 /** The value of `limit`. Without a mode all packets share one rate, as they do in iptables. */
 export function limitDocument(limit: HashLimit, family: 4 | 6): Record<string, unknown> {
-  const { above, burst, per, srcMask, dstMask, max } = limit;
-  const document: Record<string, unknown> = { rate: above, per };
-  // XT_HASHLIMIT_BURST of extensions/libxt_hashlimit.c.
-  if (parseRate(above).unit === 'packets') document.burst = Number(burst || 5);
+  const { rate, burst, per, srcMask, dstMask, max } = limit;
+  const document: Record<string, unknown> = { rate, per };
+  // XT_HASHLIMIT_BURST of extensions/libxt_hashlimit.c, XT_LIMIT_BURST of libxt_limit.c.
+  if (parseRate(rate).unit === 'packets') document.burst = Number(burst || 5);
   else if (burst !== '') document.burst = burst;
   const suffix = family === 4 ? '' : '6';
   if (srcMask !== null && per.includes('src')) document[`src_mask${suffix}`] = srcMask;

@@ -3,6 +3,8 @@ import { SluiceError } from '../../../errors.js';
 import { ConfigError, parseConfig } from '../../config/index.js';
 import { Notes, type ConvertInput, type ConvertNote } from '../../convert/draft.js';
 import { writeRules } from '../../rules/write.js';
+import type { ImportedLimit } from './connlimit.js';
+import { ImportedSets, type ImportedSet } from './match_set.js';
 import { readSaved, type SavedTable } from './saved.js';
 import { ChainWalk, type ImportedRule } from './walk.js';
 
@@ -14,6 +16,9 @@ export interface IptablesImport {
   /** A configuration of one interface with the rules; `parseConfig` takes it unless a note of line 0 says otherwise. */
   yaml: string;
   rules: ImportedRule[];
+  /** Sets that the rules ask for, and limits on connections, as the configuration has them. */
+  sets: ImportedSet[];
+  limits: ImportedLimit[];
   notes: ConvertNote[];
   /** Notes beyond those that are kept. */
   more: number;
@@ -44,9 +49,15 @@ const OTHER: Readonly<Record<Hook, Hook>> = { input: 'forward', forward: 'input'
  * @param hook whose chains are taken: of packets for this host, or of those that it forwards; null: where there are rules,
  * INPUT when both have some
  * @param interfaceName of the configuration that is made
+ * @param ipset what `ipset save` prints, by the name of its file; null: sets begin empty, and their types are guessed
  * @throws SluiceError SLUICE_FORMAT when there is no table in the text
  */
-export function importIptables(input: ConvertInput, hook: Hook | null, interfaceName: string): IptablesImport {
+export function importIptables(
+  input: ConvertInput,
+  hook: Hook | null,
+  interfaceName: string,
+  ipset: ConvertInput | null = null,
+): IptablesImport {
   if (input.text.length > MAX_INPUT) {
     throw new SluiceError('SLUICE_FORMAT', `more than ${MAX_INPUT / 2 ** 20} MiB to import`);
   }
@@ -55,7 +66,8 @@ export function importIptables(input: ConvertInput, hook: Hook | null, interface
   if (tables.length === 0) {
     throw new SluiceError('SLUICE_FORMAT', `there is no table in ${input.name}`, 'Give what iptables-save prints.');
   }
-  const walk = new ChainWalk(notes);
+  const sets = new ImportedSets(ipset);
+  const walk = new ChainWalk(notes, sets);
   for (const family of [4, 6] as const)
     importFamily(
       tables.filter((table) => table.family === family),
@@ -63,9 +75,14 @@ export function importIptables(input: ConvertInput, hook: Hook | null, interface
       walk,
       notes,
     );
-  const yaml = writeRules(walk.rules, interfaceName);
+  const { rules, limits } = walk;
+  const yaml = writeRules(rules, interfaceName, {
+    ...(sets.list.length > 0 ? { sets: sets.list } : {}),
+    ...(limits.length > 0 ? { mitigation: { limits } } : {}),
+  });
   checkResult(yaml, input.name, notes);
-  return { yaml, rules: walk.rules, notes: notes.list.sort((a, b) => a.line - b.line), more: notes.more };
+  const list = notes.list.sort((a, b) => a.line - b.line);
+  return { yaml, rules, sets: sets.list, limits, notes: list, more: notes.more };
 }
 
 function importFamily(tables: readonly SavedTable[], asked: Hook | null, walk: ChainWalk, notes: Notes): void {

@@ -7,9 +7,6 @@ import type { SavedRule } from './saved.js';
 const REASONS: Readonly<Record<string, string>> = {
   conntrack: 'rules do not know connections',
   state: 'rules do not know connections',
-  set: 'sets are not read',
-  limit: 'limits are not read',
-  connlimit: 'limits are not read',
 };
 
 /** Modules of protocols that `-p` loads by itself. */

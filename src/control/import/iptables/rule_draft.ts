@@ -1,5 +1,7 @@
 /** A rule of iptables on its way to one of ours: keys of `match`, programs, and what was not understood. */
+import type { ConnLimit } from './connlimit.js';
 import type { HashLimit } from './hashlimit.js';
+import type { SetCondition } from './match_set.js';
 import { readBytecode, writeBytecode } from '../../../shared/cbpf/bytecode_text.js';
 
 /** Keys of `match` as the configuration writes them. */
@@ -15,8 +17,12 @@ export class RuleDraft {
   alternatives: MatchKeys[] | null = null;
   /** 0 to 1; null: always. */
   probability: number | null = null;
-  /** Packets above it are meant. */
+  /** Packets above it are meant, or those within it. */
   limit: HashLimit | null = null;
+  /** The same of connections. */
+  connections: ConnLimit | null = null;
+  /** Sets that the packet must be in. */
+  readonly sets: SetCondition[] = [];
   comment = '';
   /** Conditions that were not understood, as they stand there. A rule with any is not made. */
   readonly lost: string[] = [];
@@ -47,6 +53,9 @@ export class RuleDraft {
     for (const [key, value] of Object.entries(outer.match)) this.set(key, value, `${key} of the jump to this chain`);
     this.exprs.unshift(...outer.exprs);
     this.bytecode.unshift(...outer.bytecode);
+    this.sets.unshift(
+      ...outer.sets.filter(({ name, key }) => !this.sets.some((set) => set.name === name && set.key === key)),
+    );
     if (outer.alternatives !== null) this.either(outer.alternatives, 'the conditions of the jump to this chain');
     this.never ||= outer.never;
   }
@@ -55,10 +64,11 @@ export class RuleDraft {
   get unconditional(): boolean {
     const keys = Object.keys(this.match).filter((key) => key !== 'family');
     return (
-      keys.length + this.exprs.length + this.bytecode.length + this.lost.length === 0 &&
+      keys.length + this.exprs.length + this.bytecode.length + this.sets.length + this.lost.length === 0 &&
       this.alternatives === null &&
       this.probability === null &&
       this.limit === null &&
+      this.connections === null &&
       this.never === ''
     );
   }
@@ -74,6 +84,7 @@ export class RuleDraft {
     if (!('src' in base) && !('dst' in base)) base.family = this.family;
     if (this.exprs.length > 0) base.expr = [...new Set(this.exprs)].join(' and ');
     if (programs.size === 1) base.bytecode = this.bytecode[0];
+    if (this.sets.length > 0) base.set = this.sets.length === 1 ? this.sets[0] : [...this.sets];
     const all: MatchKeys[] = [];
     for (const more of this.alternatives ?? [{}]) {
       if (Object.keys(more).some((key) => key in base)) {
@@ -87,7 +98,20 @@ export class RuleDraft {
 }
 
 /** As docs/configuration.md has them. */
-const ORDER = ['family', 'protocol', 'src', 'dst', 'sport', 'dport', 'tcp_flags', 'length', 'ttl', 'expr', 'bytecode'];
+const ORDER = [
+  'family',
+  'protocol',
+  'src',
+  'dst',
+  'sport',
+  'dport',
+  'tcp_flags',
+  'length',
+  'ttl',
+  'expr',
+  'bytecode',
+  'set',
+];
 
 function inOrder(match: MatchKeys): MatchKeys {
   return Object.fromEntries(ORDER.filter((key) => key in match).map((key) => [key, match[key]]));

@@ -7,9 +7,12 @@
  */
 import type { Notes, Place } from '../../convert/draft.js';
 import { readRule } from './read_rule.js';
-import { limitDocument, limitProblem } from './hashlimit.js';
+import { connLimitEntry, connLimitProblem, type ImportedLimit } from './connlimit.js';
+import { limitDocument, limitProblem, type HashLimit } from './hashlimit.js';
+import type { ImportedSets } from './match_set.js';
 import { RuleDraft, type MatchKeys } from './rule_draft.js';
 import type { SavedChain, SavedRule, SavedTable } from './saved.js';
+import { dropsTheRest } from './within.js';
 
 export interface ImportedRule {
   name: string;
@@ -33,6 +36,9 @@ const GO_ON = new Set(
   ).split(' '),
 );
 
+const WITHIN =
+  'what is within a limit (only ACCEPT of it is understood, with the rest dropped by the next rule or the policy)';
+
 /** Why the rules behind may only count; null: nothing was lost. */
 type Doubt = Place | null;
 
@@ -49,11 +55,16 @@ interface Scope {
 
 export class ChainWalk {
   readonly rules: ImportedRule[] = [];
+  /** On connections. */
+  readonly limits: ImportedLimit[] = [];
   private readonly names = new Set<string>();
   /** Tables of hashlimit that have a rule. */
   private readonly tables = new Set<string>();
 
-  constructor(private readonly notes: Notes) {}
+  constructor(
+    private readonly notes: Notes,
+    private readonly sets: ImportedSets,
+  ) {}
 
   /** Adds a chain of the kernel's, and its policy. */
   chain(table: SavedTable, name: string, last: boolean): void {
@@ -78,7 +89,8 @@ export class ChainWalk {
         continue;
       }
       draft.comment ||= `${name.toLowerCase()}-${i + 1}`;
-      const lost = this.one(draft, saved, scope, here);
+      this.checkSets(draft);
+      const lost = this.one(draft, saved, scope, here, chain.rules.slice(i + 1));
       if (lost === 'accept') {
         here ??= saved;
         after ??= saved;
@@ -89,10 +101,19 @@ export class ChainWalk {
   }
 
   /** What of the verdicts was lost with this rule; 'end': no packet gets to the rules behind. */
-  private one(draft: RuleDraft, saved: SavedRule, scope: Scope, doubt: Doubt): 'accept' | 'return' | 'end' | null {
+  private one(
+    draft: RuleDraft,
+    saved: SavedRule,
+    scope: Scope,
+    doubt: Doubt,
+    behind: readonly SavedRule[],
+  ): 'accept' | 'return' | 'end' | null {
     const target = draft.target;
     const name = target?.name ?? '';
-    if (draft.limit !== null) this.checkLimit(draft, name);
+    const within = draft.limit?.direction === 'upto' || draft.connections?.direction === 'upto';
+    if (within && !(name === 'ACCEPT' && this.restIsDropped(saved, scope, behind))) {
+      draft.lost.push(WITHIN);
+    } else if (draft.limit !== null || draft.connections !== null) this.checkLimit(draft, within ? 'DROP' : name);
     if (target === null) {
       this.add(draft, 'count', saved, doubt);
       return null;
@@ -104,6 +125,7 @@ export class ChainWalk {
         this.notes.changed(saved, `REJECT answers the sender, drop does not: ${short(saved)}`);
       return null;
     }
+    if (within && draft.lost.length === 0) return this.acceptWithin(draft, saved, scope, doubt);
     if (name === 'ACCEPT') return this.letBy(draft, saved, scope, doubt, 'accept');
     if (name === 'RETURN') return this.return(draft, saved, scope, doubt);
     if (GO_ON.has(name)) return this.lose(saved, `the target ${name} is not understood`, null);
@@ -142,7 +164,9 @@ export class ChainWalk {
 
   private jump(draft: RuleDraft, saved: SavedRule, name: string, inner: SavedChain, scope: Scope, doubt: Doubt) {
     if (draft.lost.length > 0) return this.lose(saved, `not understood: ${draft.lost.join('; ')}`, 'accept');
-    if (draft.limit !== null) return this.lose(saved, 'a jump for what is above a rate is not understood', 'accept');
+    if (draft.limit !== null || draft.connections !== null) {
+      return this.lose(saved, 'a jump for what is above a limit is not understood', 'accept');
+    }
     if (draft.probability !== null) return this.lose(saved, 'a jump by chance is not understood', 'accept');
     if (scope.path.includes(name) || scope.path.length >= MAX_DEPTH) {
       return this.lose(saved, `chain ${name} is jumped to from itself, or too deep`, 'accept');
@@ -152,15 +176,46 @@ export class ChainWalk {
     return after !== doubt && after !== null ? ('accept' as const) : null;
   }
 
+  /** Asks for the sets of a rule as their types want it. */
+  private checkSets(draft: RuleDraft): void {
+    for (const set of draft.sets) {
+      const found = this.sets.keyOf(set);
+      if ('why' in found) draft.lost.push(found.why);
+      else set.key = found.key;
+    }
+  }
+
+  private restIsDropped(saved: SavedRule, scope: Scope, rules: readonly SavedRule[]): boolean {
+    const dropsAtEnd = scope.outer === null && scope.policy === 'DROP';
+    const own = readRule(saved, scope.table.family);
+    return dropsTheRest(own, { rules, goesOn: (target) => GO_ON.has(target), dropsAtEnd });
+  }
+
+  /** What is above is dropped here, not by the rule behind; then the rest is let by. */
+  private acceptWithin(draft: RuleDraft, saved: SavedRule, scope: Scope, doubt: Doubt) {
+    if (!scope.last) return this.letBy(draft, saved, scope, doubt, 'accept');
+    if (!this.add(draft, 'drop', saved, doubt)) return 'accept';
+    draft.limit = draft.connections = null;
+    return this.letBy(draft, saved, scope, doubt, 'accept');
+  }
+
   /** A rule of ours has a table of its own, and drops what is above. */
   private checkLimit(draft: RuleDraft, target: string): void {
-    const { name, above } = draft.limit!;
-    if (above === '') draft.lost.push('hashlimit without --hashlimit-above');
-    else if (target !== 'DROP') draft.lost.push('hashlimit with another target than DROP');
-    else if (this.tables.has(`${draft.family} ${name}`))
-      draft.lost.push(`hashlimit ${name}, which another rule has too`);
-    else if (limitProblem(draft.limit!) !== '') draft.lost.push(limitProblem(draft.limit!));
-    this.tables.add(`${draft.family} ${name}`);
+    const { limit, connections } = draft;
+    if (limit !== null && connections !== null) draft.lost.push('two limits');
+    else if (target !== 'DROP' && target !== 'REJECT') draft.lost.push('a limit with another target than DROP');
+    else if (connections !== null) {
+      if (connections.direction === null) draft.lost.push('connlimit without --connlimit-above');
+    } else if (limit !== null) this.checkTable(draft, limit);
+  }
+
+  private checkTable(draft: RuleDraft, limit: HashLimit): void {
+    const table = limit.name === null ? null : `${draft.family} ${limit.name}`;
+    if (limit.direction === null) draft.lost.push('hashlimit without --hashlimit-above');
+    else if (table !== null && this.tables.has(table))
+      draft.lost.push(`hashlimit ${limit.name}, which another rule has too`);
+    else if (limitProblem(limit) !== '') draft.lost.push(limitProblem(limit));
+    if (table !== null) this.tables.add(table);
   }
 
   private lose<T extends 'accept' | 'return' | null>(saved: SavedRule, why: string, what: T): T {
@@ -175,6 +230,12 @@ export class ChainWalk {
     // Each of several rules would take its own chance, and count its own packets.
     if (matches.length > 1 && (draft.probability !== null || draft.limit !== null || action === 'count'))
       draft.lost.push('one of two conditions');
+    const { connections } = draft;
+    if (connections !== null && matches.length > 0 && draft.lost.length === 0) {
+      const why = matches.length > 1 ? 'one of two conditions' : connLimitProblem(matches[0]);
+      if (why !== '') draft.lost.push(why);
+      else if (draft.probability !== null) draft.lost.push('a limit on connections by chance');
+    }
     if (draft.lost.length > 0) {
       this.notes.lost(place, `not understood: ${draft.lost.join('; ')}: ${shown}`);
       return false;
@@ -182,6 +243,17 @@ export class ChainWalk {
     if (this.rules.length + matches.length > MAX_RULES) {
       this.notes.lost(place, `there is no room for more than ${MAX_RULES} rules`);
       return false;
+    }
+    for (const set of draft.sets) {
+      if (!this.sets.use(set)) continue;
+      const what = `set ${set.name} begins empty, and its type is a guess`;
+      this.notes.changed(place, `${what}: ${shown}`, 'Give what "ipset save" prints: --ipset FILE.');
+    }
+    if (connections !== null) {
+      this.limits.push(connLimitEntry(this.name(draft.comment), connections, draft.family));
+      const what = 'counts the TCP connections to services, of IPv4 and IPv6, and drops SYNs';
+      this.notes.changed(place, `a limit on connections ${what}: ${shown}`);
+      return true;
     }
     for (const match of matches) {
       const rule: ImportedRule = { name: this.name(draft.comment), match, action };
