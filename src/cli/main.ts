@@ -68,10 +68,13 @@ function throwInsteadOfExit(command: Command): void {
 }
 
 /** Prints an error the way a person wants it: what, then what to do. A stack only for bugs. */
-function report(error: unknown): void {
+async function report(error: unknown): Promise<void> {
   if (error instanceof SluiceError || isKernelError(error)) {
-    process.stderr.write(`sluice: ${error.message}\n`);
-    if (error.remedy) process.stderr.write(`  ${error.remedy}\n`);
+    const { plain } = await import('./output.js');
+    // Messages name what they are about as it was written: a file may have anything in it.
+    const clean = (text: string): string => text.split('\n').map(plain).join('\n');
+    process.stderr.write(`sluice: ${clean(error.message)}\n`);
+    if (error.remedy) process.stderr.write(`  ${clean(error.remedy)}\n`);
     const log = (error as { verifierLog?: string }).verifierLog;
     if (log) process.stderr.write(`${log}\n`);
     return;
@@ -92,7 +95,7 @@ try {
   if (error instanceof CommanderError) {
     process.exitCode = error.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
   } else {
-    report(error);
+    await report(error);
     process.exitCode = exitCodeOf(error);
   }
 }

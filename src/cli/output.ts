@@ -76,9 +76,9 @@ export function cut(text: string, width: number): string {
   return width <= 1 ? text.slice(0, width) : `${text.slice(0, width - 1)}…`;
 }
 
-/** A text without control characters: what a config or a daemon named moves no cursor here. */
+/** A text without control characters and changes of direction: what a config or a daemon named moves no cursor here. */
 export function plain(text: string): string {
-  return text.replace(/[\p{Cc}\u2028\u2029]/gu, '\ufffd');
+  return text.replace(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, '\ufffd');
 }
 
 /** "1,234,567"; from `shortFrom` on "12.35M". */
