@@ -14,9 +14,11 @@ import { frameFromWords } from '../../src/control/explain/words.js';
 import { ruleDocument } from '../../src/control/rules/document.js';
 import { parse } from '../../src/dataplane/packet/parse.js';
 import { DropReason } from '../../src/dataplane/verdict.js';
+import { PcapngWriter } from '../../src/pcap/pcapng_writer.js';
 import { classicFile } from '../support/capture_bytes.js';
 import { FakeEnv, runCommand } from '../support/fake_env.js';
 import { FakeRuleDaemon } from '../support/fake_rules.js';
+import { FakeSetDaemon } from '../support/fake_sets.js';
 import { fakeView } from '../support/fake_view.js';
 import { place } from '../support/packets.js';
 import { PacketBuilder } from '../support/packet_builder.js';
@@ -44,6 +46,11 @@ const frames = [1, 2, 3].map((sport) => frameFromWords(`tcp 192.0.2.77:${sport} 
 const records = [...frames, frames[0]].map((data, i) => ({ seconds: 1_700_000_000 + i, fraction: 0, data }));
 writeFileSync(capture, classicFile({ little: true, nanoseconds: true }, records));
 
+const wifi = join(directory, 'wifi.pcap');
+writeFileSync(wifi, classicFile({ little: true, nanoseconds: true, linkType: 105 }, records));
+const cut = join(directory, 'cut.pcap');
+writeFileSync(cut, classicFile({ little: true, nanoseconds: true }, records).subarray(0, 60));
+
 async function run(...args: string[]): Promise<{ code: number; error: string; out: string; json: () => Explanation }> {
   const env = new FakeEnv({ SLUICE_SOCKET: join(directory, 'no.sock') });
   const { code, error } = await runCommand(explainCommand(env), args);
@@ -70,6 +77,17 @@ describe('sluice explain', () => {
     const alone = (await run('-c', config, '--json', '--alone', `${capture}#3`)).json();
     expect(stages(alone)).toContain('flow-table miss');
     expect(alone.verdict).toMatchObject({ verdict: 'tx', backend: '10.0.0.1' });
+  });
+
+  it('takes a frame of a pcapng file', async () => {
+    const writer = new PcapngWriter('memory');
+    const interfaceId = writer.addInterface({ name: 'x' });
+    frames.forEach((data, i) => writer.writePacket({ timestampNs: BigInt(i) * 1_000_000n, interfaceId, data }));
+    const file = join(directory, 'x.pcapng');
+    writeFileSync(file, writer.bytes());
+    const { input, verdict } = (await run('-c', config, '--json', `${file}#2`)).json();
+    expect(input).toMatchObject({ file, frame: 2, before: 2 });
+    expect(verdict).toMatchObject({ verdict: 'tx', backend: '10.0.0.1' });
   });
 
   it('tells of the allow list, of sets, and of a SYN that is challenged', async () => {
@@ -136,6 +154,16 @@ describe('sluice explain', () => {
 
   it.each([
     [['-c', config, `${capture}#4`], /has no frame 4: they are 0 to 3 \| Frames count from 0/],
+    [['-c', config, `${capture}#x`], /"x" is no frame number \| .*x\.pcap#0 is its first frame/],
+    [['-c', config, capture], /x\.pcap: does not say which frame \| .*x\.pcap#0 is its first frame/],
+    [['-c', config, `${directory}/none.pcap#0`], /cannot read the capture .*none\.pcap: ENOENT.* \| Check the path/],
+    [['-c', config, `${wifi}#0`], /byte 20: link type 105 is not Ethernet.* \| Capture on the Ethernet interface/],
+    [
+      ['-c', config, `${cut}#0`],
+      /cut\.pcap, byte 24: packet 1 says it has 54 bytes.* \| The packets before the damage can be used: --no-strict/,
+    ],
+    [['-c', config, 'tcp 192.0.2.1:http > 1.2.3.5'], /"http" is no port/],
+    [['-c', config, 'tcp [2001:db8::1]:x > 2001:db8::2'], /"x" is no port/],
     [['-c', config, '--after', '4', `${capture}#3`], /--after 4 is beyond frame 3/],
     [['-c', config, '--after', '1', 'tcp 1.2.3.4 > 1.2.3.5'], /--after needs a capture/],
     [['-c', config, '--after', '1', '--alone', `${capture}#3`], /both --alone and --after/],
@@ -215,6 +243,22 @@ describe('the config of a running daemon', () => {
     expect(changed.live.at(-1)).toBe('rules (2), not those of the file: ntp, new');
   });
 
+  it('has the entries that its sets have now', () => {
+    const entry = { text: '198.18.0.0/15', timeout: null, nomatch: false, counters: null, comment: null };
+    const options = { type: 'hash:net', family: 'both', maxelem: 9, timeout: null, origin: 'config' } as const;
+    const made = { ...options, name: 'made', timeout: 0, origin: 'runtime' } as const;
+    const merged = mergeLive(parseConfig(YAML), { services: [] }, { rules: [] }, [
+      { set: { ...options, name: 'bad' }, entries: [{ ...entry, nomatch: true }] },
+      { set: made, entries: [{ ...entry, timeout: 30 }] },
+    ]);
+    expect(merged.config.sets).toMatchObject([
+      { name: 'bad', drop: 'src', maxelem: 9, source: { kind: 'entries', entries: ['198.18.0.0/15 nomatch'] } },
+      { name: 'partners', source: { entries: ['203.0.113.5'] } },
+      { name: 'made', drop: null, source: { entries: ['198.18.0.0/15 timeout 30'] } },
+    ]);
+    expect(merged.live).toContain('set bad: 1 entries, as it has them now');
+  });
+
   it('is asked for over the control socket when no --config is given', async () => {
     const rules = `\n  - {name: live, match: {protocol: udp, sport: 123}, action: drop}`;
     const daemon = new FakeRuleDaemon(rules);
@@ -225,7 +269,7 @@ describe('the config of a running daemon', () => {
       reload: () => Promise.reject(new Error('not here')),
       setBackend: () => Promise.reject(new Error('not here')),
       rules: daemon.control,
-      sets: undefined as never,
+      sets: new FakeSetDaemon(parseConfig(YAML)).control,
     };
     const server = await ControlServer.listen(socket, target, daemon.log);
     try {

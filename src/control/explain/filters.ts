@@ -5,12 +5,10 @@ import { StageVerdict, type Mitigation } from '../../dataplane/filter/mitigation
 import { packetSets } from '../../dataplane/filter/packet_sets.js';
 import type { Packet } from '../../dataplane/packet/packet.js';
 import { DROP_REASONS } from '../../dataplane/verdict.js';
-import type { Config } from '../../shared/config.js';
-import { CounterBlock, RuleCounter } from '../../shared/layout.js';
 import { SetSides } from '../../shared/sets/index.js';
-import { limitRuleName } from '../mitigation/shelf.js';
 import type { ReplaySetup } from '../replay_path.js';
 import type { StageName, Step } from './document.js';
+import { LimitExplainer } from './limits.js';
 import { observed } from './observe.js';
 import { RuleExplainer } from './rules.js';
 import { destinationOf, sourceOf } from './rule_conditions.js';
@@ -151,13 +149,14 @@ function watchMitigation(
   for (const [place, stage] of JUDGES) {
     const judge = mitigation[place];
     if (judge === null) continue;
+    const limits = stage === 'limits' ? new LimitExplainer(setup, block) : null;
     watched[place] = observed(judge, {
       judge: (call, args) => {
         const [packet] = args as [Packet];
         if (!watch.isTarget(packet)) return call(...args);
-        const before = stage === 'limits' ? limitCounts(setup, block) : null;
+        limits?.before(packet);
         const said = call(...args) as number;
-        const because = before === null ? [] : limitTexts(before, limitCounts(setup, block));
+        const because = limits === null ? [] : limits.after(said);
         if (stage === 'sets') because.push(...setTexts(setup, packet, watch));
         watch.step({
           ...judgement(stage, said, place === 'fairShare'),
@@ -198,30 +197,5 @@ function allowedTexts({ tables }: ReplaySetup, packet: Packet, watch: FilterWatc
   const sets = packetSets(tables, 0, () => watch.nowMs());
   return tables.setAllows.map((set) => {
     return `${sourceOf(packet)} is ${sets[set].has(packet, SetSides.source) ? '' : 'not '}in ${tables.sets[set].name}`;
-  });
-}
-
-interface LimitCount {
-  name: string;
-  packets: number;
-  acted: number;
-}
-
-function limitCounts(
-  { config, numbers }: { config: Config; numbers: ReplaySetup['numbers'] },
-  block: Float64Array,
-): LimitCount[] {
-  return config.mitigation.limits.flatMap(({ name }) => {
-    const numbered = numbers.rules.get(limitRuleName(name));
-    if (numbered === undefined) return [];
-    const at = CounterBlock.rules + numbered.number * RuleCounter.SIZE;
-    return [{ name, packets: block[at + RuleCounter.packets], acted: block[at + RuleCounter.acted] }];
-  });
-}
-
-function limitTexts(before: readonly LimitCount[], after: readonly LimitCount[]): string[] {
-  return after.flatMap(({ name, packets, acted }, i) => {
-    if (packets === before[i].packets) return [];
-    return [`limit ${name}: ${acted > before[i].acted ? 'above' : 'within'}`];
   });
 }

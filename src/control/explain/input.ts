@@ -36,6 +36,11 @@ export function readInput(
   if (after !== undefined && after > 0) {
     throw new SluiceError('SLUICE_USAGE', '--after needs a capture: this packet has no frames before it', FORMS);
   }
+  const file = /^(\S+\.p?cap(?:ng)?)(?:#(.*))?$/i.exec(text);
+  if (file !== null) {
+    const wrong = file[2] === undefined ? 'does not say which frame' : `${JSON.stringify(file[2])} is no frame number`;
+    throw new SluiceError('SLUICE_USAGE', `${text}: ${wrong}`, `${file[1]}#0 is its first frame.`);
+  }
   const frame = text.startsWith('hex:') ? frameFromHex(text.slice(4)) : frameFromWords(text, FORMS);
   return { text, file: null, frame: 0, capture: captureOf([{ data: frame, timestampNs: 0n }]), position: 0 };
 }

@@ -8,6 +8,7 @@
 import { SluiceError } from '../../errors.js';
 import { addressToBytes, parseAddress } from '../../shared/addr.js';
 import type { Address } from '../../shared/config.js';
+import { show } from '../config/problem.js';
 import { hasPorts, protocolNumber } from '../config/protocols.js';
 
 interface Words {
@@ -37,11 +38,11 @@ export function frameFromWords(text: string, remedy: string): Uint8Array {
 function read(text: string, remedy: string): Words {
   const words = text.trim().split(/\s+/);
   const fail = (message: string, what = remedy): never => {
-    throw new SluiceError('SLUICE_USAGE', `${JSON.stringify(text)}: ${message}`, what);
+    throw new SluiceError('SLUICE_USAGE', `${show(text)}: ${message}`, what);
   };
   const [name, from, arrow, to, ...options] = words;
   const protocol = name === 'icmp6' ? 58 : protocolNumber(name);
-  if (protocol === null) return fail(words.length === 1 ? 'is no packet' : `"${name}" is no protocol`);
+  if (protocol === null) return fail(words.length === 1 ? 'is no packet' : `${show(name)} is no protocol`);
   if (from === undefined || arrow !== '>' || to === undefined)
     return fail('wants SOURCE > DESTINATION behind the protocol');
   const [source, sport] = endpoint(from, fail);
@@ -70,14 +71,14 @@ function read(text: string, remedy: string): Words {
     const value = options.shift();
     if (option === 'flags') {
       const letters = (value ?? '').toUpperCase();
-      if (!/^(NONE|[FSRPAUEW]+)$/.test(letters)) fail(`flags ${value ?? ''} are none of ${FLAGS}, or none`);
+      if (!/^(NONE|[FSRPAUEW]+)$/.test(letters)) fail(`flags ${show(value ?? '')} are none of ${FLAGS}, or none`);
       if (protocol !== 6) fail(`${name} has no flags`);
       packet.flags =
         letters === 'NONE' ? 0 : [...letters].reduce((bits, letter) => bits | (1 << FLAGS.indexOf(letter)), 0);
       continue;
     }
     const most = { length: 65_535, ttl: 255, tos: 255, vlan: 4094 }[option];
-    if (most === undefined) return fail(`"${option}" is none of flags, length, ttl, tos, vlan, fragment`);
+    if (most === undefined) return fail(`${show(option)} is none of flags, length, ttl, tos, vlan, fragment`);
     const number = value !== undefined && /^\d+$/.test(value) ? Number(value) : NaN;
     if (!(number <= most)) fail(`${option} wants a number from 0 to ${most}`);
     packet[option as 'length' | 'ttl' | 'tos' | 'vlan'] = number;
@@ -89,13 +90,14 @@ function read(text: string, remedy: string): Words {
 }
 
 function endpoint(text: string, fail: (message: string) => never): [Address, number | null] {
-  const match = /^\[([^\]]+)\](?::(\d+))?$/.exec(text) ?? /^([^:]+)(?::(\d+))?$/.exec(text) ?? [text, text, undefined];
+  const match = /^\[([^\]]+)\](?::(.*))?$/.exec(text) ?? /^([^:]+)(?::([^:]*))?$/.exec(text) ?? [text, text, undefined];
+  if (match[2] !== undefined && !/^\d+$/.test(match[2])) fail(`${show(match[2])} is no port`);
   const port = match[2] === undefined ? null : Number(match[2]);
   if (port !== null && port > 65_535) fail(`port ${port} is above 65535`);
   try {
     return [parseAddress(match[1]), port];
   } catch {
-    return fail(`"${match[1]}" is no address; an IPv6 address with a port is [2001:db8::1]:443`);
+    return fail(`${show(match[1])} is no address; an IPv6 address with a port is [2001:db8::1]:443`);
   }
 }
 
