@@ -63,13 +63,8 @@ export function importP0f(
 }
 
 function labelPattern(label: string): RegExp {
-  return new RegExp(
-    `^${label
-      .split('*')
-      .map((part) => part.replace(/[^A-Za-z0-9]/g, '\\$&'))
-      .join('.*')}$`,
-    'iu',
-  );
+  const literal = (part: string): string => part.replace(/[$()*+.?[\\\]^{|}]/g, '\\$&');
+  return new RegExp(`^${label.split(/\*+/).map(literal).join('.*')}$`, 'i');
 }
 
 /** "p0f-linux-3.11-and-newer" of "s:unix:Linux:3.11 and newer"; each name once. */
