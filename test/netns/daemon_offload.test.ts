@@ -32,6 +32,7 @@ const SHADOW = { name: 'would', match: { protocol: 'udp', dport: [BAD, SMALL] },
 const DROP = { name: 'bad', match: { protocol: 'udp', dport: BAD }, action: 'drop' };
 const EXPR = { name: 'small', match: `udp dst port ${SMALL} and less 90`, action: 'drop' };
 const CHANCE = { name: 'times', match: { dport: TIMES }, action: 'drop', probability: '99%' };
+const SLOW = { name: 'slow', match: { dport: TIMES }, action: 'limit', limit: { rate: '1/day' } };
 const RULES = [SEE, SHADOW, DROP, EXPR];
 
 interface Rig {
@@ -227,7 +228,7 @@ it('change under traffic: no good packet is lost, and no bad one passes or is dr
 it('come out of the kernel for a capture of what they drop, and go back', async () => {
   const rig = await underTraffic({ rules: [...RULES, CHANCE], offload: 'auto' });
   const { daemon, wire } = rig;
-  const all = { see: 'both', would: 'both', bad: 'kernel', small: 'kernel', times: 'user space' };
+  const all = { see: 'both', would: 'both', bad: 'kernel', small: 'kernel', times: 'kernel' };
   expect(await runs(daemon)).toEqual(all);
   for (const [args, inKernel] of [
     [['--rule', 'bad'], { ...all, bad: 'user space' }],
@@ -285,9 +286,11 @@ it('are there again after the interface was gone, in generic mode too, with thei
 it('are refused with `require` when they cannot be there, by name; and a killed daemon leaves nothing', async () => {
   const wire = new Wire();
   const config = (parts: object) => daemonConfig(wire, { filters: ['sanity', 'rules'], offload: 'require', ...parts });
-  const { code, said } = await TestDaemon.fails(wire, config({ rules: [DROP, CHANCE] }), { name: 'refused' });
+  const { code, said } = await TestDaemon.fails(wire, config({ rules: [DROP, SLOW] }), { name: 'refused' });
   expect(code).not.toBe(0);
-  expect(said).toMatch(/rule times cannot run in the kernel, which offload: require asks for: it is hit by chance/);
+  expect(said).toMatch(
+    /rule slow cannot run in the kernel, which offload: require asks for: it has a limit whose burst takes too long/,
+  );
 
   const daemon = await TestDaemon.start(wire, config({ rules: [SEE, DROP] }));
   expect(await runs(daemon)).toEqual({ see: 'both', bad: 'kernel' });

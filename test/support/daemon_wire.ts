@@ -121,19 +121,29 @@ export interface SendOptions {
   packets: number;
   ratePerSecond: number;
   bytes: number;
+  /** Default: the namespace's own. */
+  source: string;
 }
 
 export class Sender {
-  private readonly result: Promise<{ sent: number }>;
+  private readonly result: Promise<{ sent: number; durationMs: number }>;
 
   constructor(readonly program: ChildProgram) {
-    this.result = program.message<{ type: string; sent: number }>((message) => message.type === 'result', 90_000);
+    this.result = program.message<{ type: string; sent: number; durationMs: number }>(
+      (message) => message.type === 'result',
+      90_000,
+    );
     this.result.catch(() => undefined);
   }
 
   /** Number of datagrams that the client's kernel took, when all are sent. */
   async sent(): Promise<number> {
     return (await this.result).sent;
+  }
+
+  /** From the first datagram to the last, when all are sent. */
+  async durationMs(): Promise<number> {
+    return (await this.result).durationMs;
   }
 
   stop(): Promise<number> {

@@ -66,6 +66,7 @@ async function send() {
 
 function connected() {
   const socket = createSocket({ type: options.address.includes(':') ? 'udp6' : 'udp4', sendBufferSize: 1 << 20 });
+  if (options.source) socket.bind(0, options.source);
   return new Promise((resolve, reject) => {
     socket.once('error', reject);
     socket.connect(options.port, options.address, () => {
