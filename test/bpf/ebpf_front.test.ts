@@ -11,6 +11,7 @@ import { AddonChild, compileBpf, XDP_TX_SOURCE } from '../support/bpf_child.js';
 import { randomSource } from '../support/cbpf_programs.js';
 import { testPlayground } from '../support/netns.js';
 import { PacketBuilder } from '../support/packet_builder.js';
+import { LEFT_ALONE, spoilt, TAKEN } from '../support/packet_kinds.js';
 import { randomFrame } from '../support/rule_packets.js';
 
 const VIP4 = '203.0.113.10';
@@ -107,6 +108,33 @@ describe('rules in front of the redirect program', () => {
     }
     expect(kinds.size).toBeGreaterThan(2);
   });
+
+  it.each([MatchAll.vips, MatchAll.traffic])(
+    'drop nothing that the redirect program gives to the host: match_all %i',
+    (all) => {
+      using redirect = new Redirect({ match_all: all }, ['192.0.2.0/24', '2001:db8::/32']);
+      const made = frontOf(redirect, all).load({ tables: tablesOf(drop(0, {})), sanity: null });
+      onTestFinished(() => made.program.close());
+      const random = randomSource(4);
+      const kinds = Object.entries({ ...TAKEN, ...LEFT_ALONE });
+      const frames = Array.from({ length: 10 }, () =>
+        kinds.map(([name, make]) => [name, make(random).build()] as const),
+      ).flat();
+      const dropped = new Set<string>();
+      const left = new Set<string>();
+      for (const [name, frame] of [...frames, ...frames.map(([, one]) => ['spoilt', spoilt(random, one)] as const)]) {
+        const alone = redirect.counted(() => redirect.run(frame));
+        const [, moved] = run(made.program, redirect, frame);
+        if (alone.no_socket === undefined) expect([name, moved]).toEqual([name, alone]);
+        else expect([name, moved]).toEqual([name, moved.drop === 1 ? DROPPED : alone]);
+        (moved.drop ? dropped : left).add(name);
+      }
+      // What is not IP is for user space where it takes all.
+      const taken = Object.keys(TAKEN).filter((name) => all === MatchAll.traffic || !name.startsWith('not IP'));
+      expect([...dropped].sort()).toEqual([...taken, 'spoilt'].sort());
+      expect(left.has('neighbour discovery')).toBe(true);
+    },
+  );
 
   it('go on counting when other rules take their place', () => {
     using redirect = new Redirect({}, [VIP4]);

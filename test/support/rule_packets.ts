@@ -5,12 +5,12 @@ import type { PortRange, Prefix, RuleMatchConfig } from '../../src/shared/config
 import type { Random } from './cbpf_programs.js';
 import { PacketBuilder } from './packet_builder.js';
 
-const PORTS = [0, 1, 22, 53, 80, 123, 443, 1023, 1024, 9999, 32768, 65535];
-const HOSTS4 = ['192.0.2.1', '192.0.2.9', '198.51.100.10', '10.0.0.1', '255.255.255.255', '0.0.0.0'];
-const HOSTS6 = ['2001:db8::1', '2001:db8:1::9', '2001:db9::1', 'c000:201::', 'ffff::1', '::1'];
-const PROTOCOLS = [1, 6, 17, 47, 58, 0, 255];
+export const PORTS = [0, 1, 22, 53, 80, 123, 443, 1023, 1024, 9999, 32768, 65535];
+export const HOSTS4 = ['192.0.2.1', '192.0.2.9', '198.51.100.10', '10.0.0.1', '255.255.255.255', '0.0.0.0'];
+export const HOSTS6 = ['2001:db8::1', '2001:db8:1::9', '2001:db9::1', 'c000:201::', 'ffff::1', '::1'];
+export const PROTOCOLS = [1, 6, 17, 47, 58, 0, 255];
 
-function pick<T>(random: Random, from: readonly T[]): T {
+export function pick<T>(random: Random, from: readonly T[]): T {
   return from[random(from.length)];
 }
 
@@ -90,7 +90,7 @@ export function ruleProgram(random: Random): Program {
   return programOf(link, code);
 }
 
-function transport(random: Random, builder: PacketBuilder, family: 4 | 6): PacketBuilder {
+export function transport(random: Random, builder: PacketBuilder, family: 4 | 6): PacketBuilder {
   const ports = { sport: pick(random, PORTS), dport: pick(random, PORTS) };
   const kind = random(8);
   if (kind < 3) return builder.udp(ports).payload(random(40));
