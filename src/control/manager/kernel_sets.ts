@@ -163,7 +163,7 @@ export class KernelSetStore {
   /** The programs are gone. */
   async close(): Promise<void> {
     for (const { retiring } of this.kept.values()) if (retiring) clearTimeout(retiring);
-    await Promise.all([...this.kept.values()].map(({ mirror }) => mirror?.close()));
+    await Promise.all([...this.kept.values()].flatMap(({ mirror }) => (mirror === null ? [] : [mirror.close()])));
     this.kept.clear();
     for (const maps of this.allows.values()) if (typeof maps !== 'string') maps.close();
     this.allows.clear();

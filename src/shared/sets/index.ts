@@ -1,6 +1,6 @@
 /** Sets of addresses, networks and ports: what workers need. The control plane's side is src/control/sets/. */
 export type { SetBuffers, SetCounters, SetType } from './layout.js';
-export { portKeyOf, SetSides, type SetPacket } from './packet_key.js';
+export { portKeyOf, PortProtocol, SetSides, type SetPacket } from './packet_key.js';
 export { clockFrom, SecondsClock } from './seconds_clock.js';
 export { entryOf, NO_ENTRY, SetView } from './set_view.js';
 export { SetClockWord, type SetDrop, type SetTable } from './tables.js';

@@ -127,6 +127,8 @@ function emitTransport(asm: Assembler, family: 4 | 6, to: WayTo, later: Label, l
 
   asm.place(icmp);
   asm.jump32(Jump.JLT, REST, 8, leave);
+  // Type and code, by which sets with ports are asked.
+  emitCopy(asm, Copy.transport, 2, leave);
   if (family === 6) emitNeighbourDiscovery(asm, later, leave);
   asm.place(later);
   asm.storeImm(Size.W, COPIES, Copy.sport, NO_PORT);
@@ -171,7 +173,6 @@ function emitTransport(asm: Assembler, family: 4 | 6, to: WayTo, later: Label, l
 function emitNeighbourDiscovery(asm: Assembler, other: Label, leave: Label): void {
   field(asm, COPIED, Reg.r1, Size.B, Copy.header + 7);
   asm.jump32(Jump.JNE, Reg.r1, 255, other);
-  emitCopy(asm, Copy.transport, 1, leave);
   field(asm, COPIED, Reg.r1, Size.B, Copy.transport);
   asm.jump32(Jump.JLT, Reg.r1, 133, other);
   asm.jump32(Jump.JLE, Reg.r1, 137, leave);

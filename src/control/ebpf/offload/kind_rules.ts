@@ -88,7 +88,7 @@ export function emitKind(
   if (sanity !== null) emitSanity(asm, kind, sanity, ends.leave);
   if (plan.marks.length > 0) asm.storeImm(Size.DW, Reg.r10, Kept.marks, 0);
   if (plan.drops.length > 0) asm.storeImm(Size.W, Reg.r10, Kept.rule, SET_DROPS);
-  emitNoneAsked(asm, context);
+  emitNoneAsked(asm, context, kind);
   emitStages(asm, context, plan, kind, ends.leave, drop);
   const written = new Set<PlannedRecord>();
   emitSearch(records);

@@ -44,7 +44,7 @@ export const enum Kept {
 export const enum Copy {
   /** 60 bytes: the IP header; IPv4 options only while they are summed up. */
   header = 0,
-  /** 20 bytes: the TCP header; 8 of all others. */
+  /** 20 bytes: the TCP header; 8 of UDP, 2 of ICMP, 4 of others with ports. */
   transport = 60,
   /** 8 bytes: the start of an IPv6 extension header. */
   extension = 80,

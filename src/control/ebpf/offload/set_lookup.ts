@@ -2,7 +2,8 @@
 import { SetSides } from '../../../shared/sets/index.js';
 import { Label, type Assembler } from '../assembler.js';
 import { Alu, Helper, Jump, Reg, Size } from '../instruction.js';
-import { addressesOf, Kept, port, type PacketKind } from './kinds.js';
+import { addressesOf, Kept, type PacketKind } from './kinds.js';
+import { emitPortKey } from './set_port.js';
 import { hasPortType, isNetType, SetValue, type KernelSets, type KernelTable, type SetLookup } from './set_maps.js';
 
 /** Look-ups of different sets, or by different sides, that a program has room for. */
@@ -27,7 +28,9 @@ export interface LookupContext {
 }
 
 /** Before the first look-up of a packet. */
-export function emitNoneAsked(asm: Assembler, { lookups }: LookupContext): void {
+export function emitNoneAsked(asm: Assembler, { lookups }: LookupContext, { family }: PacketKind): void {
+  // Of what is not IP it is not known: such a packet is in no set.
+  if (lookups.length > 0 && family === 0) asm.storeImm(Size.W, Reg.r10, Kept.l3Bytes, 0);
   for (let i = 0; i < lookups.length; i++) asm.storeImm(Size.DW, Reg.r10, askedAt(i), 0);
 }
 
@@ -45,11 +48,6 @@ export function emitAsk(
   leave: Label,
 ): boolean {
   const { set } = context.lookups[i];
-  // ICMP types, later fragments: each has its own way to be a port.
-  if (hasPortType(set.type) && kind.protocol === null && kind.family !== 0) {
-    asm.goto(leave);
-    return false;
-  }
   if (set.counts) add(asm, i, 1);
   if (!emitFind(asm, context, i, kind, no, leave)) {
     asm.goto(no);
@@ -106,7 +104,8 @@ function emitFind(
 ): boolean {
   const { set } = lookups[i];
   const table = kind.family === 0 ? null : kind.family === 4 ? set.ipv4 : set.ipv6;
-  if (table === null || !emitKey(asm, lookups[i], table, kind)) return false;
+  if (table === null) return false;
+  emitKey(asm, lookups[i], table, kind, none);
   asm.loadMap(Reg.r1, table.fd);
   asm.alu64X(Alu.MOV, Reg.r2, Reg.r10);
   asm.alu64(Alu.ADD, Reg.r2, SetKept.key);
@@ -132,7 +131,13 @@ function emitFind(
   return true;
 }
 
-function emitKey(asm: Assembler, { set, sides }: SetLookup, { mask }: KernelTable, kind: PacketKind): boolean {
+function emitKey(
+  asm: Assembler,
+  { set, sides }: SetLookup,
+  { mask }: KernelTable,
+  kind: PacketKind,
+  none: Label,
+): void {
   const hasPort = hasPortType(set.type);
   let to: number = SetKept.key;
   if (isNetType(set.type)) {
@@ -140,7 +145,7 @@ function emitKey(asm: Assembler, { set, sides }: SetLookup, { mask }: KernelTabl
     to += 4;
   }
   if (hasPort) {
-    if (!emitPortKey(asm, kind, (sides & SetSides.portDestination) !== 0)) return false;
+    emitPortKey(asm, kind, (sides & SetSides.portDestination) !== 0, none);
     asm.store(Size.W, Reg.r10, to, Reg.r1);
     to += 4;
   }
@@ -151,15 +156,6 @@ function emitKey(asm: Assembler, { set, sides }: SetLookup, { mask }: KernelTabl
     if (mask[i] !== -1) asm.alu32(Alu.AND, Reg.r1, swapped(mask[i]));
     asm.store(Size.W, Reg.r10, to + 4 * i, Reg.r1);
   }
-  return true;
-}
-
-/** r1 = what portKeyOf says (shared/sets/packet_key.ts). False: packets of the kind have none. */
-function emitPortKey(asm: Assembler, kind: PacketKind, destination: boolean): boolean {
-  if (kind.protocol === null) return false;
-  port(asm, kind, Reg.r1, destination ? 2 : 0);
-  asm.alu32(Alu.OR, Reg.r1, kind.protocol << 16);
-  return true;
 }
 
 /** The packet is dropped: counts it for the entries, in sets that count. It must be known to the verifier to have its headers. */
