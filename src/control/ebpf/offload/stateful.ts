@@ -1,5 +1,4 @@
-import type { Label} from '../assembler.js';
-import { type Assembler } from '../assembler.js';
+import type { Assembler, Label } from '../assembler.js';
 import { Helper, Jump, Reg } from '../instruction.js';
 import { emitDecided, emitWritable, type Stateful } from './decided.js';
 import type { PacketKind } from './kinds.js';
