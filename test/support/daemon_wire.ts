@@ -123,13 +123,15 @@ export interface SendOptions {
   bytes: number;
   /** Default: the namespace's own. */
   source: string;
+  /** For `times`. */
+  times: boolean;
 }
 
 export class Sender {
-  private readonly result: Promise<{ sent: number; durationMs: number }>;
+  private readonly result: Promise<{ sent: number; times?: number[] }>;
 
   constructor(readonly program: ChildProgram) {
-    this.result = program.message<{ type: string; sent: number; durationMs: number }>(
+    this.result = program.message<{ type: string; sent: number; times?: number[] }>(
       (message) => message.type === 'result',
       90_000,
     );
@@ -141,9 +143,9 @@ export class Sender {
     return (await this.result).sent;
   }
 
-  /** From the first datagram to the last, when all are sent. */
-  async durationMs(): Promise<number> {
-    return (await this.result).durationMs;
+  /** When they were sent, when all are: ms since the beginning and number of datagrams, in turn. */
+  async times(): Promise<number[]> {
+    return (await this.result).times ?? [];
   }
 
   stop(): Promise<number> {

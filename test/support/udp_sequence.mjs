@@ -28,6 +28,8 @@ async function send() {
   let turn = 0;
   let due = 0;
   let last = begin;
+  /** Pairs of ms since the beginning and datagrams. */
+  const times = [];
   let stopping = false;
   serve((request) => {
     if (request.op === 'stop') stopping = true;
@@ -53,9 +55,10 @@ async function send() {
     const left = options.packets === 0 ? Infinity : options.packets - sent - underWay;
     const count = stopping ? 0 : Math.min(Math.floor(due), BURST, left);
     for (let i = 0; i < count; i++) one(flows[turn++ % flows.length]);
+    if (count > 0) times.push(now - begin, count);
     due -= count;
     if ((stopping || left <= 0) && underWay === 0) {
-      emit({ type: 'result', sent, durationMs: performance.now() - begin });
+      emit({ type: 'result', sent, ...(options.times && { times }) });
       setTimeout(() => process.exit(0), 20);
     } else {
       setTimeout(step, 1);
