@@ -4,14 +4,16 @@ import { FlowField, FlowState, Lodgers } from './balance/flow_entry.js';
 import type { FlowTable } from './balance/flow_table.js';
 import type { FlowHash } from './balance/hash.js';
 import { LITTLE_ENDIAN } from './packet/encap.js';
+import type { FilterChain } from './filter/chain.js';
 import type { RuleIndex } from './filter/rule_index.js';
 import { IpProtocol } from './packet/wire.js';
 import { Heading, PlainHeaders } from './plain_headers.js';
 import { PlainOuter } from './plain_outer.js';
 import { PlainRing } from './plain_ring.js';
+import { JUDGED, PlainSets } from './plain_sets.js';
 import type { Burst } from './port.js';
 import type { Snapshot } from './snapshot.js';
-import { Verdict } from './verdict.js';
+import { DropReason, Verdict } from './verdict.js';
 
 /** A burst of this many packets of which none was plain says what the next ones will be. */
 const TELLING_BURST = 16;
@@ -41,7 +43,8 @@ export class PlainPath {
   private egress: Int32Array;
   private untried = 0;
   /** Packets that a rule may match take the steps; null: there are no rules. */
-  ruleIndex: RuleIndex | null = null;
+  private ruleIndex: RuleIndex | null = null;
+  private sets: PlainSets | null = null;
   protected prefetched = 0;
 
   constructor(
@@ -72,6 +75,12 @@ export class PlainPath {
     this.untried = 0;
   }
 
+  /** Stages of the chain in force. */
+  adoptFilters({ ruleIndex, plainStages }: Pick<FilterChain, 'ruleIndex' | 'plainStages'>, snapshot: Snapshot): void {
+    this.ruleIndex = ruleIndex;
+    this.sets = plainStages && new PlainSets(this.view, plainStages, !snapshot.decap.active);
+  }
+
   /** Judges what it can of the burst; the rest stays as it is. `port`: number of the port that the burst came from. */
   run(burst: Burst, count: number, port: number, nowMs: number): number {
     if (!LITTLE_ENDIAN) return this.leaveAll(count);
@@ -80,6 +89,7 @@ export class PlainPath {
       return this.leaveAll(count);
     }
     this.headers.locate(burst, count);
+    if (this.sets !== null) this.dropBySets(burst, count, this.sets);
     if (this.ruleIndex !== null) this.leaveRuled(burst, count, this.ruleIndex);
     this.prefetch(count);
     const left = this.forward(burst, count, port, nowMs);
@@ -91,6 +101,12 @@ export class PlainPath {
   leaveAll(count: number): number {
     for (let i = 0; i < count; i++) this.rest[i] = i;
     return count;
+  }
+
+  private dropBySets(burst: Burst, count: number, sets: PlainSets): void {
+    const dropped = sets.judge(burst, count, this.headers);
+    this.counters[Counter.drop] += dropped;
+    this.counters[CounterBlock.reasons + DropReason.set] += dropped;
   }
 
   /** Leaves to the steps what a rule may match. A loop of its own: where there are no rules, nothing is spent on them. */
@@ -154,7 +170,7 @@ export class PlainPath {
       const data = offset[i];
       let flow = home[i];
       if (flow < 0 || (data & 3) !== 0) {
-        rest[left++] = i;
+        if (flow !== JUDGED) rest[left++] = i;
         continue;
       }
       // The flow: in its first window, alive, with a backend that still is who it was.

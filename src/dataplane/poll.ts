@@ -75,7 +75,7 @@ export class Path {
     this.clockCostNs = costOf(clockNs);
     const { flows, flowHash, snapshot } = balancer;
     this.plain = new PlainPath(memory, chunkSize, flows, flowHash, counters, snapshot, MAX_BURST);
-    this.plain.ruleIndex = filters.ruleIndex;
+    this.plain.adoptFilters(filters, snapshot);
   }
 
   /** New filters and settings; the balancer has adopted its part already. */
@@ -84,7 +84,7 @@ export class Path {
     this.repairByPort = repairByPort;
     this.plain.adopt(this.balancer.snapshot);
     this.tap.adopt(this.balancer.snapshot);
-    this.plain.ruleIndex = filters.ruleIndex;
+    this.plain.adoptFilters(filters, this.balancer.snapshot);
   }
 
   /** `nonce`: Tables.kernelNonce. */

@@ -45,7 +45,7 @@ const tcpStage = (says = 0, tracks = true) => ({
   takeBack: () => void calls.push('back'),
   prefetch: () => void calls.push('prefetch'),
 });
-const allow = (holds: boolean) => ({ has: () => (calls.push('allow'), holds), counts: false });
+const allow = (holds: boolean) => ({ has: () => (calls.push('allow'), holds), counts: false, prefixes: null });
 
 const all = (changes: Partial<Mitigation> = {}): Mitigation => ({
   allow: allow(false),
@@ -53,6 +53,7 @@ const all = (changes: Partial<Mitigation> = {}): Mitigation => ({
   tcp: tcpStage(),
   fairShare: stage('fair'),
   limits: stage('limits'),
+  plain: null,
   ...changes,
 });
 

@@ -5,7 +5,7 @@ import type { FilterContext, PacketFilter } from './contract.js';
 import { createFilter, isLoaded, loadFilter } from './load.js';
 import { NO_MITIGATION, type Mitigation } from './mitigation.js';
 import { ProgramShelf } from './programs.js';
-import { AllowStage, packetSets, SetStage, type SetTables } from './packet_sets.js';
+import { AllowSets, packetSets, SetStage, type CountedSet, type SetTables } from './packet_sets.js';
 import { NO_PARTS, type PacketSet, type RuleParts } from './rule_parts.js';
 import { RuleSet } from './rules.js';
 import { SanityFilter } from './sanity.js';
@@ -102,11 +102,16 @@ function withSets(
   { setDrops = [], setAllows = [] }: ChainTables,
   sets: readonly PacketSet[],
 ): Mitigation {
-  const allowed = setAllows.map((position) => sets[position]);
+  if (setDrops.length === 0 && setAllows.length === 0) return mitigation;
+  // Tables that name sets have them.
+  const counted = sets as readonly CountedSet[];
+  const allows = setAllows.map((position) => counted[position]);
+  const drops = setDrops.map(({ set, sides }) => ({ set: counted[set], sides }));
   return {
     ...mitigation,
-    allow: allowed.length === 0 ? mitigation.allow : new AllowStage(mitigation.allow, allowed),
-    sets: setDrops.length === 0 ? mitigation.sets : new SetStage(setDrops, sets),
+    allow: allows.length === 0 ? mitigation.allow : new AllowSets(mitigation.allow, allows),
+    sets: drops.length === 0 ? mitigation.sets : new SetStage(setDrops, sets),
+    plain: { prefixes: mitigation.allow?.prefixes ?? null, allows, drops },
   };
 }
 

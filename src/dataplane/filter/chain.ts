@@ -2,7 +2,8 @@ import { CounterBlock, RuleAction } from '../../shared/layout.js';
 import type { Packet } from '../packet/packet.js';
 import { DropReason } from '../verdict.js';
 import { FilterVerdict, type PacketFilter } from './contract.js';
-import { NO_MITIGATION, StageVerdict, type Mitigation, type MitigationStage, type TcpStage } from './mitigation.js';
+import { NO_MITIGATION, StageVerdict, type AllowStage, type Mitigation, type MitigationStage, type TcpStage } from './mitigation.js'; // prettier-ignore
+import type { PlainStages } from './plain_stages.js';
 import type { RuleIndex } from './rule_index.js';
 import type { Limiter } from './rule_parts.js';
 import type { RuleSet } from './rules.js';
@@ -33,7 +34,7 @@ export class FilterChain {
   private readonly rest: readonly Stage[];
   /** Position in the config of the first of `rest`. */
   private readonly restFrom: number;
-  private readonly allow: Mitigation['allow'];
+  private readonly allow: AllowStage | null;
   private readonly sets: MitigationStage | null;
   private readonly tcp: TcpStage | null;
   private readonly fairShare: Limiter | null;
@@ -63,14 +64,27 @@ export class FilterChain {
   }
 
   /**
-   * TCP and UDP allowed, and no stage but sanity checks, rules, and one that looks at SYN and RST only: what no check could object to and no rule
-   * names passes.
+   * TCP and UDP allowed, and no stage but sanity checks, rules, one that looks at SYN and RST only, and those of `plainStages`: what no check could object
+   * to, and none of these has or names, passes.
    */
   get onlyRules(): boolean {
     const allows = this.first === null || this.first.allowsTcpAndUdp;
-    const looksAtAll = this.sets ?? this.fairShare ?? this.limits ?? (this.allow?.counts === true ? this.allow : null);
+    const asked = this.plainStages !== null;
+    const looksAtAll = this.fairShare ?? this.limits ?? (asked ? null : (this.sets ?? this.countingAllow));
     const tracks = this.tcp !== null && this.tcp.tracks;
     return allows && !tracks && looksAtAll === null && this.rest.every((stage) => stage.rules !== null);
+  }
+
+  private get countingAllow(): AllowStage | null {
+    return this.allow?.counts === true ? this.allow : null;
+  }
+
+  /** What the short way has to ask of each packet; null: nothing, or it cannot. */
+  get plainStages(): PlainStages | null {
+    const { plain } = this.mitigation;
+    // Sets drop where the rules stand, and nowhere else.
+    if (plain === null || this.rest.some(({ rules }) => rules !== null)) return plain;
+    return { ...plain, drops: [] };
   }
 
   /** Has the memory of the stages on its way before the first packet of a burst is judged. */

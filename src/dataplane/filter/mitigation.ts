@@ -1,5 +1,6 @@
 /** The stages of mitigation around the rules, as the chain sees them. */
 import type { Packet } from '../packet/packet.js';
+import type { PlainPrefixes, PlainStages } from './plain_stages.js';
 import type { Limiter } from './rule_parts.js';
 
 /** What a stage says that is no DropReason. */
@@ -25,18 +26,35 @@ export interface TcpStage {
   prefetch(packets: readonly Packet[], count: number): void;
 }
 
+export interface AllowStage {
+  has(packet: Packet): boolean;
+  /** It counts whom it has. */
+  readonly counts: boolean;
+  /** Prefixes on the list, which count nothing; null: none. */
+  readonly prefixes: PlainPrefixes | null;
+}
+
 /**
  * Stages in the order in which a packet meets them; null: not there. `allow` comes before the whole chain, the others stand where the config has the
  * rules: `sets` before them, the rest behind.
  */
 export interface Mitigation {
   /** A packet that is in it skips the sanity checks, the rules and all stages here. User modules still see it. */
-  readonly allow: { has(packet: Packet): boolean; readonly counts: boolean } | null;
+  readonly allow: AllowStage | null;
   readonly sets: MitigationStage | null;
   /** Out-of-state packets and SYN challenges. */
   readonly tcp: TcpStage | null;
   readonly fairShare: Limiter | null;
   readonly limits: MitigationStage | null;
+  /** What the short way asks in place of `allow` and `sets`; null: it cannot, if they have to see every packet. */
+  readonly plain: PlainStages | null;
 }
 
-export const NO_MITIGATION: Mitigation = { allow: null, sets: null, tcp: null, fairShare: null, limits: null };
+export const NO_MITIGATION: Mitigation = {
+  allow: null,
+  sets: null,
+  tcp: null,
+  fairShare: null,
+  limits: null,
+  plain: null,
+};

@@ -10,7 +10,8 @@ import {
 } from '../../shared/sets/index.js';
 import type { Packet } from '../packet/packet.js';
 import { DropReason } from '../verdict.js';
-import { StageVerdict, type Mitigation, type MitigationStage } from './mitigation.js';
+import { StageVerdict, type AllowStage, type MitigationStage } from './mitigation.js';
+import type { PlainSet } from './plain_stages.js';
 import type { PacketSet } from './rule_parts.js';
 
 export type SetTables = Pick<Tables, 'sets' | 'setDrops' | 'setAllows' | 'setClock'>;
@@ -38,7 +39,7 @@ class BurstSeconds {
 }
 
 /** A set, and how many packets were found in it. */
-export class CountedSet implements PacketSet {
+export class CountedSet implements PacketSet, PlainSet {
   private readonly view: SetView;
   private readonly matches: Float64Array;
 
@@ -58,6 +59,37 @@ export class CountedSet implements PacketSet {
     this.matches[1] += packet.l3Length;
     return true;
   }
+
+  find4(src: number, dst: number, protocol: number, ports: number, sides: number): number {
+    const { view } = this;
+    const address = (sides & SetSides.addressDestination) !== 0 ? dst : src;
+    return view.lookup4(address, view.hasPort === true ? portKey(protocol, ports, sides) : 0, this.time.now());
+  }
+
+  find6(bytes: DataView, at: number, protocol: number, sides: number): number {
+    const { view } = this;
+    const address = (sides & SetSides.addressDestination) !== 0 ? at + 16 : at;
+    return view.lookup6(
+      bytes.getInt32(address),
+      bytes.getInt32(address + 4),
+      bytes.getInt32(address + 8),
+      bytes.getInt32(address + 12),
+      view.hasPort === true ? portKey(protocol, bytes.getInt32(at + 32), sides) : 0,
+      this.time.now(),
+    );
+  }
+
+  count(found: number, family: 4 | 6, bytes: number): void {
+    this.view.count(found, family, bytes);
+    if (found <= 0) return;
+    this.matches[0]++;
+    this.matches[1] += bytes;
+  }
+}
+
+/** As portKeyOf, of TCP and UDP. */
+function portKey(protocol: number, ports: number, sides: number): number {
+  return (protocol << 16) | ((sides & SetSides.portDestination) !== 0 ? ports & 0xffff : ports >>> 16);
 }
 
 /** By position in Tables.sets. `nowMs`: the burst's clock. */
@@ -88,17 +120,20 @@ export class SetStage implements MitigationStage {
 }
 
 /** The allow list where sets are on it, behind its prefixes. */
-export class AllowStage implements NonNullable<Mitigation['allow']> {
+export class AllowSets implements AllowStage {
   readonly counts = true;
+  readonly prefixes: AllowStage['prefixes'];
 
-  /** `prefixes`: null for none. */
+  /** `first`: the prefixes; null for none. */
   constructor(
-    private readonly prefixes: Mitigation['allow'],
+    private readonly first: AllowStage | null,
     private readonly sets: readonly PacketSet[],
-  ) {}
+  ) {
+    this.prefixes = first?.prefixes ?? null;
+  }
 
   has(packet: Packet): boolean {
-    if (this.prefixes !== null && this.prefixes.has(packet)) return true;
+    if (this.first !== null && this.first.has(packet)) return true;
     const { sets } = this;
     for (let i = 0; i < sets.length; i++) if (sets[i].has(packet, SetSides.source)) return true;
     return false;

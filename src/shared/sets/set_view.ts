@@ -21,7 +21,8 @@ export function entryOf(result: number): number {
  */
 export class SetView {
   readonly type: SetType;
-  private readonly hasPort: boolean;
+  /** Entries have a protocol and a port. */
+  readonly hasPort: boolean;
   private readonly ipv4: HostView4 | NetView4 | null;
   private readonly ipv6: HostView6 | NetView6 | null;
   private readonly counters4: Float64Array | null;
@@ -59,15 +60,17 @@ export class SetView {
   /** `lookup`, and the entry's counters go up, also those of a `nomatch` entry. Bytes are the IP packet's, without its link header. */
   match(packet: SetPacket, sides: SetSides, now: number): number {
     const result = this.lookup(packet, sides, now);
-    if (result !== -1) {
-      const counters = packet.family === 4 ? this.counters4 : this.counters6;
-      if (counters !== null) {
-        const at = entryOf(result) << 1;
-        counters[at] += 1;
-        counters[at + 1] += packet.l3Length;
-      }
-    }
+    if (result !== -1) this.count(result, packet.family, packet.l3Length);
     return result;
+  }
+
+  /** Counts a packet of so many bytes that a look-up of this family found in an entry, plain or `nomatch`. */
+  count(result: number, family: number, bytes: number): void {
+    const counters = family === 4 ? this.counters4 : this.counters6;
+    if (counters === null) return;
+    const at = entryOf(result) << 1;
+    counters[at] += 1;
+    counters[at + 1] += bytes;
   }
 
   /** By an IPv4 address and protocol << 16 | port (0 for sets without ports). */

@@ -1,0 +1,25 @@
+/** Stages that the short way asks itself, by what it has of a packet: the bytes, and no Packet. See plain_sets.ts. */
+
+/** Prefixes of the allow list. */
+export interface PlainPrefixes {
+  has4(src: number): boolean;
+  /** `at`: offset of the source address. */
+  has6(view: DataView, at: number): boolean;
+}
+
+/** A set. `find` returns as SetView's look-ups do and counts nothing; `count` counts what was found. `sides`: SetSides. */
+export interface PlainSet {
+  find4(src: number, dst: number, protocol: number, ports: number, sides: number): number;
+  /** `at`: offset of the source address; the destination and the ports follow. */
+  find6(view: DataView, at: number, protocol: number, sides: number): number;
+  /** `bytes`: of the IP packet. */
+  count(found: number, family: 4 | 6, bytes: number): void;
+}
+
+/** In the order in which a packet meets them. */
+export interface PlainStages {
+  readonly prefixes: PlainPrefixes | null;
+  /** On the allow list, by their source. */
+  readonly allows: readonly PlainSet[];
+  readonly drops: readonly { readonly set: PlainSet; readonly sides: number }[];
+}
