@@ -171,6 +171,7 @@ describe('a limit in the kernel says what the one of the data plane says', () =>
     ];
     for (const host of [1, 2, 3, 4]) expect(both(host, START)).toEqual([WITHIN, WITHIN]);
     for (const host of [5, 6]) expect(both(host, START)).toEqual([OVER, OVER]);
+    expect(kernel.maps.tableFull).toBe(2);
     expect(both(4, START)).toEqual([WITHIN, WITHIN]);
     expect(both(4, START)).toEqual([OVER, OVER]);
     expect(kernel.maps.count(spec)).toBe(4);

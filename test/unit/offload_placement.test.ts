@@ -2,12 +2,14 @@ import { describe, expect, it } from 'vitest';
 import { placements } from '../../src/control/ebpf/offload/placement.js';
 import { planOffload } from '../../src/control/ebpf/offload/plan.js';
 import { capturedRules, dropRules, sanityBefore, standsBefore } from '../../src/control/manager/offload_limits.js';
+import { MitigationShelf } from '../../src/control/mitigation/shelf.js';
 import { RuleShelf } from '../../src/control/rule_tables.js';
 import { DropReason, Verdict } from '../../src/dataplane/verdict.js';
 import { parsePrefix } from '../../src/shared/addr.js';
 import { CapturePoint, type CaptureSpec } from '../../src/shared/capture_spec.js';
 import type { RuleConfig } from '../../src/shared/config.js';
 import type { FilterSpec } from '../../src/shared/layout.js';
+import { parseRate } from '../../src/shared/limits/rate.js';
 import { NO_MITIGATION_TABLES } from '../../src/shared/mitigation_layout.js';
 
 const port = (n: number) => ({ first: n, last: n });
@@ -50,6 +52,37 @@ describe('where a rule runs', () => {
     const none = placed(new Set(), new Set([1, 2, 5]));
     expect(none[0]).toBe('0 user space: has no rule behind it that drops in the kernel');
     expect(dropRules(tables)).toEqual([1, 2, 3, 4, 5]);
+  });
+});
+
+describe('a rule that draws or meters', () => {
+  const limited = (per: ('src' | 'dst')[]) => ({ action: 'limit', limit: { rate: parseRate('10/s'), per } }) as const;
+  const rules = [
+    rule(0, { protocol: 17 }, { probability: 0.5 }),
+    rule(1, { dport: port(53) }, limited(['src'])),
+    rule(2, { dport: port(80) }, { ...limited([]), mode: 'shadow' }),
+    rule(3, {}, limited([])),
+    rule(4, { family: 6 }, { action: 'count' }),
+    rule(5, { protocol: 6, dport: port(443) }),
+  ];
+  const placed = (decides: boolean): string[] => {
+    const shelf = new MitigationShelf();
+    shelf.begin([0]);
+    const tables = new RuleShelf().build(rules, (name) => Number(name), { ...shelf.ruleParts(rules), decides });
+    expect(dropRules(tables)).toEqual([0, 1, 3, 5]);
+    return [...placements(planOffload(tables)).values()].map(({ runs, why }) => (why === '' ? runs : why));
+  };
+
+  it('is in the kernel, unless its packets are in both, when the workers know of it', () => {
+    expect(placed(true)).toEqual([
+      'kernel',
+      'kernel',
+      'limits in shadow mode',
+      'stands behind a rule that only user space carries out',
+      'is counted in the kernel when a later rule drops the packet there',
+      'kernel',
+    ]);
+    expect(placed(false).slice(0, 4)).toEqual(['is hit by chance', 'limits', 'limits', 'limits']);
   });
 });
 

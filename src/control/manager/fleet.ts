@@ -61,6 +61,7 @@ export class Fleet {
     });
     this.offload = new RuleOffload({ interfaces: this.interfaces, captures: () => this.captures.specs, log });
     counters.inKernel = (rule, counter) => this.offload.count(rule, counter);
+    counters.limitTableFullInKernel = () => this.offload.limitTableFull;
   }
 
   /** Attaches every program. On failure nothing stays attached. */

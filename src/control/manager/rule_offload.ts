@@ -71,6 +71,11 @@ export class RuleOffload {
     return read.counts[counter];
   }
 
+  /** Packets that limits in the kernel dropped because a table was full. */
+  get limitTableFull(): number {
+    return this.limits.tableFull;
+  }
+
   /** What the kernel found in sets of a name, of packets that it dropped. */
   setMatches(name: string): { packets: number; bytes: number } {
     return this.sets.matches(name);
@@ -92,6 +97,7 @@ export class RuleOffload {
 
   /** No program is attached any more. */
   close(): Promise<void> {
+    this.limits.close();
     return this.sets.close();
   }
 

@@ -34,6 +34,9 @@ export class CounterBook {
   /** What the kernel has counted under a rule's number, as one more worker; never goes down. */
   inKernel: (rule: number, counter: RuleCounter) => number = () => 0;
 
+  /** Packets that limits in the kernel dropped because a table was full. */
+  limitTableFullInKernel: () => number = () => 0;
+
   constructor() {
     const ledger = (fields: number, read: (worker: WorkerCounters, slot: number, field: number) => number) =>
       new CounterLedger(fields, (slot, field) => this.sum((worker) => read(worker, slot, field)));

@@ -58,6 +58,12 @@ export function writeMitigation(out: TextWriter, view: RuntimeView): void {
     }
   }
   out.family(
+    'sluice_limit_table_full_kernel_packets_total',
+    'counter',
+    'Packets that a limit in the kernel dropped because its table was full.',
+  );
+  out.sample('', view.counters.limitTableFullInKernel());
+  out.family(
     'sluice_tcp_out_of_state_packets_total',
     'counter',
     'TCP packets that no connection accounts for, dropped or not.',

@@ -30,7 +30,7 @@ export function emitLimit(asm: Assembler, spec: LimitSpec, environment: LimitEnv
   emitClock(asm, clock);
   if (spec.kind === 'hash') {
     emitKey(asm, spec, environment.kind);
-    emitFind(asm, spec, credit, map.fd, over);
+    emitFind(asm, spec, credit, map, over);
     asm.alu64X(Alu.MOV, Reg.r8, Reg.r0);
   } else {
     asm.loadMapValue(Reg.r8, map.fd, 0);
@@ -82,10 +82,16 @@ function emitKey(asm: Assembler, { shared: { run } }: LimitSpec & { kind: 'hash'
 }
 
 /** r0 = the key's entry, a new one if there is none. */
-function emitFind(asm: Assembler, spec: LimitSpec & { kind: 'hash' }, credit: Credit, map: number, over: Label): void {
+function emitFind(
+  asm: Assembler,
+  spec: LimitSpec & { kind: 'hash' },
+  credit: Credit,
+  map: LimitMap,
+  over: Label,
+): void {
   const found = new Label();
-  const lookUp = (): void => {
-    asm.loadMap(Reg.r1, map);
+  const lookUp = (fd = map.fd): void => {
+    asm.loadMap(Reg.r1, fd);
     asm.alu64X(Alu.MOV, Reg.r2, Reg.r10);
     asm.alu64(Alu.ADD, Reg.r2, Decided.key);
     asm.call(Helper.map_lookup_elem);
@@ -100,7 +106,7 @@ function emitFind(asm: Assembler, spec: LimitSpec & { kind: 'hash' }, credit: Cr
   asm.store(Size.DW, Reg.r10, Decided.entry + LimitEntry.expires, Reg.r1);
   asm.storeImm(Size.W, Reg.r10, Decided.entry + LimitEntry.left, credit.refills);
   asm.storeImm(Size.W, Reg.r10, Decided.entry + LimitEntry.lock, 0);
-  asm.loadMap(Reg.r1, map);
+  asm.loadMap(Reg.r1, map.fd);
   asm.alu64X(Alu.MOV, Reg.r2, Reg.r10);
   asm.alu64(Alu.ADD, Reg.r2, Decided.key);
   asm.alu64X(Alu.MOV, Reg.r3, Reg.r10);
@@ -109,7 +115,14 @@ function emitFind(asm: Assembler, spec: LimitSpec & { kind: 'hash' }, credit: Cr
   asm.call(Helper.map_update_elem);
   // It may be another CPU that has made it; or nobody, when the table is full.
   lookUp();
+  asm.jump64(Jump.JNE, Reg.r0, 0, found);
+  asm.storeImm(Size.W, Reg.r10, Decided.key, 0);
+  lookUp(map.full);
   asm.jump64(Jump.JEQ, Reg.r0, 0, over);
+  asm.load(Size.DW, Reg.r1, Reg.r0, 0);
+  asm.alu64(Alu.ADD, Reg.r1, 1);
+  asm.store(Size.DW, Reg.r0, 0, Reg.r1);
+  asm.goto(over);
   asm.place(found);
 }
 

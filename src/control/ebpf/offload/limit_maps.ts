@@ -6,6 +6,7 @@ import { native, type BpfMap } from '../../../native.js';
 import type { LimitSpec } from '../../../shared/layout.js';
 import { HashLimitMode } from '../../../shared/limits/hash_limit.js';
 import { TableHeader } from '../../../shared/limits/key_table.js';
+import { sumPerCpu } from '../../bpf_layout.js';
 import { BtfBuilder } from '../btf.js';
 import { creditOf } from './limit_credit.js';
 
@@ -26,6 +27,8 @@ export const enum LimitEntry {
 /** A limit as the program uses it. */
 export interface LimitMap {
   readonly fd: number;
+  /** Descriptor of a per-CPU array whose one value, a uint64, counts packets that found a table full. */
+  readonly full: number;
   /** When the clock of its collection began, ms of CLOCK_MONOTONIC. */
   readonly baseMs: number;
 }
@@ -38,6 +41,7 @@ export interface LimitSource {
 /** enum bpf_map_type. */
 const HASH = 1;
 const ARRAY = 2;
+const PERCPU_ARRAY = 6;
 /** BPF_F_NO_PREALLOC: memory for a key when it comes. */
 const NO_PREALLOC = 1;
 
@@ -55,6 +59,7 @@ export function keyWords(mode: number): number {
 export class LimitMaps implements LimitSource {
   readonly #maps = new Map<number, { spec: LimitSpec; map: BpfMap; baseMs: number }>();
   #timer: NodeJS.Timeout | null = null;
+  #full: BpfMap | null = null;
 
   /** `nowMs`: CLOCK_MONOTONIC, which bpf_ktime_get_ns reads. */
   constructor(private readonly nowMs: () => number = () => Number(process.hrtime.bigint() / 1_000_000n)) {}
@@ -67,7 +72,15 @@ export class LimitMaps implements LimitSource {
       this.#maps.set(spec.id, known);
       this.#timer ??= setInterval(() => this.sweep(), SWEEP_MS).unref();
     }
-    return { fd: known.map.fd, baseMs: known.baseMs };
+    const sizes = { keySize: 4, valueSize: 8, maxEntries: 1 };
+    this.#full ??= native().createMap({ type: PERCPU_ARRAY, name: 'limit_full', ...sizes });
+    return { fd: known.map.fd, full: this.#full.fd, baseMs: known.baseMs };
+  }
+
+  /** Packets that were dropped because a limit's table was full, since this was made. */
+  get tableFull(): number {
+    const value = this.#full?.lookup(new Uint8Array(4));
+    return value ? sumPerCpu(value, 1)[0] : 0;
   }
 
   /** Lets go of the others: programs that use them still do. */
@@ -102,6 +115,8 @@ export class LimitMaps implements LimitSource {
 
   close(): void {
     this.keepOnly([]);
+    this.#full?.close();
+    this.#full = null;
   }
 
   #stop(): void {
