@@ -297,20 +297,21 @@ it('are refused with `require` when they cannot be there, by name; and a killed 
   const added = daemon.cli('rules', 'add', 'chain', '--expr', 'ip6 protochain 17', '--action', 'drop');
   expect(added.code).not.toBe(0);
   expect(added.stderr).toMatch(/rule chain cannot run in the kernel.*matches a program with a loop/);
-  daemon.configure(config({ rules: [DROP], allow: ['10.90.0.0/24'] }));
+  const decapsulate = { addresses: '10.91.0.1', from: '10.91.0.0/16' };
+  daemon.configure(config({ rules: [DROP], decapsulate }));
   expect(await daemon.reload()).toMatchObject({
     applied: false,
     problems: [
-      { message: expect.stringMatching(/rule bad cannot run.*the allow list stands before the rules/) as string },
+      { message: expect.stringMatching(/rule bad cannot run.*packets are decapsulated before the rules/) as string },
     ],
   });
   expect(await runs(daemon)).toEqual({ see: 'both', bad: 'kernel' });
   // With auto the same is taken, and says why.
-  daemon.configure(config({ rules: [DROP], allow: ['10.90.0.0/24'], offload: 'auto' }));
+  daemon.configure(config({ rules: [DROP], decapsulate, offload: 'auto' }));
   expect(await daemon.reload()).toMatchObject({ applied: true });
   expect(await rule(daemon, 'bad')).toMatchObject({
     runs: 'user space',
-    why: 'the allow list stands before the rules',
+    why: 'packets are decapsulated before the rules',
   });
   daemon.configure(config({ rules: [DROP], offload: 'auto' }));
   expect(await daemon.reload()).toMatchObject({ applied: true });
