@@ -74,6 +74,9 @@ describe('a rule of iptables', () => {
       '-m bpf --bytecode "4,48 0 0 9,21 0 1 6,6 0 0 1,6 0 0 0" -j DROP',
       { family: 4, bytecode: '4,48 0 0 9,21 0 1 6,6 0 0 1,6 0 0 0' },
     ],
+    ['-m iprange ! --src-range 16.0.0.0-255.255.255.254 -j DROP', { src: ['0.0.0.0/4', '255.255.255.255'] }],
+    ['-s 10.0.0.0/30 -m iprange --src-range 10.0.0.1-10.0.0.9 -j DROP', { src: ['10.0.0.1', '10.0.0.2/31'] }],
+    ['-s 10.0.0.0/8 -m iprange ! --src-range 0.0.0.0-10.0.0.254 -j DROP', null],
     ['-m iprange --src-range 10.0.0.1-10.0.0.4 -j DROP', { src: ['10.0.0.1', '10.0.0.2/31', '10.0.0.4'] }],
     [
       '--source 192.0.2.1 --protocol tcp --destination-port 25 --jump DROP',
@@ -174,6 +177,8 @@ describe('a rule of iptables', () => {
     ['-j NFQUEUE --queue-num 0', /the target NFQUEUE is not understood/],
     ['-p udp -j NOSUCHCHAIN', /the target NOSUCHCHAIN is not understood/],
     ['-p tcp -g OTHER', /-g is not understood/],
+    ['-p 9 -m multiport --dports 53,443 -j DROP', /ports of protocol 9, which has none/],
+    ['-p udp -m tcp --tcp-flags SYN SYN -j DROP', /TCP flags of protocol udp/],
     ['-p tcp nonsense', /not understood: nonsense/],
     ['-s 2001:db8::/32 -p tcp ! -f -j DROP', /! -f/],
   ])('that is not understood is listed, not made: %s', (line, words) => {
@@ -319,7 +324,7 @@ COMMIT
     ]);
     expect(notes).toEqual([
       expect.stringMatching(/^8 changed: counts only/),
-      expect.stringMatching(/^9 lost: not understood: protocol of the jump to this chain/),
+      expect.stringMatching(/^9 changed: left out, no packet fits both conditions on protocol/),
       expect.stringMatching(/^13 lost: chain LOOP is jumped to from itself/),
     ]);
   });

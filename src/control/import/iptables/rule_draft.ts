@@ -1,4 +1,5 @@
 /** A rule of iptables on its way to one of ours: keys of `match`, programs, and what was not understood. */
+import { hasPorts, protocolNumber } from '../../config/protocols.js';
 import type { ConnLimit } from './connlimit.js';
 import type { HashLimit } from './hashlimit.js';
 import type { SetCondition } from './match_set.js';
@@ -93,8 +94,21 @@ export class RuleDraft {
       }
       all.push(inOrder({ ...base, ...more }));
     }
+    const wrong = all.map(protocolProblem).find((problem) => problem !== '');
+    if (wrong !== undefined) {
+      this.lost.push(wrong);
+      return [];
+    }
     return all;
   }
+}
+
+/** What iptables would not have taken: a condition on what the protocol does not have. '' when there is none. */
+function protocolProblem({ protocol, sport, dport, tcp_flags: flags }: MatchKeys): string {
+  if (protocol === undefined) return '';
+  if (flags !== undefined && protocol !== 'tcp') return `TCP flags of protocol ${String(protocol)}`;
+  if ((sport ?? dport) === undefined || hasPorts(protocolNumber(protocol) ?? 0)) return '';
+  return `ports of protocol ${String(protocol)}, which has none`;
 }
 
 /** As docs/configuration.md has them. */
