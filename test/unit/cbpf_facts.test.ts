@@ -162,6 +162,35 @@ describe.skipIf(!hasTcpdump)('facts of expressions (needs tcpdump)', () => {
     }
   });
 
+  it('keep what came by one path together with what comes behind', () => {
+    const { ipv4, ipv6 } = necessary(compiled('udp and host 192.0.2.1 and port 53'));
+    expect(ipv6).toEqual([]);
+    const only = (set: RangeSet, value: number): boolean =>
+      set.length === 1 && set[0].lo === value && set[0].hi === value;
+    const ways = ipv4.map((way) => [
+      only(way.source[0], 0xc0000201) ? 'src' : only(way.destination[0], 0xc0000201) ? 'dst' : 'any',
+      only(way.sourcePorts, 53) ? 'src' : only(way.destinationPorts, 53) ? 'dst' : 'any',
+    ]);
+    expect(ways.sort()).toEqual([
+      ['dst', 'dst'],
+      ['dst', 'src'],
+      ['src', 'dst'],
+      ['src', 'src'],
+    ]);
+    // A protocol of several is no reason for more ways.
+    expect(necessary(compiled('dst port 53')).ipv4.map((way) => way.protocols.length)).toEqual([3]);
+  });
+
+  it('of more ways than are told apart are wider, and right', () => {
+    const hosts = Array.from({ length: 40 }, (_, i) => `(src 10.0.${i}.1 and dst port ${i + 1})`);
+    const program = compiled(hosts.join(' or '));
+    const facts = necessary(program);
+    expect(facts.ipv4.length).toBeLessThanOrEqual(8);
+    const random = randomSource(seed + 2);
+    for (let i = 0; i < 2000; i++) expectSound(program, facts, randomPacket(random));
+    expect(facts.ipv4.every(({ source }) => source[0].every(({ lo }) => lo >= 0x0a000001))).toBe(true);
+  });
+
   it('have prefixes and ranges', () => {
     const { ipv4, ipv6, other } = necessary(
       compiled('tcp dst portrange 1000-2000 and dst net 10.0.0.0/8 and src 192.0.2.1'),
@@ -204,6 +233,9 @@ describe.skipIf(!hasTcpdump)('facts of expressions (needs tcpdump)', () => {
         'ip6 net 2001:d00::/24',
         'ip[8] > 32 and not tcp',
         'udp dst port 123 or vlan',
+        'net 10.0.0.0/24 and port 53',
+        '(src net 10.0.0.0/8 or tcp) and (port 53 or dst net 10.0.0.0/9) and not port 80',
+        '(tcp or udp) and net 10.0.0.0/8 and portrange 1-100',
         'ip proto 6 and ip[0] & 0xf != 5',
       ],
     ];

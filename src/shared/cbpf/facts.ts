@@ -1,6 +1,7 @@
 /**
  * What a packet must have for a program to match it, as an index of rules can use it: protocols, addresses, ports. Found by running the
- * program on sets of values once for IPv4, once for IPv6 and once for all else; where paths meet, the sets are united.
+ * program on sets of values once for IPv4, once for IPv6 and once for all else. Where paths meet, what came by each is kept apart as long as that is not
+ * much: "host H and port P" is four ways to match, and the sets of them united would allow any address with any port.
  */
 import { withoutLoops } from './loops.js';
 import { Bpf, Code, isConditional, isReturn, Word, type Program } from './program.js';
@@ -36,8 +37,9 @@ export interface Facts {
   readonly other: boolean;
 }
 
-/** Ways to match that are told apart; more become one. */
+/** Ways to match that are told apart, and states in front of an instruction; of more, the nearest are united. */
 const WAYS_MOST = 8;
+const STATES_MOST = 8;
 const RANGES_MOST = 32;
 
 /** A load that the analysis knows by name. */
@@ -128,31 +130,62 @@ export function necessary(program: Program): Facts {
 /** `first`: what the field that says the family may be. */
 function waysOf(program: Program, family: Family, first: RangeSet): FamilyFacts[] {
   const count = program.words.length / Word.SIZE;
-  const states: (State | null)[] = Array.from({ length: count }, () => null);
+  const states: State[][] = Array.from({ length: count }, () => []);
   const ways: State[] = [];
   const all: RangeSet[] = family.fields.map(({ code }) => [{ lo: 0, hi: mostOf(code) }]);
   const flow = (to: number, state: State | null): void => {
     if (state === null) return;
     const { code, k } = operationAt(program.words, to);
-    if (!isReturn(code)) states[to] = merge(states[to], state);
-    else if (code === Code.RET_A || k !== 0) ways.push(state);
+    if (!isReturn(code)) join(states[to], state, STATES_MOST);
+    // What A and X are is no fact.
+    else if (code === Code.RET_A || k !== 0) join(ways, { ...state, ...NOTHING_KNOWN }, WAYS_MOST);
   };
-  flow(0, { sets: all.with(Is.family, first), field: -1, mask: -1, header: false });
+  flow(0, { sets: all.with(Is.family, first), ...NOTHING_KNOWN });
   for (let i = 0; i < count; i++) {
-    const state = states[i];
-    if (state === null) continue;
     const operation = operationAt(program.words, i);
-    if (isConditional(operation.code)) {
-      const [taken, other] = targetsOf(program.words, i);
-      flow(taken, constrain(operation, state, true, family));
-      flow(other, constrain(operation, state, false, family));
-    } else if (operation.code === Code.JA) flow(i + 1 + operation.k, state);
-    else flow(i + 1, step(operation, state, family));
+    // Jumps go forwards: nothing is added to these any more.
+    for (const state of states[i]) {
+      if (isConditional(operation.code)) {
+        const [taken, other] = targetsOf(program.words, i);
+        flow(taken, constrain(operation, state, true, family));
+        flow(other, constrain(operation, state, false, family));
+      } else if (operation.code === Code.JA) flow(i + 1 + operation.k, state);
+      else flow(i + 1, step(operation, state, family));
+    }
+    states[i] = [];
   }
-  // Ways that differ in what is no fact are one.
-  const distinct = [...new Map(ways.map((way) => [JSON.stringify(way.sets), way])).values()];
-  const told = distinct.length > WAYS_MOST ? [distinct.reduce((one, two) => merge(one, two))] : distinct;
-  return told.map(({ sets }) => factsOf(sets, family.words));
+  return ways.map(({ sets }) => factsOf(sets, family.words));
+}
+
+const NOTHING_KNOWN = { field: -1, mask: -1, header: false };
+
+/**
+ * Adds a state to those that come the same way. One that differs from another in a single set is united with it, which loses nothing; with `most` there
+ * already, it is united with the one that differs in the fewest.
+ */
+function join(states: State[], state: State, most: number): void {
+  let nearest = -1;
+  let least = Infinity;
+  for (let i = 0; i < states.length; i++) {
+    const distance = differences(states[i], state);
+    if (distance < least) [nearest, least] = [i, distance];
+  }
+  if (least === 0) return;
+  if (least > 1 && states.length < most) states.push(state);
+  else states[nearest] = merge(states[nearest], state);
+}
+
+/** Sets in which they differ; many when A or X is something else. */
+function differences(one: State, two: State): number {
+  const known = one.field === two.field && one.mask === two.mask && one.header === two.header;
+  let count = known ? 0 : 100;
+  for (let i = 0; i < one.sets.length; i++) if (!sameSet(one.sets[i], two.sets[i])) count++;
+  return count;
+}
+
+function sameSet(one: RangeSet, two: RangeSet): boolean {
+  if (one === two) return true;
+  return one.length === two.length && one.every(({ lo, hi }, i) => lo === two[i].lo && hi === two[i].hi);
 }
 
 function mostOf(code: number): number {
@@ -170,8 +203,7 @@ function factsOf(sets: readonly RangeSet[], count: number): FamilyFacts {
   };
 }
 
-function merge(one: State | null, two: State): State {
-  if (one === null) return two;
+function merge(one: State, two: State): State {
   const same = one.field === two.field && one.mask === two.mask;
   return {
     sets: one.sets.map((set, i) => union(set, two.sets[i], RANGES_MOST)),
