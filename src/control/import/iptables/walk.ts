@@ -163,7 +163,7 @@ export class ChainWalk {
   }
 
   private jump(draft: RuleDraft, saved: SavedRule, name: string, inner: SavedChain, scope: Scope, doubt: Doubt) {
-    if (draft.lost.length > 0) return this.lose(saved, `not understood: ${draft.lost.join('; ')}`, 'accept');
+    if (draft.lost.length > 0) return this.lose(saved, `not understood: ${listed(draft.lost)}`, 'accept');
     if (draft.limit !== null || draft.connections !== null) {
       return this.lose(saved, 'a jump for what is above a limit is not understood', 'accept');
     }
@@ -237,7 +237,7 @@ export class ChainWalk {
       else if (draft.probability !== null) draft.lost.push('a limit on connections by chance');
     }
     if (draft.lost.length > 0) {
-      this.notes.lost(place, `not understood: ${draft.lost.join('; ')}: ${shown}`);
+      this.notes.lost(place, `not understood: ${listed(draft.lost)}: ${shown}`);
       return false;
     }
     if (this.rules.length + matches.length > MAX_RULES) {
@@ -286,4 +286,10 @@ export class ChainWalk {
 /** The rule as it stands in the file, on one line that fits. */
 function short({ text }: SavedRule): string {
   return text.length > 120 ? `${text.slice(0, 119)}…` : text;
+}
+
+/** What was not understood, as far as a note has room for it. */
+function listed(lost: readonly string[]): string {
+  const text = lost.join('; ');
+  return text.length > 600 ? `${text.slice(0, 599)}…` : text;
 }
