@@ -15,6 +15,7 @@ const FILES = [
   'checksum',
   'limits',
   'sets',
+  'sets_path',
   'capture',
   'port',
 ] as const;
