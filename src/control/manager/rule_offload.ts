@@ -123,6 +123,8 @@ export class RuleOffload {
       const front = entry.tryRules({ tables, sanity: sanityBefore(tables.filters), sets, limits: this.limits });
       this.refuseLeft(drops, placements(front.plan, front.cut), nameOf);
     } catch (error) {
+      // Of limits that will not be in force.
+      this.limits.keepOnly(this.tables?.limits ?? []);
       if (error instanceof SluiceError && error.code === 'SLUICE_CONFIG') throw error;
       throw refused(first, `the kernel does not take the program: ${errorText(error)}`);
     }
