@@ -86,7 +86,9 @@ export class Notes {
     this.#add({ file: place.file, line: place.line, kind: 'changed', message, remedy });
   }
 
-  #add(note: ConvertNote): void {
+  #add(whole: ConvertNote): void {
+    const { message } = whole;
+    const note = message.length > MESSAGE_MOST ? { ...whole, message: `${message.slice(0, MESSAGE_MOST - 1)}…` } : whole;
     // Several commands on one line may have the same to say, and several services of one table.
     const key = [note.file, note.line, note.kind, note.message].join('\n');
     if (this.#seen.has(key)) return;
@@ -98,3 +100,5 @@ export class Notes {
 }
 
 const MAX_NOTES = 10_000;
+/** Characters of a note: it may name what has no end in the file. */
+const MESSAGE_MOST = 1000;

@@ -25,7 +25,10 @@ export const iptablesTarget: FuzzTarget = {
     const wrong = notes.find(({ line }) => line === 0);
     if (wrong !== undefined) throw new Error(`the result is refused: ${wrong.message}`);
     if (parseConfig(yaml).rules.length !== rules.length) throw new Error('the configuration has other rules');
-    for (const { message } of notes) checkWords(message);
+    for (const { message } of notes) {
+      checkWords(message);
+      if (message.length > 1000) throw new Error(`a note of ${message.length} characters`);
+    }
     return 1;
   },
 };
