@@ -7,7 +7,7 @@ import { CONNLIMIT } from './connlimit.js';
 import { HASHLIMIT, LIMIT } from './hashlimit.js';
 import { icmpExpression } from './icmp.js';
 import { MATCH_SET } from './match_set.js';
-import { masked, prefixesOfRange, prefixesWithout, rangesWithout, rangeValue } from './ranges.js';
+import { masked, prefixesOfRange, prefixesWithout, prefixesWithoutRange, rangesWithout, rangeValue } from './ranges.js';
 import { cleanBytecode, type RuleDraft } from './rule_draft.js';
 
 /** Takes an option's values; false: they say something that a rule of ours cannot. */
@@ -115,8 +115,14 @@ function addressRange(key: 'src' | 'dst') {
     const [from, to = from] = text.split('-');
     const first = prefixOf(from, draft.family);
     const last = prefixOf(to, draft.family);
-    const prefixes = first && last && prefixesOfRange(draft.family, first.words, last.words);
-    return prefixes !== null && !negated && addresses(draft, key, prefixes, false, text);
+    if (first === null || last === null) return false;
+    const prefixes = negated
+      ? prefixesWithoutRange(draft.family, first.words, last.words)
+      : prefixesOfRange(draft.family, first.words, last.words);
+    if (prefixes === null) return false;
+    if (prefixes.length > 0) return addresses(draft, key, prefixes, false, text);
+    draft.never = `no address is outside of ${text}`;
+    return true;
   };
 }
 

@@ -37,10 +37,21 @@ export function masked(family: 4 | 6, words: Words, length: number): Prefix {
 
 /** The least prefixes that are the addresses from `first` to `last`; null when `first` is behind `last`. */
 export function prefixesOfRange(family: 4 | 6, first: Words, last: Words): Prefix[] | null {
+  const [from, to] = [numberOf(family, first), numberOf(family, last)];
+  return from > to ? null : prefixesBetween(family, from, to);
+}
+
+/** The least prefixes that are all other addresses; null when `first` is behind `last`. */
+export function prefixesWithoutRange(family: 4 | 6, first: Words, last: Words): Prefix[] | null {
+  const [from, to] = [numberOf(family, first), numberOf(family, last)];
+  const end = (1n << BigInt(addressBits(family))) - 1n;
+  return from > to ? null : [...prefixesBetween(family, 0n, from - 1n), ...prefixesBetween(family, to + 1n, end)];
+}
+
+/** None when `from` is behind `end`. */
+function prefixesBetween(family: 4 | 6, from: bigint, end: bigint): Prefix[] {
   const bits = BigInt(addressBits(family));
-  const end = numberOf(family, last);
-  let at: bigint = numberOf(family, first);
-  if (at > end) return null;
+  let at = from;
   const prefixes: Prefix[] = [];
   while (at <= end) {
     let free = 0n;

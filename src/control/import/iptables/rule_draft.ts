@@ -1,4 +1,5 @@
 /** A rule of iptables on its way to one of ours: keys of `match`, programs, and what was not understood. */
+import { valuesOfBoth } from './both.js';
 import { hasPorts, protocolNumber } from '../../config/protocols.js';
 import type { ConnLimit } from './connlimit.js';
 import type { HashLimit } from './hashlimit.js';
@@ -33,10 +34,17 @@ export class RuleDraft {
 
   constructor(readonly family: 4 | 6) {}
 
-  /** Adds a condition; one that is there already must be the same. */
+  /** Adds a condition; with one on the same key that is there already, what fits both is left. */
   set(key: string, value: unknown, text: string): void {
-    if (key in this.match && JSON.stringify(this.match[key]) !== JSON.stringify(value)) this.lost.push(text);
-    else this.match[key] = value;
+    if (!(key in this.match)) {
+      this.match[key] = value;
+      return;
+    }
+    if (JSON.stringify(this.match[key]) === JSON.stringify(value)) return;
+    const both = valuesOfBoth(key, this.match[key], value);
+    if (both === null) this.lost.push(text);
+    else if (both.length === 0) this.never ||= `no packet fits both conditions on ${key}`;
+    else this.match[key] = both.length === 1 ? both[0] : both;
   }
 
   either(alternatives: MatchKeys[], text: string): void {
