@@ -59,8 +59,14 @@ it('sends what a daemon then counts, by its rule in the kernel and in the worker
 
 it('ends on a signal with what it has sent, and says what is wrong with its arguments', async () => {
   const wire = new Wire();
-  wire.node.exec('ethtool', '-K', 'in0', 'gro', 'on');
   const mac = ['--dst-mac', '02:00:00:00:90:02'];
+  const nowhere = await output(gen(wire, '--dst', NODE, ...mac, '--count', '100', '--rate', '10k'));
+  expect([nowhere.code, nowhere.stdout]).toEqual([
+    0,
+    expect.stringContaining('interface: 0 sent, 0 dropped') as string,
+  ]);
+  expect(nowhere.stderr).toMatch(/^sluice gen: eth0 took 0 of 100 packets\n.*ethtool -K IF gro on$/);
+  wire.node.exec('ethtool', '-K', 'in0', 'gro', 'on');
   const endless = gen(wire, '--dst', NODE, ...mac, '--duration', '50s', '--rate', '5k');
   const printed = output(endless);
   // Without XDP there, its kernel counts what is for none of its ports.

@@ -58,6 +58,7 @@ export function genCommand(env: Env = processEnv(), engine: () => Engine = () =>
         const result = await running.ended;
         if (options.json) printJson(env, { ...described(load), ...result });
         else print(env, ...lines(load, result));
+        if (result.sent + result.dropped < result.packets / 2) env.stderr.write(notTaken(load, result));
         if (load.packets > 0 && result.ended === 'time') {
           throw new SluiceError(
             'SLUICE_STATE',
@@ -93,11 +94,18 @@ function described(load: Load): object {
   };
 }
 
+/** Such frames are in no counter of the interface (ndo_xdp_xmit answered with an error for all of a bulk). */
+function notTaken({ interface: name }: Load, { packets, sent, dropped }: LoadResult): string {
+  return `sluice gen: ${name} took ${count(sent + dropped)} of ${plural(packets, 'packet')}
+  Its driver cannot send frames of XDP, or it is a veth: then give the other end an XDP program in native mode, or run there: ethtool -K IF gro on
+`;
+}
+
 function lines(load: Load, result: LoadResult): string[] {
   const seconds = result.elapsedMs / 1000;
   const perSecond = (value: number): string => count(value / seconds, 1e4);
   const sizes = result.bySize.map(({ bytes, packets }) => `${count(packets)} of ${bytes} bytes`);
-  const why = { count: 'all sent', time: 'time up', stopped: 'stopped' }[result.ended];
+  const why = { count: 'count reached', time: 'time up', stopped: 'stopped' }[result.ended];
   return [
     `${load.interface}: ${plural(result.packets, 'packet')} in ${seconds.toFixed(2)} s (${why}), ` +
       `${perSecond(result.packets)} packets/s, ${perSecond(result.bytes * 8)}bit/s`,
