@@ -105,8 +105,10 @@ describe('sluice rules list', () => {
     daemon.reload(`
   - { name: one, match: { set: { name: bad, key: src } }, action: drop }
   - { name: two, match: { set: [bad, { name: other, key: dst }], dport: [53, 5353] }, action: drop }
+  - { name: three, match: { dns: { names: a.b, response: true } }, action: drop }
 sets: [{ name: bad, type: 'hash:ip' }, { name: other, type: 'hash:ip' }]`);
     const { out } = await run('list', '--no-rates');
+    expect(out).toMatch(/ dns a\.b response\n/);
     expect(out).toMatch(/ set bad src\n/);
     expect(out).toMatch(/ dport 53,5353, set bad src,other dst\n/);
   });

@@ -165,5 +165,7 @@ function matchText({ rule: { match } }: ListedRule): string {
 function valueText(value: unknown): string {
   if (Array.isArray(value)) return value.map(valueText).join(',');
   if (typeof value !== 'object' || value === null) return String(value);
-  return Object.values(value).map(valueText).join(' ');
+  return Object.entries(value)
+    .map(([key, part]) => (part === true ? key : valueText(part)))
+    .join(' ');
 }
