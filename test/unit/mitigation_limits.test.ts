@@ -36,6 +36,50 @@ function limit(lab: Lab, name: string): [matched: number, above: number] {
   return [lab.counters[at + RuleCounter.packets], lab.counters[at + RuleCounter.acted]];
 }
 
+describe('limits of those who are in a set', () => {
+  const SETS =
+    "sets: [{name: greedy, type: hash:net, entries: [203.0.113.0/28]}, {name: both, type: 'hash:ip,port', entries: ['203.0.113.9,udp:53']}]";
+
+  it.each([
+    ['a rule', 'rules: [{name: few, match: {set: greedy}, action: limit, limit: {rate: 1/hour, burst: 3}}]'],
+    ['a limit', 'mitigation: {limits: [{name: few, match: {set: greedy}, rate: 1/hour, burst: 3}]}'],
+  ])('by %s, as the set changes', (_, parts) => {
+    const lab = new Lab(config(`${SETS}\n${parts}`));
+    const sent = (src: string): number =>
+      through(
+        lab,
+        times(10, () => udp(src)),
+      );
+    expect([sent('203.0.113.9'), sent('203.0.113.77'), sent('192.0.2.1')]).toEqual([3, 10, 10]);
+    lab.set('greedy').add('203.0.113.77');
+    expect([sent('203.0.113.9'), sent('203.0.113.77'), sent('192.0.2.1')]).toEqual([0, 3, 10]);
+    lab.set('greedy').del('203.0.113.0/28');
+    expect([sent('203.0.113.9'), sent('203.0.113.77')]).toEqual([10, 0]);
+    expect(lab.drops()).toEqual({ limited: 7 + 10 + 7 + 10 });
+    expect(lab.matches('greedy').packets).toBe(10 + 20 + 10);
+    expect(lab.violations()).toEqual([]);
+  });
+
+  it('by source and service together, and only of what is in all the sets named', () => {
+    const few =
+      "mitigation: {limits: [{name: few, match: {set: [greedy, {name: both, key: 'src,dst'}]}, rate: 1/hour, burst: 2}]}";
+    const lab = new Lab(config(`${SETS}\n${few}`));
+    expect(
+      through(
+        lab,
+        times(6, () => udp('203.0.113.9')),
+      ),
+    ).toBe(2);
+    expect(
+      through(
+        lab,
+        times(6, () => udp('203.0.113.8')),
+      ),
+    ).toBe(6);
+    expect(limit(lab, 'few')).toEqual([6, 4]);
+  });
+});
+
 describe('a rule with action limit', () => {
   const rules = (limit: string): string =>
     config(`rules: [{name: dns, match: {protocol: udp, dport: 53}, action: limit, limit: ${limit}}]`);
