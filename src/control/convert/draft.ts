@@ -88,7 +88,8 @@ export class Notes {
 
   #add(whole: ConvertNote): void {
     const { message } = whole;
-    const note = message.length > MESSAGE_MOST ? { ...whole, message: `${message.slice(0, MESSAGE_MOST - 1)}…` } : whole;
+    const note =
+      message.length > MESSAGE_MOST ? { ...whole, message: `${message.slice(0, MESSAGE_MOST - 1)}…` } : whole;
     // Several commands on one line may have the same to say, and several services of one table.
     const key = [note.file, note.line, note.kind, note.message].join('\n');
     if (this.#seen.has(key)) return;
