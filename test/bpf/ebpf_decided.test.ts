@@ -90,7 +90,7 @@ class Kernel {
       valueSize: Copy.SIZE,
       maxEntries: 1,
     });
-    const limits = new LimitMaps(() => START);
+    const limits = new LimitMaps(undefined, () => START);
     const asm = new Assembler();
     const leave = (action: number) => (): void => {
       asm.alu32(Alu.MOV, Reg.r0, action);

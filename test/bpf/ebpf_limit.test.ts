@@ -41,7 +41,7 @@ class InKernel {
   nowMs = START;
 
   constructor(readonly spec: LimitSpec) {
-    this.maps = new LimitMaps(() => this.nowMs);
+    this.maps = new LimitMaps(undefined, () => this.nowMs);
     this.clock = native().createMap({ type: ARRAY, name: 'clock', keySize: 4, valueSize: 8, maxEntries: 1 });
     const asm = new Assembler();
     const leave = new Label();

@@ -41,7 +41,11 @@ export class RuleOffload {
   private active = false;
   /** What was applied last. */
   private applied = '';
-  private readonly limits = new LimitMaps();
+  private readonly limits = new LimitMaps((error) =>
+    this.options.log.warn('keys of limits in the kernel are not forgotten', {
+      message: errorText(error).split('\n')[0],
+    }),
+  );
   private readonly read = new Map<number, { atMs: number; counts: number[] }>();
   private readonly sets: KernelSetStore;
 

@@ -60,9 +60,16 @@ export class LimitMaps implements LimitSource {
   readonly #maps = new Map<number, { spec: LimitSpec; map: BpfMap; baseMs: number }>();
   #timer: NodeJS.Timeout | null = null;
   #full: BpfMap | null = null;
+  #failing = false;
 
-  /** `nowMs`: CLOCK_MONOTONIC, which bpf_ktime_get_ns reads. */
-  constructor(private readonly nowMs: () => number = () => Number(process.hrtime.bigint() / 1_000_000n)) {}
+  /**
+   * @param failed hears when places cannot be freed, once until they can again
+   * @param nowMs CLOCK_MONOTONIC, which bpf_ktime_get_ns reads
+   */
+  constructor(
+    private readonly failed: (error: unknown) => void = () => undefined,
+    private readonly nowMs: () => number = () => Number(process.hrtime.bigint() / 1_000_000n),
+  ) {}
 
   /** Makes the map when there is none. @throws KernelError */
   of(spec: LimitSpec): LimitMap {
@@ -70,7 +77,7 @@ export class LimitMaps implements LimitSource {
     if (known === undefined) {
       known = { spec, map: spec.kind === 'hash' ? keyedMap(spec) : singleMap(spec), baseMs: this.nowMs() };
       this.#maps.set(spec.id, known);
-      this.#timer ??= setInterval(() => this.sweep(), SWEEP_MS).unref();
+      this.#timer ??= setInterval(() => this.#trySweep(), SWEEP_MS).unref();
     }
     const sizes = { keySize: 4, valueSize: 8, maxEntries: 1 };
     this.#full ??= native().createMap({ type: PERCPU_ARRAY, name: 'limit_full', ...sizes });
@@ -117,6 +124,16 @@ export class LimitMaps implements LimitSource {
     this.keepOnly([]);
     this.#full?.close();
     this.#full = null;
+  }
+
+  #trySweep(): void {
+    try {
+      this.sweep();
+      this.#failing = false;
+    } catch (error) {
+      if (!this.#failing) this.failed(error);
+      this.#failing = true;
+    }
   }
 
   #stop(): void {
