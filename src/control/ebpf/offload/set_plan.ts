@@ -1,7 +1,7 @@
 /** Which sets a program looks packets up in, each with its sides once. */
 import { RuleField, RuleMatch, type Tables } from '../../../shared/layout.js';
 import { LOOKUPS_MOST } from './set_lookup.js';
-import type { KernelSets, SetLookup } from './set_maps.js';
+import type { KernelSet, KernelSets, SetLookup } from './set_maps.js';
 
 /** Look-ups of a record: positions in Plan.lookups, of which all must find the packet; or why they cannot be made, said of the rule. */
 export type RecordLookups = { ok: true; positions: readonly number[] } | { ok: false; why: string };
@@ -36,12 +36,18 @@ export class LookupPlan {
     for (let i = 0; i < count; i++) {
       const [position, sides] = [this.runs[start + 2 * i], this.runs[start + 2 * i + 1]];
       const set = this.sets.sets[position];
-      if (typeof set === 'string') return { ok: false, why: `matches a set that ${set}` };
-      const lookup = this.take({ set, sides });
-      if (lookup < 0) return { ok: false, why: `is behind ${LOOKUPS_MOST} other look-ups in sets` };
+      const lookup = typeof set === 'string' ? -1 : this.take({ set, sides });
+      if (lookup < 0) return { ok: false, why: this.whyNot(set) };
       positions.push(lookup);
     }
     return { ok: true, positions };
+  }
+
+  private whyNot(set: KernelSet | string): string {
+    if (typeof set !== 'string' || this.lookups.length === LOOKUPS_MOST) {
+      return `is behind ${LOOKUPS_MOST} other look-ups in sets`;
+    }
+    return `matches a set that ${set}`;
   }
 
   /** Its position; -1: there is no room. */
