@@ -68,7 +68,8 @@ function notAnAddress(text: string): AddressError {
       'Write the parts in decimal without leading zeros; some programs read such parts as octal.',
     );
   }
-  return new AddressError(`${quote(text)} is not an IP address`);
+  const isRange = /^[\da-f.:]+ *- *[\da-f.:]+$/i.test(text);
+  return new AddressError(`${quote(text)} is not an IP address`, isRange ? 'Write a range as prefixes.' : '');
 }
 
 /**

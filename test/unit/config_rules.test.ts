@@ -111,6 +111,11 @@ describe('a rule', () => {
       /match\.dns: DNS names: 400 of them make a program of more than 4096 instructions/,
     ],
     ['no value', 'match: {protocol: udp, src: }', /rules\[0\]\.match\.src: has no value/],
+    [
+      'a range',
+      'match: {src: 10.0.0.1-10.0.0.9}',
+      /rules\[0\]\.match\.src: "10\.0\.0\.1-10\.0\.0\.9" is not an IP address/,
+    ],
     ['no type', 'match: {dns: {names: a.b, qtype: }}', /rules\[0\]\.match\.dns\.qtype: has no value/],
     ['no set', 'match: {set: []}', /rules\[0\]\.match\.set: is an empty list/],
     ['an empty list', 'match: {src: []}', /rules\[0\]\.match\.src: is an empty list, which no packet matches/],
