@@ -177,7 +177,7 @@ describe('sluice explain', () => {
     [['-c', config, 'tcp 1.2.3.4 > 2001:db8::1'], /of two families/],
     [['-c', config, 'icmp 1.2.3.4:5 > 1.2.3.5'], /icmp has no ports/],
     [['-c', config, 'udp 1.2.3.4 > 1.2.3.5 flags S'], /udp has no flags/],
-    [['-c', config, 'tcp 1.2.3.4 > 1.2.3.5 flags X'], /flags X are none of/],
+    [['-c', config, 'tcp 1.2.3.4 > 1.2.3.5 flags X'], /flags "X" are none of/],
     [['-c', config, 'tcp 1.2.3.4 > 1.2.3.5 ttl 256'], /ttl wants a number from 0 to 255/],
     [['-c', config, 'tcp 1.2.3.4 > 1.2.3.5 speed 9'], /"speed" is none of flags, length/],
     [['-c', config, 'tcp 1.2.3.4 > 1.2.3.5 length 39'], /length 39 is less than its headers, 40 bytes/],
