@@ -41,8 +41,8 @@ interface Rig {
   daemon: TestDaemon;
 }
 
-async function start(parts: Record<string, unknown>, modes = 'auto'): Promise<Rig> {
-  const wire = new Wire({ backend: true });
+async function start(parts: Record<string, unknown>, modes = 'auto', queues = 1): Promise<Rig> {
+  const wire = new Wire({ backend: true, queues });
   wire.client.ip(`address add ${GOOD}/24 dev eth0`);
   const receiver = await wire.receive();
   const interfaces = [{ name: 'in0', mode: modes }, { name: 'out0' }];
@@ -59,7 +59,7 @@ async function rules(daemon: TestDaemon): Promise<Record<string, ListedRule>> {
 async function flood({ wire, daemon, receiver }: Rig): Promise<{ sent: number; past: number; wanted: number }> {
   const [before, from] = [await rules(daemon), await receiver.stats()];
   const good = await wire.send({ source: GOOD, ratePerSecond: 500, flows: 2 });
-  const bad = await wire.send({ packets: 15_000, ratePerSecond: 10_000, flows: 4, times: true });
+  const bad = await wire.send({ packets: 12_000, ratePerSecond: 10_000, flows: 8, times: true });
   const [sent, times] = [await bad.sent(), await bad.times()];
   const goodSent = await good.stop();
   expect(goodSent).toBeGreaterThan(400);
@@ -91,16 +91,19 @@ function allowed(times: readonly number[]): number {
   return past;
 }
 
-function expectNear(count: number, wanted: number): void {
-  expect(Math.abs(count - wanted) / wanted).toBeLessThan(0.01 + 5 / wanted);
+function expectNear(count: number, wanted: number, part: number): void {
+  expect(Math.abs(count - wanted)).toBeLessThan(part * wanted + 5);
 }
 
-it.each(['copy', 'generic'])('hold a source to its rate, in the kernel as in the workers (%s)', async (mode) => {
-  const rig = await start({ rules: [FLOOD, ...PAST], offload: 'auto' }, mode);
+it.each([
+  ['copy', 2],
+  ['generic', 1],
+])('hold a source to its rate, in the kernel as in the workers (%s, queues: %i)', async (mode, queues) => {
+  const rig = await start({ rules: [FLOOD, ...PAST], offload: 'auto' }, mode, queues);
   const { daemon } = rig;
   expect((await rules(daemon)).flood).toMatchObject({ runs: 'kernel', why: '' });
   const inKernel = await flood(rig);
-  expectNear(inKernel.past, inKernel.wanted);
+  expectNear(inKernel.past, inKernel.wanted, 0.01);
   // All that it dropped, it dropped there; what it let through, no worker dropped.
   const { flood: listed } = await rules(daemon);
   expect(listed.kernelPackets).toBe(listed.acted);
@@ -114,14 +117,15 @@ it.each(['copy', 'generic'])('hold a source to its rate, in the kernel as in the
   daemon.configure(daemonConfig(wire, { interfaces, filters: ['sanity', 'rules'], rules: [FLOOD, ...PAST] }));
   expect(await daemon.reload()).toMatchObject({ applied: true });
   const inWorkers = await flood(rig);
-  expectNear(inWorkers.past, inWorkers.wanted);
+  // Packets wait for a worker that has no CPU.
+  expectNear(inWorkers.past, inWorkers.wanted, 0.03);
   console.log(`${mode}: past the limit in the kernel`, inKernel, 'in the workers', inWorkers);
 });
 
-it('draw for a packet once', async () => {
+it.each(['copy', 'generic'])('draw for a packet once (%s)', async (mode) => {
   const times = { name: 'times', match: { protocol: 'udp' }, action: 'drop', probability: '10%' };
-  const { daemon, wire, receiver } = await start({ rules: [times, ...PAST], offload: 'require' });
-  const sent = await (await wire.send({ packets: 12_000, ratePerSecond: 12_000, flows: 4 })).sent();
+  const { daemon, wire, receiver } = await start({ rules: [times, ...PAST], offload: 'require' }, mode);
+  const sent = await (await wire.send({ packets: 8000, ratePerSecond: 12_000, flows: 4 })).sent();
   const seen = async (): Promise<number> => {
     const { times, bad } = await rules(daemon);
     return times.acted + bad.packets;
