@@ -3,8 +3,18 @@ import { count, plural } from './output.js';
 
 /** What is going on in the stages of mitigation, a line each; [] when nothing is and nothing was. */
 export function mitigationLines(status: StatusMitigation): string[] {
-  const { challenged, challenges, admitted, connections, learning, outOfState, programs, codeGeneration, limits } =
-    status;
+  const {
+    challenged,
+    challenges,
+    admitted,
+    connections,
+    learning,
+    outOfState,
+    programs,
+    codeGeneration,
+    limits,
+    limitTableFull,
+  } = status;
   const lines: string[] = [];
   if (challenged > 0 || challenges > 0) {
     const now = challenged > 0 ? `on for ${plural(challenged, 'destination')}` : 'not needed now';
@@ -22,6 +32,9 @@ export function mitigationLines(status: StatusMitigation): string[] {
   }
   for (const { name, packets, dropped } of limits) {
     lines.push(`limit ${name}: ${count(packets)} packets, ${count(dropped)} above it`);
+  }
+  if (limitTableFull > 0) {
+    lines.push(`${plural(limitTableFull, 'packet')} dropped because the table of a limit was full`);
   }
   return lines;
 }

@@ -18,4 +18,6 @@ export interface StatusMitigation {
   codeGeneration: boolean;
   /** Limits on rates. */
   limits: { name: string; packets: number; dropped: number }[];
+  /** Packets that a limit dropped because its table was full and did not have their key, in workers and in the kernel. */
+  limitTableFull: number;
 }

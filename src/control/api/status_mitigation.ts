@@ -22,6 +22,7 @@ export function mitigationStatus({ counters: book, limits }: RuntimeView): Statu
       packets: book.rule(key, RuleCounter.packets),
       dropped: book.rule(key, RuleCounter.acted),
     })),
+    limitTableFull: book.total(Counter.limitTableFull) + book.limitTableFullInKernel(),
   };
 }
 
