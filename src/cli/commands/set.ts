@@ -40,6 +40,7 @@ async function listAll(env: Env, options: CommonOptions): Promise<void> {
   if (options.json) return printJson(env, listing);
   if (listing.sets.length === 0) return print(env, 'no sets');
   const right = 'right' as const;
+  const offloads = listing.sets.some(({ kernel }) => kernel !== null);
   const columns: Column[] = [
     { title: 'SET', shrinkTo: 10 },
     { title: 'TYPE' },
@@ -49,7 +50,7 @@ async function listAll(env: Env, options: CommonOptions): Promise<void> {
     { title: 'TIMEOUT', align: right },
     { title: 'MATCHES', align: right },
     { title: 'DROPS' },
-    { title: 'IN KERNEL' },
+    ...(offloads ? [{ title: 'IN KERNEL' }] : []),
     { title: 'FROM', shrinkTo: 12 },
   ];
   const rows = listing.sets.map((set) => [
@@ -61,7 +62,7 @@ async function listAll(env: Env, options: CommonOptions): Promise<void> {
     set.timeout === null ? '' : set.timeout === 0 ? 'none' : duration(set.timeout),
     count(set.packets),
     set.drop ?? '',
-    set.kernel === null ? '' : set.kernel === '' ? 'yes' : 'no',
+    ...(offloads ? [set.kernel === null ? '' : set.kernel === '' ? 'yes' : 'no'] : []),
     originOf(set),
   ]);
   print(env, ...table(columns, rows, env.columns(), paint(wantsColour(env))));
