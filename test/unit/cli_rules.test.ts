@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
 import { rulesCommand } from '../../src/cli/commands/rules.js';
 import { callControl } from '../../src/control/api/client.js';
 import type { ControlTarget, RuleListing } from '../../src/control/api/contract.js';
@@ -129,6 +130,25 @@ sets: [{ name: bad, type: 'hash:ip' }, { name: other, type: 'hash:ip' }]`);
 });
 
 describe('sluice rules add', () => {
+  it('takes what DNS messages must be', async () => {
+    const added = [
+      await run('add', 'any', '--dns', 'a.b', '*.c', '--qtype', 'ANY', '--dns-response', '--action', 'drop'),
+      await run('add', 'types', '--qtype', 'TXT', '64', '--action', 'drop'),
+      await run('add', 'bad', '--dns-malformed', '--action', 'drop'),
+      await run('add', 'names', '--dns', 'x\\032y.b', '--action', 'drop'),
+    ];
+    expect(added.map(({ code }) => code)).toEqual([0, 0, 0, 0]);
+    const exported = parse((await run('export', '--added')).out) as { rules: { match: object }[] };
+    expect(exported.rules.map(({ match }) => match)).toEqual([
+      { dns: { names: ['a.b', '*.c'], qtype: ['ANY'], response: true } },
+      { dns: { qtype: ['TXT', '64'] } },
+      { dns: { malformed: true } },
+      { dns: 'x\\032y.b' },
+    ]);
+    const both = await run('add', 'no', '--dns', 'a.b', '--dns-malformed', '--action', 'drop');
+    expect([both.code, both.error]).toEqual([78, expect.stringMatching(/goes without malformed/)]);
+  });
+
   it('takes the parts of a rule as options, and puts it in its place', async () => {
     const added = await run(
       ...[
