@@ -78,7 +78,7 @@ describe('sluice set', () => {
       .trimEnd()
       .split('\n')
       .map((line) => line.replace(/ +/g, ' '));
-    expect(title).toBe('SET TYPE FAMILY ENTRIES MEMORY TIMEOUT MATCHES DROPS IN KERNEL FROM');
+    expect(title).toBe('SET TYPE FAMILY ENTRIES MEMORY TIMEOUT MATCHES DROPS FROM');
     expect(bad).toMatch(/^bad hash:net both 2 \S+ \S+ none 0 src config \(changed\)$/);
     expect(ports).toMatch(/^ports hash:ip,port inet 3 \S+ \S+ 0 config \(changed\)$/);
     expect((await out('list', 'bad')).trimEnd().split('\n').sort()).toEqual([
