@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <numeric>
 #include <string>
 
 namespace sluice {
@@ -146,7 +147,7 @@ void LiveRun::Loop() {
     const size_t part = NextPart();
     if (load_.parts.size() > 1) frames = std::min(frames, kMixRun * load_.parts[part].weight);
     if (!RunOnce(part, frames)) return;
-    sent += frames;
+    sent = std::accumulate(sent_.begin(), sent_.end(), uint64_t{0});
     const uint64_t after = Now(CLOCK_MONOTONIC);
     const double took = static_cast<double>(after - now) / static_cast<double>(frames);
     // A run of few frames is mostly its setting up.
@@ -184,9 +185,30 @@ bool LiveRun::RunOnce(size_t index, uint64_t frames) {
     sent_[index] += frames;
     return true;
   }
+  // What SIGSTOP does, which no thread can block: the batch under way was sent, those after it were not.
+  if (err == -EINTR && load_.counters) return Recount();
   error_ = {-err, "bpf", "live frames of " + std::to_string(part.frame.size()) + " bytes", ""};
   if (err == -EINVAL) error_.remedy = "Live frames need Linux 5.18, and a frame must fit one page with its headroom.";
   return false;
+}
+
+bool LiveRun::Recount() {
+  bpf_map_info info = {};
+  __u32 size = sizeof(info);
+  std::vector<uint64_t> value;
+  const __u32 key = 0;
+  int err = bpf_obj_get_info_by_fd(load_.counters.get(), &info, &size);
+  if (err == 0) {
+    // Room for all counters, whatever the map's value has.
+    value.resize(std::max(sent_.size(), size_t{info.value_size} / sizeof(uint64_t) + 1));
+    err = bpf_map_lookup_elem(load_.counters.get(), &key, value.data());
+  }
+  if (err != 0) {
+    error_ = {-err, "bpf", "counters of a load", ""};
+    return false;
+  }
+  std::copy_n(value.begin(), sent_.size(), sent_.begin());
+  return true;
 }
 
 }  // namespace sluice

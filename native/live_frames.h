@@ -7,7 +7,7 @@
 // peer's XDP program on this CPU, in this thread's time. Pages are used again without being written again, so the program
 // has to write all that may differ from frame to frame. See bpf_test_run_xdp_live in net/bpf/test_run.c.
 //
-// One run cannot be told to end, except by a signal that kills. So the load is many short ones, and between them the thread
+// One run cannot be told to end, except by a signal: one that kills, or stops and continues. So the load is many short ones, and between them the thread
 // looks at the time, the count, the rate and whether it is to stop: it ends by itself, and with its process.
 
 #include <pthread.h>
@@ -35,6 +35,9 @@ struct LivePart {
 
 struct LiveLoad {
   std::vector<LivePart> parts;
+  /// An array map whose value of key 0 begins with a __u64 for each part: the frames that its program has run over. It says
+  /// how far a run came that a signal has ended. Without one, such a signal ends the load.
+  Fd counters;
   /// What XDP_TX sends out of.
   uint32_t ifindex = 0;
   /// Frames that the kernel makes, runs and sends at a time, 1-256; it then looks after its softirqs.
@@ -84,6 +87,8 @@ class LiveRun {
   /// The part that is farthest behind its share.
   size_t NextPart() const;
   bool RunOnce(size_t part, uint64_t frames);
+  /// Sets sent_ from the counters.
+  bool Recount();
   void Publish(uint64_t now_ns);
 
   LiveLoad load_;

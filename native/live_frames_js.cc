@@ -17,6 +17,14 @@ constexpr int64_t kLongestMs = 3600000;
 constexpr int64_t kLargestBatch = 256;
 constexpr uint32_t kMostParts = 16;
 
+/// A copy: the owner may close its own while the load goes on.
+bool CopyFd(Napi::Env env, int fd, const char* what, Fd* out) {
+  out->reset(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (*out) return true;
+  ThrowErrno(env, errno, "fcntl", "descriptor " + std::to_string(fd) + " of " + what);
+  return false;
+}
+
 bool ReadPart(Napi::Env env, Napi::Value value, LivePart* part) {
   Napi::Object options;
   Napi::Value fd_value, frame_value;
@@ -34,13 +42,7 @@ bool ReadPart(Napi::Env env, Napi::Value value, LivePart* part) {
     return FailRange(env, "a frame has 14 to 4096 bytes, got " + std::to_string(frame.ByteLength()));
   }
   part->frame.assign(frame.Data(), frame.Data() + frame.ByteLength());
-  // A copy: the program's owner may close it while the load goes on.
-  part->program.reset(fcntl(fd, F_DUPFD_CLOEXEC, 0));
-  if (!part->program) {
-    ThrowErrno(env, errno, "fcntl", "descriptor " + std::to_string(fd) + " of a program");
-    return false;
-  }
-  return true;
+  return CopyFd(env, fd, "a program", &part->program);
 }
 
 bool ReadParts(Napi::Env env, Napi::Value value, std::vector<LivePart>* parts) {
@@ -63,11 +65,11 @@ bool ReadParts(Napi::Env env, Napi::Value value, std::vector<LivePart>* parts) {
 std::unique_ptr<JsLiveFrames> JsLiveFrames::Create(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Napi::Object options;
-  Napi::Value parts, rate, duration;
+  Napi::Value parts, rate, duration, counters;
   LiveLoad load;
   uint64_t duration_ms = 0;
   if (!ArgOptions(env, info[0], "options",
-                  {"parts", "ifindex", "batchSize", "packets", "durationMs", "packetsPerSecond", "cpu"}, &options) ||
+                  {"parts", "ifindex", "batchSize", "packets", "durationMs", "packetsPerSecond", "cpu", "counters"}, &options) ||
       !GetOption(env, options, "parts", &parts) || !ReadParts(env, parts, &load.parts) ||
       !OptInteger(env, options, "ifindex", 1, INT32_MAX, &load.ifindex) ||
       !OptInteger(env, options, "batchSize", 1, kLargestBatch, &load.batch) ||
@@ -75,7 +77,7 @@ std::unique_ptr<JsLiveFrames> JsLiveFrames::Create(const Napi::CallbackInfo& inf
       !GetOption(env, options, "durationMs", &duration) ||
       !ArgInteger(env, duration, "durationMs", 1, kLongestMs, &duration_ms) ||
       !OptInteger(env, options, "cpu", 0, CPU_SETSIZE - 1, &load.cpu) ||
-      !GetOption(env, options, "packetsPerSecond", &rate)) {
+      !GetOption(env, options, "packetsPerSecond", &rate) || !GetOption(env, options, "counters", &counters)) {
     return nullptr;
   }
   if (load.ifindex == 0) {
@@ -88,6 +90,10 @@ std::unique_ptr<JsLiveFrames> JsLiveFrames::Create(const Napi::CallbackInfo& inf
       FailRange(env, "packetsPerSecond must be a number from 0 to 1e9, got " + Show(rate));
       return nullptr;
     }
+  }
+  if (!counters.IsUndefined()) {
+    int fd = -1;
+    if (!ArgInteger(env, counters, "counters", 0, INT32_MAX, &fd) || !CopyFd(env, fd, "a map", &load.counters)) return nullptr;
   }
   load.duration_ns = duration_ms * 1000000;
   auto object = std::make_unique<JsLiveFrames>();

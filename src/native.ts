@@ -285,6 +285,11 @@ export interface LivePart {
 
 export interface LiveFramesOptions {
   parts: readonly LivePart[];
+  /**
+   * Descriptor of an array map whose value of key 0 begins with a __u64 for each part, the frames that its program has run over: how far a run came
+   * that SIGSTOP has ended. Without it such a signal ends the load, with EINTR.
+   */
+  counters?: number;
   /** What XDP_TX sends out of, in the namespace of the calling thread. */
   ifindex: number;
   /** Frames that the kernel makes and sends at a time, 1-256; default 64. */

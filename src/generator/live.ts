@@ -74,6 +74,7 @@ class LiveLoad implements RunningLoad {
       });
       this.frames = new (native().LiveFrames)({
         parts,
+        counters: this.state.fd,
         ifindex,
         packets: load.packets,
         durationMs: Math.ceil(load.durationMs),

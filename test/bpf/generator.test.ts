@@ -287,6 +287,7 @@ describe('a load', () => {
     expect(start({ parts: [{ program: 4095, frame }] })).toThrow(/EBADF/);
     expect(start({ parts: [{ program: 0, frame: new Uint8Array(13) }] })).toThrow(/14 to 4096 bytes/);
     expect(start({ batchSize: 257 })).toThrow(/batchSize/);
+    expect(start({ counters: 4095 })).toThrow(/EBADF.*/);
     expect(start({ cpu: 1023 })).toThrow(/EINVAL.*/);
     expect(start({ packetsPerSecond: -1 })).toThrow(/packetsPerSecond/);
     // Standard input is no program: known when it is run.

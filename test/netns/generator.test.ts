@@ -57,6 +57,22 @@ it('sends what a daemon then counts, by its rule in the kernel and in the worker
   expect(xdp!.rules).toBe(6000);
 });
 
+it('is stopped and goes on as any job, and still sends as many as asked', async () => {
+  const wire = new Wire();
+  wire.node.exec('ethtool', '-K', 'in0', 'gro', 'on');
+  const load = ['--dst', NODE, '--dst-mac', '02:00:00:00:90:02', '--count', '200k', '--duration', '50s'];
+  const program = gen(wire, ...load, '--rate', '100k', '--json');
+  const printed = output(program);
+  const stopping = setInterval(() => {
+    program.kill('SIGSTOP');
+    setTimeout(() => program.kill('SIGCONT'), 20);
+  }, 60);
+  const { code, stdout, stderr } = await printed;
+  clearInterval(stopping);
+  expect([code, stderr]).toEqual([0, '']);
+  expect(JSON.parse(stdout)).toMatchObject({ packets: 200_000, ended: 'count' });
+});
+
 it('ends on a signal with what it has sent, and says what is wrong with its arguments', async () => {
   const wire = new Wire();
   const mac = ['--dst-mac', '02:00:00:00:90:02'];
