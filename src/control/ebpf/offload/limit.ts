@@ -127,8 +127,8 @@ function emitFind(
 }
 
 function emitLock(asm: Assembler, helper: Helper.spin_lock | Helper.spin_unlock): void {
+  // LimitEntry.lock is where the entry begins.
   asm.alu64X(Alu.MOV, Reg.r1, Reg.r8);
-  asm.alu64(Alu.ADD, Reg.r1, LimitEntry.lock);
   asm.call(helper);
 }
 

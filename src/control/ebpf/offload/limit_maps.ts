@@ -13,15 +13,15 @@ import { creditOf } from './limit_credit.js';
 /** Value of a map: byte offsets. */
 export const enum LimitEntry {
   BYTES = 32,
-  /** uint64: credit, and when some was added last, ms; 0: never, with the whole credit. */
-  credit = 0,
-  since = 8,
-  /** uint64: when the key is forgotten, ms. */
-  expires = 16,
+  /** struct bpf_spin_lock. First: without CAP_PERFMON the verifier grants no arithmetic that leads to it. */
+  lock = 0,
   /** uint32: refills that are left. */
-  left = 24,
-  /** struct bpf_spin_lock. */
-  lock = 28,
+  left = 4,
+  /** uint64: credit, and when some was added last, ms; 0: never, with the whole credit. */
+  credit = 8,
+  since = 16,
+  /** uint64: when the key is forgotten, ms. */
+  expires = 24,
 }
 
 /** A limit as the program uses it. */
@@ -169,11 +169,11 @@ function entryTypes(words: number): { types: Uint8Array; key: number; value: num
   // The kernel knows it by this name.
   const lock = btf.struct('bpf_spin_lock', 4, [{ name: 'val', type: u32, offset: 0 }]);
   const value = btf.struct('limit', LimitEntry.BYTES, [
+    { name: 'lock', type: lock, offset: LimitEntry.lock },
+    { name: 'left', type: u32, offset: LimitEntry.left },
     { name: 'credit', type: u64, offset: LimitEntry.credit },
     { name: 'since', type: u64, offset: LimitEntry.since },
     { name: 'expires', type: u64, offset: LimitEntry.expires },
-    { name: 'left', type: u32, offset: LimitEntry.left },
-    { name: 'lock', type: lock, offset: LimitEntry.lock },
   ]);
   return { types: btf.build(), key, value };
 }
