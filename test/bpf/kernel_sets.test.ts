@@ -2,16 +2,22 @@
 import { PassThrough } from 'node:stream';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { Front, FrontRules } from '../../src/control/ebpf/offload/front.js';
+import { writeKey } from '../../src/control/ebpf/offload/set_maps.js';
 import { planOffload } from '../../src/control/ebpf/offload/plan.js';
 import { createLog } from '../../src/control/log.js';
 import type { OffloadTables } from '../../src/control/manager/offload_limits.js';
 import { RuleOffload, type OffloadInterface } from '../../src/control/manager/rule_offload.js';
+import { KernelSetStore } from '../../src/control/manager/kernel_sets.js';
+import type { SetMirror } from '../../src/control/manager/set_mirror.js';
 import { RuleShelf } from '../../src/control/rule_tables.js';
 import { IpSet } from '../../src/control/sets/index.js';
 import { native, type BpfMap } from '../../src/native.js';
+import { parsePrefix } from '../../src/shared/addr.js';
 import type { RuleConfig } from '../../src/shared/config.js';
 import { NO_MITIGATION_TABLES } from '../../src/shared/mitigation_layout.js';
 import { SetSides, type SetTable } from '../../src/shared/sets/index.js';
+
+const COPIED = 'is still being copied into the kernel';
 
 const inSet = (name: string, set: string, action: RuleConfig['action'] = 'drop'): RuleConfig => ({
   name,
@@ -97,9 +103,9 @@ class World {
 }
 
 let world: World;
-afterEach(async () => {
+afterEach(() => {
   vi.restoreAllMocks();
-  await world.offload.close();
+  world.offload.close();
 });
 
 describe('sets in the kernel', () => {
@@ -152,10 +158,10 @@ describe('sets in the kernel', () => {
     set.add('192.0.2.1');
     set.add('192.0.2.2');
     await Promise.resolve();
-    const why = 'matches a set that the kernel has no room for (ENOMEM)';
+    const why = 'matches a set that does not fit into the kernel (ENOMEM)';
     expect(world.offload.placement(0)).toEqual({ runs: 'user space', why });
     expect(world.offload.placement(1)).toEqual({ runs: 'kernel', why: '' });
-    expect(world.offload.setPlacement('bad')).toBe('the kernel has no room for (ENOMEM)');
+    expect(world.offload.setPlacement('bad')).toBe('it does not fit into the kernel (ENOMEM)');
     expect(world.said('a set is not in the kernel')).toBe(1);
     await world.use(world.tables(rules));
     expect([world.offload.placement(0).why, world.said('a set is not in the kernel')]).toEqual([why, 1]);
@@ -163,9 +169,46 @@ describe('sets in the kernel', () => {
     await world.use(world.tables(rules, ['bad']));
     expect(world.offload.status).toMatchObject({
       active: false,
-      why: 'the set bad, which the kernel has no room for (ENOMEM), stands before the rules',
+      why: 'the set bad, which does not fit into the kernel (ENOMEM), stands before the rules',
     });
     expect(world.target.rules).toBeNull();
+  });
+
+  it('are waited for, but not long: until then, and while another copy is made, the workers have what they concern', async () => {
+    world = new World('large');
+    const set = world.sets.get('large')!;
+    const done = set.startBulk();
+    for (let i = 0; i < 30_000; i++) set.add(`10.${i >> 13}.${(i >> 5) & 255}.${(i << 3) & 255}/29`, {}, true);
+    done();
+    const changed = vi.fn();
+    const store = new KernelSetStore({ log: createLog({ level: 'error', format: 'json', stream: new PassThrough() }), changed });
+    const tables = world.tables([inSet('0', 'large')]);
+    await store.prepare(tables, world.sets, 0);
+    expect(store.whyNot(tables, 'large')).toBe('is still being copied into the kernel');
+    expect([store.access(tables).sets!.sets[0], store.access(tables).hindrance]).toEqual([COPIED, '']);
+    const stage = world.tables([], ['large']);
+    await store.prepare(stage, world.sets, 0);
+    expect(store.access(stage).hindrance).toBe(`the set large, which ${COPIED}, stands before the rules`);
+    // What changes meanwhile is there in the end.
+    set.del('10.0.0.0/29');
+    set.del('10.3.168.248/29', true);
+    set.add('192.0.2.0/24');
+    await expect.poll(() => changed.mock.calls.length).toBeGreaterThan(0);
+    expect(store.whyNot(stage, 'large')).toBe('');
+    const mirror = set.observer as SetMirror;
+    const has = (text: string, length: number) => {
+      const { words } = parsePrefix(`${text}/${length}`);
+      const key = new DataView(new ArrayBuffer(8));
+      writeKey(key, 0, 'hash:net', 4, words, length << 24);
+      return (
+        (mirror as unknown as { parts: { map: BpfMap }[] }).parts[0].map.lookup(new Uint8Array(key.buffer)) !== null
+      );
+    };
+    expect([has('10.0.0.0', 29), has('10.0.0.8', 29), has('10.1.2.0', 29), has('192.0.2.0', 24)]).toEqual([
+      ...[false, true, true, true],
+    ]);
+    store.close();
+    expect(set.observer).toBeNull();
   });
 
   it('are tried only up to the number that a program has room for', async () => {

@@ -277,6 +277,6 @@ export class Fleet {
     for (const entry of this.interfaces) entry.detach();
     await Promise.all(this.workers.map((worker) => worker.stop()));
     await this.captures.stop();
-    await this.offload.close();
+    this.offload.close();
   }
 }

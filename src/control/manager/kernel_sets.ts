@@ -160,10 +160,12 @@ export class KernelSetStore {
     return { packets, bytes };
   }
 
-  /** The programs are gone. */
-  async close(): Promise<void> {
-    for (const { retiring } of this.kept.values()) if (retiring) clearTimeout(retiring);
-    await Promise.all([...this.kept.values()].flatMap(({ mirror }) => (mirror === null ? [] : [mirror.close()])));
+  /** The programs are gone, and so are the sets. */
+  close(): void {
+    for (const { mirror, retiring } of this.kept.values()) {
+      if (retiring) clearTimeout(retiring);
+      mirror?.discard();
+    }
     this.kept.clear();
     for (const maps of this.allows.values()) if (typeof maps !== 'string') maps.close();
     this.allows.clear();

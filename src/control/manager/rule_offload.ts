@@ -85,12 +85,13 @@ export class RuleOffload {
     return this.sets.matches(name);
   }
 
-  /** Why a set is not in the kernel, said of it or of the rules; '' when it is; null when nothing there would ask it. */
+  /** Why a set is not in the kernel; '' when it is; null when nothing there would ask it. */
   setPlacement(name: string): string | null {
     const { tables, mode } = this;
     if (tables === null || mode === 'off' || standsBefore(tables) !== '') return null;
     const why = this.sets.whyNot(tables, name);
-    return why === '' && !this.active ? this.why : why;
+    if (why === null || why !== '') return why && `it ${why}`;
+    return this.active ? '' : this.why || 'no rule runs there';
   }
 
   /** Before `check`: the sets of the tables go into the kernel. */
@@ -100,9 +101,9 @@ export class RuleOffload {
   }
 
   /** No program is attached any more. */
-  close(): Promise<void> {
+  close(): void {
     this.limits.close();
-    return this.sets.close();
+    this.sets.close();
   }
 
   /**

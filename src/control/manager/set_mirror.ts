@@ -176,7 +176,12 @@ export class SetMirror implements SetObserver {
 
   /** No program has the maps any more, on any CPU: the set takes over what they counted. In slices, as `fill`. */
   async close(): Promise<void> {
-    if (this.set.options.counters) await this.credit();
+    if (this.set.options.counters && !this.dead) await this.credit();
+    this.discard();
+  }
+
+  /** As `close`, when nobody will ask the set any more. */
+  discard(): void {
     if (this.dead) return;
     this.dead = true;
     if (this.set.observer === this) this.set.observer = null;
@@ -190,6 +195,7 @@ export class SetMirror implements SetObserver {
       for (const entry of entries.entries()) {
         const [words, scope] = [entries.addressOf(entry), entries.scopeOf(entry)];
         if (entries.find(words, scope) !== entry) continue;
+        if (this.dead) return;
         const { packets, bytes } = this.counted(family, words, scope);
         if (packets > 0) this.set.credit(family, entry, packets, bytes);
         // Who lists the set meanwhile sees them once.
@@ -269,7 +275,7 @@ export class SetMirror implements SetObserver {
 /** Why a set is not in the kernel, said of it. */
 export function refusal(error: unknown): string {
   const { code } = error as { code?: string };
-  return `the kernel has no room for${code === undefined ? '' : ` (${code})`}`;
+  return `does not fit into the kernel${code === undefined ? '' : ` (${code})`}`;
 }
 
 function uint64(view: DataView, at: number): number {
