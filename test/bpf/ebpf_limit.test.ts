@@ -40,8 +40,11 @@ class InKernel {
   private readonly program;
   nowMs = START;
 
-  constructor(readonly spec: LimitSpec) {
-    this.maps = new LimitMaps(undefined, () => this.nowMs);
+  constructor(
+    readonly spec: LimitSpec,
+    maps?: LimitMaps,
+  ) {
+    this.maps = maps ?? new LimitMaps(undefined, () => this.nowMs);
     this.clock = native().createMap({ type: ARRAY, name: 'clock', keySize: 4, valueSize: 8, maxEntries: 1 });
     const asm = new Assembler();
     const leave = new Label();
@@ -183,6 +186,19 @@ describe('a limit in the kernel says what the one of the data plane says', () =>
     for (const host of [5, 6, 7]) expect(kernel.judge(from(host), START + 1500)).toBe(WITHIN);
     expect(kernel.judge(from(8), START + 1500)).toBe(OVER);
   });
+});
+
+it('what a limit has charged stays as long as the limit does', () => {
+  const [spec, other] = [specOf({ rate: '1/minute', per: [] }), specOf({ rate: '1/minute', per: ['src'] })];
+  const frame = frameOf(randomSource(seed), [1, 1, 1, 1]);
+  const first = new InKernel(spec);
+  expect([0, 1].map(() => first.judge(frame, START))).toEqual([WITHIN, OVER]);
+  first.maps.of(other);
+  first.maps.keepOnly([spec, other]);
+  expect(new InKernel(spec, first.maps).judge(frame, START + 1000)).toBe(OVER);
+  first.maps.keepOnly([other]);
+  first.maps.keepOnly([other, spec]);
+  expect(new InKernel(spec, first.maps).judge(frame, START + 1000)).toBe(WITHIN);
 });
 
 it('one rate for all that is faster than its look-ahead is kept to within that', () => {
