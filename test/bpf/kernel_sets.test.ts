@@ -181,7 +181,10 @@ describe('sets in the kernel', () => {
     for (let i = 0; i < 30_000; i++) set.add(`10.${i >> 13}.${(i >> 5) & 255}.${(i << 3) & 255}/29`, {}, true);
     done();
     const changed = vi.fn();
-    const store = new KernelSetStore({ log: createLog({ level: 'error', format: 'json', stream: new PassThrough() }), changed });
+    const store = new KernelSetStore({
+      log: createLog({ level: 'error', format: 'json', stream: new PassThrough() }),
+      changed,
+    });
     const tables = world.tables([inSet('0', 'large')]);
     await store.prepare(tables, world.sets, 0);
     expect(store.whyNot(tables, 'large')).toBe('is still being copied into the kernel');
