@@ -48,15 +48,28 @@ function fixture(type: SetType, family: 4 | 6, size: number): Fixture {
   return { set, view: new SetView(set.buffers), entries };
 }
 
-/** So many addresses, one after the other; of entries, or of the half of the space where there are none. */
+/**
+ * So many addresses, one after the other; of entries, or of what none has: for IPv4 the half of the space where there are none, for IPv6 what differs from all in
+ * the first 44 bits, which every entry has.
+ */
 function addresses({ entries }: Fixture, family: 4 | 6, hit: boolean, count: number): Int32Array {
   const next = sequence(count);
   const out = new Int32Array(4 * count);
+  const first44 = (first: number, second: number): number => (first & 0x3ffffff) * 4096 + (second >>> 20);
+  const taken = new Set(hit || family === 4 ? [] : entries.map(({ words }) => first44(words[0], words[1])));
   for (let i = 0; i < count; i++) {
     const { words } = entries[(next() >>> 1) % entries.length];
     if (hit) out.set(words, 4 * i);
     else if (family === 4) out[4 * i] = next() | (1 << 31);
-    else out.set([0x20000000 | (next() & 0x3ffffff), next() ^ 0x5a5a5a5a, next(), next()], 4 * i);
+    else {
+      let first: number;
+      let second: number;
+      do {
+        first = 0x20000000 | (next() & 0x3ffffff);
+        second = next();
+      } while (taken.has(first44(first, second)));
+      out.set([first, second, next(), next()], 4 * i);
+    }
   }
   return out;
 }
