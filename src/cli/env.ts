@@ -14,7 +14,7 @@ export interface Env {
   readonly stderr: Writable;
   /** Whether stdout is a terminal. */
   readonly isTTY: boolean;
-  /** Width of the terminal, or 100 when stdout is none. */
+  /** Width of the terminal, or 100 when stdout is none (tables: tableWidth). */
   columns(): number;
   /** An environment variable; undefined when unset or empty. */
   getenv(name: string): string | undefined;

@@ -26,6 +26,8 @@ export interface Column {
   align?: 'left' | 'right';
   /** May be cut to this many characters when the table is too wide. The widest of these is cut first. */
   shrinkTo?: number;
+  /** With shrinkTo: cut only when all the others are as narrow as they get. For names, which people copy. */
+  last?: boolean;
   /** Colour of a cell, given its text without padding. */
   colour?: (text: string) => (text: string) => string;
 }
@@ -43,14 +45,16 @@ export function table(
   );
   const gap = '  ';
   let surplus = widths.reduce((sum, w) => sum + w, gap.length * (columns.length - 1)) - width;
-  while (surplus > 0) {
-    let widest = -1;
-    columns.forEach(({ shrinkTo }, i) => {
-      if (shrinkTo !== undefined && widths[i] > shrinkTo && (widest < 0 || widths[i] > widths[widest])) widest = i;
-    });
-    if (widest < 0) break;
-    widths[widest]--;
-    surplus--;
+  for (const round of [false, true]) {
+    while (surplus > 0) {
+      let widest = -1;
+      columns.forEach(({ shrinkTo = Infinity, last = false }, i) => {
+        if (last === round && widths[i] > shrinkTo && (widest < 0 || widths[i] > widths[widest])) widest = i;
+      });
+      if (widest < 0) break;
+      widths[widest]--;
+      surplus--;
+    }
   }
   const line = (row: readonly string[], finish: (text: string, i: number) => string): string =>
     row
@@ -68,6 +72,11 @@ export function table(
     ),
     ...cells.map((row) => line(row, (text, i) => (columns[i].colour?.(row[i]) ?? ((same) => same))(text))),
   ];
+}
+
+/** Width for a table on stdout: that of the terminal; without one nothing is cut, as what reads a pipe or a file wants names whole. */
+export function tableWidth(env: Env): number {
+  return env.isTTY ? env.columns() : Infinity;
 }
 
 /** A text in at most `width` characters, "…" for what is missing. */

@@ -1,4 +1,4 @@
-/** A Status as a page of text, at most 100 columns wide. */
+/** A Status as a page of text, cut to a width. */
 import type { Status, StatusBackend, StatusService } from '../control/api/contract.js';
 import { mitigationLines } from './status_mitigation.js';
 import { bytes, count, cut, duration, paint, plain, plural, table } from './output.js';
@@ -7,6 +7,7 @@ import type { Column, Paint } from './output.js';
 export interface StatusTableOptions {
   /** An earlier reading of the same daemon, to make rates from; null: no rates. */
   before: Status | null;
+  /** Characters of a line, Infinity for no limit; 60 at least. */
   width: number;
   colour: boolean;
   /** Rows of a table; Infinity for all. */
@@ -46,7 +47,7 @@ class Page {
     private readonly options: StatusTableOptions,
   ) {
     this.ink = paint(options.colour);
-    this.width = Math.min(Math.max(options.width, 60), 160);
+    this.width = Math.max(options.width, 60);
     const { before } = options;
     // Another process, or one that was started again, has other counters: no rate to be made from them.
     const same = before !== null && before.pid === status.pid && before.clockMs < status.clockMs;
@@ -139,7 +140,7 @@ class Page {
     const before = new Map(this.before?.services.map((service) => [service.name, service]));
     return this.section(
       [
-        { title: 'SERVICE / BACKEND', shrinkTo: 14 },
+        { title: 'SERVICE / BACKEND', shrinkTo: 14, last: true },
         { title: 'ADDRESS / STATE', shrinkTo: 15, colour: (text) => this.stateColour(text) },
         { title: 'WEIGHT', align: RIGHT },
         { title: 'NEXT HOP', shrinkTo: 8, colour: (text) => (text === 'unknown' ? this.ink.red : this.ink.dim) },
@@ -181,7 +182,7 @@ class Page {
     const filters = new Map(this.before?.filters.map((filter) => [filter.name, filter.drops]));
     return this.section(
       [
-        { title: 'RULE / FILTER', shrinkTo: 20 },
+        { title: 'RULE / FILTER', shrinkTo: 20, last: true },
         { title: 'ACTION' },
         { title: 'PACKETS', align: RIGHT },
         ...(this.before === null ? [] : [{ title: 'A SECOND', align: RIGHT }]),

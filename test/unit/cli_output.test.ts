@@ -1,5 +1,16 @@
 import { describe, expect, it } from 'vitest';
-import { bytes, count, cut, duration, paint, plain, plural, table, wantsColour } from '../../src/cli/output.js';
+import {
+  bytes,
+  count,
+  cut,
+  duration,
+  paint,
+  plain,
+  plural,
+  table,
+  wantsColour,
+  tableWidth,
+} from '../../src/cli/output.js';
 import { controlSocket, processEnv, sleepUnless } from '../../src/cli/env.js';
 import { FakeEnv } from '../support/fake_env.js';
 
@@ -66,6 +77,22 @@ describe('a table', () => {
     const lines = table(columns, [['a-very-long-name-of-a-service', '1,200']], 20, paint(false));
     expect(lines[1]).toBe('a-very-long-…  1,200');
     expect(table(columns, [['a-very-long-name', '1,200']], 5, paint(false))[1]).toBe('a-ver…  1,200');
+  });
+
+  it('cuts names last', () => {
+    const named = [
+      { title: 'RULE', shrinkTo: 3, last: true },
+      { title: 'MATCH', shrinkTo: 6 },
+    ];
+    const rows = [['ntp-amplification', 'src 10.0.0.0/8']];
+    expect(table(named, rows, 28, paint(false))[1]).toBe('ntp-amplification  src 10.0…');
+    expect(table(named, rows, 25, paint(false))[1]).toBe('ntp-amplification  src 1…');
+    expect(table(named, rows, 20, paint(false))[1]).toBe('ntp-amplifi…  src 1…');
+  });
+
+  it('is as wide as the terminal, and without one as it needs', () => {
+    expect(tableWidth(new FakeEnv({}, true, 70))).toBe(70);
+    expect(tableWidth(new FakeEnv({}, false, 70))).toBe(Infinity);
   });
 
   it('colours cells without moving them, and never puts an escape of the data’s own on the screen', () => {

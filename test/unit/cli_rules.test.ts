@@ -102,6 +102,22 @@ describe('sluice rules list', () => {
     ]);
   });
 
+  it('prints names and conditions whole but on a narrow terminal', async () => {
+    const [name, match] = [
+      'ntp-amplification-of-last-week',
+      `udp src port 123 and (${'dst port 80 or '.repeat(9)}less 99)`,
+    ];
+    daemon.reload(`\n  - { name: ${name}, match: '${match}', action: drop }`);
+    env.width = 80;
+    const { out } = await run('list', '--no-rates');
+    expect(out).toContain(` ${name} `);
+    expect(out).toContain(` ${match}\n`);
+    env = new FakeEnv({ SLUICE_SOCKET: socketPath }, true, 120);
+    const { out: onTerminal } = await run('list', '--no-rates');
+    expect(onTerminal).toContain(` ${name} `);
+    expect(onTerminal).toContain('…\n');
+  });
+
   it('shows conditions that have parts', async () => {
     daemon.reload(`
   - { name: one, match: { set: { name: bad, key: src } }, action: drop }

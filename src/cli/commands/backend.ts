@@ -6,7 +6,7 @@ import { findService, resolveBackend } from '../../control/api/resolve.js';
 import { SluiceError } from '../../errors.js';
 import { controlSocket, processEnv } from '../env.js';
 import type { Env } from '../env.js';
-import { count, duration, paint, plain, plural, print, printJson, table, wantsColour } from '../output.js';
+import { count, duration, paint, plain, plural, print, printJson, table, wantsColour, tableWidth } from '../output.js';
 
 interface Options {
   socket?: string;
@@ -104,7 +104,7 @@ async function list(env: Env, only: string | undefined, options: Options): Promi
   );
   if (rows.length === 0) return print(env, 'no backends');
   const columns = [
-    { title: 'SERVICE', shrinkTo: 10 },
+    { title: 'SERVICE', shrinkTo: 10, last: true },
     { title: 'BACKEND' },
     { title: 'STATE', colour: (text: string) => (text === 'active' ? ink.green : ink.yellow) },
     { title: 'WEIGHT', align: 'right' as const },
@@ -114,8 +114,7 @@ async function list(env: Env, only: string | undefined, options: Options): Promi
     { title: 'SINCE', align: 'right' as const },
     { title: 'REASON', shrinkTo: 6 },
   ];
-  // What reads a pipe wants whole names and reasons.
-  print(env, ...table(columns, rows, env.isTTY ? env.columns() : Infinity, ink));
+  print(env, ...table(columns, rows, tableWidth(env), ink));
 }
 
 async function set(env: Env, service: string, backend: string, change: BackendChange, options: Options): Promise<void> {

@@ -4,7 +4,19 @@ import { callControl } from '../../control/api/client.js';
 import type { ListedRule, RuleListing } from '../../control/api/contract.js';
 import { writeRules } from '../../control/rules/write.js';
 import { controlSocket, type Env } from '../env.js';
-import { bytes, count, duration, paint, plain, print, printJson, table, wantsColour, type Column } from '../output.js';
+import {
+  bytes,
+  count,
+  duration,
+  paint,
+  plain,
+  print,
+  printJson,
+  table,
+  wantsColour,
+  type Column,
+  tableWidth,
+} from '../output.js';
 import { draw, intervalSeconds, positive, RATE_SECONDS, WATCH_SECONDS } from '../watch.js';
 
 interface ListOptions {
@@ -87,7 +99,7 @@ function page(env: Env, listing: RuleListing, earlier: RuleListing | null): stri
   const former = new Map(before?.rules.map((rule) => [rule.name, rule]));
   const columns: Column[] = [
     { title: '#', align: RIGHT },
-    { title: 'RULE', shrinkTo: 14 },
+    { title: 'RULE', shrinkTo: 14, last: true },
     { title: 'ACTION' },
     { title: 'MODE', colour: (text) => (text === 'shadow' ? ink.yellow : (same) => same) },
     { title: 'PACKETS', align: RIGHT },
@@ -113,7 +125,7 @@ function page(env: Env, listing: RuleListing, earlier: RuleListing | null): stri
     rule.changed === '' ? rule.origin : `${rule.origin} (${rule.changed})`,
     matchText(rule),
   ]);
-  const lines = rows.length === 0 ? ['no rules'] : table(columns, rows, env.columns(), ink);
+  const lines = rows.length === 0 ? ['no rules'] : table(columns, rows, tableWidth(env), ink);
   lines.push(...notInKernel(listing).map(ink.dim));
   for (const why of ['removed', 'expired'] as const) {
     const names = listing.absent.filter((rule) => rule.why === why).map(({ name }) => plain(name));

@@ -5,7 +5,7 @@ import { loadConfig } from '../../control/config/index.js';
 import { replay } from '../../control/replay.js';
 import { SluiceError } from '../../errors.js';
 import type { Env } from '../env.js';
-import { bytes, count, paint, plain, plural, print, printJson, table, wantsColour } from '../output.js';
+import { bytes, count, paint, plain, plural, print, printJson, table, wantsColour, tableWidth } from '../output.js';
 
 interface Options {
   config: string;
@@ -73,7 +73,7 @@ async function test(env: Env, capture: string, options: Options): Promise<void> 
         : table(
             [{ title: 'RULE', shrinkTo: 14 }, { title: 'ACTION' }, { title: 'MODE' }, ...numbers],
             rows,
-            env.columns(),
+            tableWidth(env),
             ink,
           )),
       `${plural(packets, 'packet')}: ${outcome.join(', ')}`,

@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import { callControl } from '../../control/api/client.js';
 import type { ListedSet, SetListing } from '../../control/api/contract.js';
 import { controlSocket, processEnv, type Env } from '../env.js';
-import { bytes, count, duration, paint, print, printJson, table, wantsColour, type Column } from '../output.js'; // prettier-ignore
+import { bytes, count, duration, paint, print, printJson, table, wantsColour, type Column, tableWidth } from '../output.js'; // prettier-ignore
 import { entryText, withSocket, type CommonOptions } from './set_common.js';
 import { setChangeCommands } from './set_change.js';
 import { setRestoreCommand, setSaveCommand } from './set_save.js';
@@ -42,7 +42,7 @@ async function listAll(env: Env, options: CommonOptions): Promise<void> {
   const right = 'right' as const;
   const offloads = listing.sets.some(({ kernel }) => kernel !== null);
   const columns: Column[] = [
-    { title: 'SET', shrinkTo: 10 },
+    { title: 'SET', shrinkTo: 10, last: true },
     { title: 'TYPE' },
     { title: 'FAMILY' },
     { title: 'ENTRIES', align: right },
@@ -65,7 +65,7 @@ async function listAll(env: Env, options: CommonOptions): Promise<void> {
     ...(offloads ? [set.kernel === null ? '' : set.kernel === '' ? 'yes' : 'no'] : []),
     originOf(set),
   ]);
-  print(env, ...table(columns, rows, env.columns(), paint(wantsColour(env))));
+  print(env, ...table(columns, rows, tableWidth(env), paint(wantsColour(env))));
   for (const { name, kernel } of listing.sets) if (kernel) print(env, `${name} is not in the kernel: ${kernel}`);
 }
 

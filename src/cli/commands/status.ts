@@ -3,7 +3,7 @@ import { callControl } from '../../control/api/client.js';
 import type { Status } from '../../control/api/contract.js';
 import { controlSocket, processEnv } from '../env.js';
 import type { Env } from '../env.js';
-import { print, printJson, wantsColour } from '../output.js';
+import { print, printJson, wantsColour, tableWidth } from '../output.js';
 import { statusTable } from '../status_table.js';
 import { draw, intervalSeconds, positive, RATE_SECONDS, WATCH_SECONDS } from '../watch.js';
 
@@ -69,7 +69,7 @@ async function watch(env: Env, options: StatusOptions): Promise<void> {
 function page(env: Env, options: StatusOptions, status: Status, before: Status | null): string[] {
   return statusTable(status, {
     before,
-    width: Math.min(env.columns(), 100),
+    width: tableWidth(env),
     colour: wantsColour(env),
     maxRows: options.all ? Infinity : MAX_ROWS,
     nowMs: Date.now(),
