@@ -89,8 +89,31 @@ describe('mitigation', () => {
     ['rate: 1/s, match: {protocol: icmp, dport: 5}', 'has no ports'],
     ['rate: 1/s, match: "udp and"', 'syntax error'],
     ['rate: 1/s, wat: 1', 'wat'],
+    ['rate: 1/s, match: ', 'match: has no value'],
+    ['rate: 1/s, per: ', 'per: has no value'],
+    ['rate: 1/s, burst: ', 'burst: has no value'],
   ])('refuses a limit {%s}', (fields, message) => {
     expect(limitProblems(fields === '' ? 'per: [src]' : fields).join('\n')).toContain(message);
+  });
+
+  it.each([
+    'challenge: ',
+    'challenge: {mode: }',
+    'tcp_state: {timeouts: }',
+    'tcp_state: {timeouts: {open: ~}}',
+    'fair_share: {rate: }',
+    'fair_share: {prefixes4: }',
+  ])('refuses a key without a value: %s', (text) => {
+    expect(problems(`mitigation: {${text}}`)).toEqual([expect.stringContaining('has no value')]);
+  });
+
+  it('says what comes of leaving a key out', () => {
+    expect(problems('mitigation: {challenge: {mode: }}')[0]).toContain('leave the key out for off.');
+    expect(problems('mitigation: {challenge: }')[0]).toContain('leave the key out for the default.');
+  });
+
+  it('takes lists and maps whose entries are commented out', () => {
+    expect(parse('mitigation: {limits: }\nallow:\nsets:\n').mitigation).toEqual(parse('mitigation:\n').mitigation);
   });
 
   it('refuses what cannot be', () => {

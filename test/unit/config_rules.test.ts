@@ -110,6 +110,17 @@ describe('a rule', () => {
       `match: {dns: [${Array.from({ length: 400 }, (_, i) => `n${i}.example`).join(', ')}]}`,
       /match\.dns: DNS names: 400 of them make a program of more than 4096 instructions/,
     ],
+    ['no mode', 'match: {}, mode: ', /^3:\d+ rules\[0\]\.mode: has no value/],
+    ['no time to live', 'match: {}, ttl: ', /rules\[0\]\.ttl: has no value/],
+    ['no probability', 'match: {}, probability: ~', /rules\[0\]\.probability: has no value/],
+    ['no limit', 'match: {}, limit: ', /rules\[0\]\.limit: has no value/],
+    ['no sample', 'match: {}, sample: ', /rules\[0\]\.sample: has no value/],
+    [
+      'no length of samples',
+      'match: {}, action: sample, sample: {one_in: 2, snaplen: }',
+      /rules\[0\]\.sample\.snaplen: has no value/,
+    ],
+    ['no key of a set', 'match: {set: {name: a, key: }}', /rules\[0\]\.match\.set\[0\]\.key: has no value/],
     ['no value', 'match: {protocol: udp, src: }', /rules\[0\]\.match\.src: has no value/],
     [
       'a range',

@@ -159,6 +159,8 @@ rules:
       '{name: x, type: hash:ip, drop: dport}',
       '2 sets[0].drop: "dport" is not what a set is asked for | Write src or dst, or for address and port src,dst.',
     ],
+    ['{name: x, type: hash:ip, timeout: }', '2 sets[0].timeout: has no value | Write one, or leave the key out.'],
+    ['{name: x, type: hash:ip, drop: , entries: }', '2 sets[0].drop: has no value | Write one, or leave the key out.'],
     ['{name: x y, type: hash:ip}', /^2 sets\[0\]\.name: "x y" is not a name for a set/],
     [
       '{name: a, type: hash:ip}, {file: all.ipset}',

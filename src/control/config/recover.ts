@@ -22,12 +22,14 @@ export function recover(schema: z.ZodType, value: unknown, path: Path, report: R
   // By `type`, since instanceof costs zod a set look-up in each of its traits: half of the time of a large file.
   const def = definition(schema);
   const type = def.type;
-  if (type === 'optional') {
-    if (value === null && schema.meta()?.condition === true) {
-      report(path, 'key', 'has no value', 'Leave the key out to match any.');
+  if (value === null && (type === 'optional' || type === 'default' || type === 'prefault')) {
+    const leaveOut = schema.meta()?.leaveOut;
+    if (typeof leaveOut === 'string') {
+      report(path, 'key', 'has no value', `Write one, or leave the key out ${leaveOut}`.trimEnd() + '.');
+      return undefined;
     }
-    return missing ? undefined : recover(def.innerType, value, path, report);
   }
+  if (type === 'optional') return missing ? undefined : recover(def.innerType, value, path, report);
   if (type === 'default') return missing ? def.defaultValue : recover(def.innerType, value, path, report);
   if (type === 'prefault') return recover(def.innerType, missing ? def.defaultValue : value, path, report);
   if (missing) {

@@ -5,7 +5,7 @@ import type { RuleLimitConfig } from '../../shared/config.js';
 import { parseByteCount, parseRate, type Rate } from '../../shared/limits/rate.js';
 import { show } from './problem.js';
 import * as s from './scalars.js';
-import { listOf, required } from './schema_parts.js';
+import { filled, listOf, required } from './schema_parts.js';
 
 function refusing<T>(raw: unknown, read: (text: string) => T): T {
   try {
@@ -36,7 +36,7 @@ export const perSecond = s.value((raw): number => {
 const burst = s.value((raw): number => refusing(raw, parseByteCount));
 
 /** What has a rate of its own, how addresses are cut, and how much is remembered. */
-export const limitKeys = {
+export const limitKeys = filled({
   rate: required(rate, '100/s'),
   burst: burst.optional(),
   per: listOf(z.enum(['src', 'dst', 'sport', 'dport'])).prefault(['src']),
@@ -45,7 +45,7 @@ export const limitKeys = {
   dst_mask: s.integer(0, 32).optional(),
   dst_mask6: s.integer(0, 128).optional(),
   max: s.integer(1, 1 << 22).optional(),
-};
+});
 
 export const limitSchema = z.strictObject(limitKeys);
 

@@ -25,5 +25,23 @@ export function required<T extends z.ZodType>(schema: T, example: string): T {
  * for all.
  */
 export function condition<T extends z.ZodType>(schema: T) {
-  return schema.optional().meta({ condition: true });
+  return schema.optional().meta({ leaveOut: 'to match any' });
+}
+
+/**
+ * Keys that may be left out but not left empty: "mode:" with nothing behind it would otherwise enforce a rule whose author stopped in the middle of
+ * writing "mode: shadow". Lists are let be, as their entries may be commented out one by one.
+ */
+export function filled<T extends z.ZodRawShape>(shape: T): T {
+  const marked = Object.entries(shape).map(([key, schema]) => [key, markFilled(schema as z.ZodType)]);
+  return Object.fromEntries(marked) as T;
+}
+
+function markFilled(schema: z.ZodType): z.ZodType {
+  const inner = schema instanceof z.ZodOptional || schema instanceof z.ZodPrefault ? schema.unwrap() : null;
+  if (inner instanceof z.ZodArray) return schema;
+  const hasDefault = schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault;
+  const usual: unknown = hasDefault ? schema.def.defaultValue : undefined;
+  const value = typeof usual === 'object' ? 'the default' : String(usual);
+  return schema.meta({ leaveOut: hasDefault ? `for ${value}` : '', ...schema.meta() });
 }

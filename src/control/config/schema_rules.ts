@@ -8,7 +8,7 @@ import { show } from './problem.js';
 import * as s from './scalars.js';
 import { dnsSchema, type RawDns } from './schema_dns.js';
 import { limitSchema } from './schema_limit.js';
-import { condition, listOf, required, short } from './schema_parts.js';
+import { condition, filled, listOf, required, short } from './schema_parts.js';
 import { setReferences } from './schema_sets.js';
 
 /** Text of a pcap-filter expression; check_rules.ts has it compiled, together with all the others. */
@@ -88,22 +88,26 @@ export const matchSchema = short(
 );
 
 /** Without either number a sampler would take nothing: check_rules.ts. */
-const sampleSchema = z.strictObject({
-  one_in: s.integer(1, 2 ** 30).optional(),
-  first: s.integer(1, 1_000_000).optional(),
-  snaplen: s.integer(14, 65535).default(128),
-});
+const sampleSchema = z.strictObject(
+  filled({
+    one_in: s.integer(1, 2 ** 30).optional(),
+    first: s.integer(1, 1_000_000).optional(),
+    snaplen: s.integer(14, 65535).default(128),
+  }),
+);
 
-export const ruleSchema = z.strictObject({
-  name: required(s.name, 'drop-flood'),
-  match: required(matchSchema, '{protocol: udp, dport: 9999}'),
-  action: required(z.enum(['drop', 'pass', 'count', 'sample', 'limit', 'challenge']), 'drop'),
-  mode: z.enum(['enforce', 'shadow']).default('enforce'),
-  probability: probability.optional(),
-  ttl: timeToLive.optional(),
-  sample: sampleSchema.optional(),
-  limit: limitSchema.optional(),
-});
+export const ruleSchema = z.strictObject(
+  filled({
+    name: required(s.name, 'drop-flood'),
+    match: required(matchSchema, '{protocol: udp, dport: 9999}'),
+    action: required(z.enum(['drop', 'pass', 'count', 'sample', 'limit', 'challenge']), 'drop'),
+    mode: z.enum(['enforce', 'shadow']).default('enforce'),
+    probability: probability.optional(),
+    ttl: timeToLive.optional(),
+    sample: sampleSchema.optional(),
+    limit: limitSchema.optional(),
+  }),
+);
 
 export type RawRule = z.output<typeof ruleSchema>;
 

@@ -4,7 +4,7 @@ import { isSetKey, type SetKeyName } from '../../shared/set_config.js';
 import { TIMEOUT_MOST } from '../sets/index.js';
 import { show } from './problem.js';
 import * as s from './scalars.js';
-import { required, short } from './schema_parts.js';
+import { filled, required, short } from './schema_parts.js';
 
 /** Names as ipset allows them, which are shown in metrics and logs. */
 export function readSetName(raw: unknown): string {
@@ -47,19 +47,21 @@ const entry = s.value((raw): string => {
   );
 });
 
-export const setSchema = z.strictObject({
-  name: setName.optional(),
-  type: z.enum(['hash:ip', 'hash:net', 'hash:ip,port', 'hash:net,port']).optional(),
-  file: s.filePath.optional(),
-  entries: z.array(entry).optional(),
-  family: z.enum(['inet', 'inet6', 'both']).optional(),
-  timeout: seconds.optional(),
-  counters: z.boolean().optional(),
-  comment: z.boolean().optional(),
-  forceadd: z.boolean().optional(),
-  maxelem: s.integer(1, 0xffffffff).optional(),
-  drop: key.optional(),
-});
+export const setSchema = z.strictObject(
+  filled({
+    name: setName.optional(),
+    type: z.enum(['hash:ip', 'hash:net', 'hash:ip,port', 'hash:net,port']).optional(),
+    file: s.filePath.optional(),
+    entries: z.array(entry).optional(),
+    family: z.enum(['inet', 'inet6', 'both']).optional(),
+    timeout: seconds.optional(),
+    counters: z.boolean().optional(),
+    comment: z.boolean().optional(),
+    forceadd: z.boolean().optional(),
+    maxelem: s.integer(1, 0xffffffff).optional(),
+    drop: key.optional(),
+  }),
+);
 
 export type RawSet = z.output<typeof setSchema>;
 
@@ -70,7 +72,7 @@ export interface RecoveredSet extends Partial<Omit<RawSet, 'entries'>> {
 
 const reference = short(
   (raw) => (typeof raw === 'string' ? { name: raw } : raw),
-  z.strictObject({ name: required(setName, 'bad'), key: key.default('src') }),
+  z.strictObject(filled({ name: required(setName, 'bad'), key: key.default('src') })),
 );
 
 /** In a match: "bad", {name: bad, key: dst}, or a list of these, all of which the packet must be in. */
