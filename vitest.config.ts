@@ -1,16 +1,40 @@
 import { defineConfig } from 'vitest/config';
 
-/** One project a tier, by what it needs: unit (nothing), native (the addon, root), bpf (root), netns (root, veth). */
-function tier(name: string, privileged: boolean, testTimeout: number) {
+/**
+ * Tests in namespaces that measure the machine or look at all of it (its CPU time, the programs and namespaces that are there), so that
+ * another test would disturb them. All others wait more than they compute, and run two at a time.
+ */
+const ALONE = [
+  'daemon_lifecycle',
+  'daemon_mitigation',
+  'daemon_offload',
+  'demo',
+  'library_port',
+  'limits_worker_lost',
+].map((name) => `test/netns/${name}.test.ts`);
+
+interface Tier {
+  include?: string[];
+  exclude?: string[];
+  /** Test files at a time; default: as many as there are CPUs. */
+  files?: number;
+  timeoutMs: number;
+  /** Projects with a lower number run first, when several are asked for. */
+  order: number;
+}
+
+/** One project a tier, by what it needs: unit (nothing), native (the addon, root), bpf (root), netns and alone (root, veth). */
+function tier(name: string, { include, exclude, files, timeoutMs, order }: Tier) {
   return {
     test: {
       name,
-      include: [`test/${name}/**/*.test.ts`],
+      include: include ?? [`test/${name}/**/*.test.ts`],
+      exclude: exclude ?? [],
       pool: 'forks' as const,
-      // Privileged tests share the machine's interfaces and two cores: one file at a time.
-      fileParallelism: !privileged,
-      testTimeout,
-      hookTimeout: testTimeout,
+      ...(files === undefined ? {} : { maxWorkers: files }),
+      sequence: { groupOrder: order },
+      testTimeout: timeoutMs,
+      hookTimeout: timeoutMs,
     },
   };
 }
@@ -18,10 +42,11 @@ function tier(name: string, privileged: boolean, testTimeout: number) {
 export default defineConfig({
   test: {
     projects: [
-      tier('unit', false, 20_000),
-      tier('native', true, 30_000),
-      tier('bpf', true, 30_000),
-      tier('netns', true, 120_000),
+      tier('unit', { timeoutMs: 20_000, order: 0 }),
+      tier('native', { files: 1, timeoutMs: 30_000, order: 1 }),
+      tier('bpf', { files: 2, timeoutMs: 30_000, order: 2 }),
+      tier('netns', { exclude: ALONE, files: 2, timeoutMs: 120_000, order: 3 }),
+      tier('alone', { include: ALONE, files: 1, timeoutMs: 120_000, order: 4 }),
     ],
     coverage: { include: ['src/**/*.ts'], provider: 'v8' },
   },
