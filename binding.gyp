@@ -14,6 +14,7 @@
         "native/xsk_socket.cc",
         "native/xsk_socket_js.cc",
         "native/xsk_burst.cc",
+        "native/xsk_compose.cc",
         "native/tap.cc",
         "native/readable.cc",
         "native/packet_socket.cc",
@@ -80,6 +81,12 @@
           ],
           "outputs": ["<(PRODUCT_DIR)/../bpf/decap.bpf.o"],
           "action": ["clang", "<@(bpf_cflags)", "-c", "bpf/decap.bpf.c", "-o", "<@(_outputs)"]
+        },
+        {
+          "action_name": "flow_cache",
+          "inputs": ["bpf/flow_cache.bpf.c", "bpf/flow_outer.h", "bpf/parse.h", "bpf/maps.h", "bpf/types.h"],
+          "outputs": ["<(PRODUCT_DIR)/../bpf/flow_cache.bpf.o"],
+          "action": ["clang", "<@(bpf_cflags)", "-c", "bpf/flow_cache.bpf.c", "-o", "<@(_outputs)"]
         },
         {
           "action_name": "pass",

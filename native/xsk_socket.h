@@ -96,6 +96,9 @@ class XskSocket {
   bool Resume(int32_t offset, int32_t length);
   /// Frees the held frame that `offset` lies in, and counts it as dropped. False for a frame that is not held here.
   bool Release(int32_t offset);
+  /// Takes up to `most` free frames into hand, behind the packets of the burst, for packets that JavaScript writes and sends: as many as there are, as fit
+  /// into the burst, and as the TX ring has room for. Each has room for headers in front, length 0 and verdict Drop. Their number.
+  uint32_t Compose(uint32_t most);
   /// Packets that wait for the next exchange without any more being received.
   uint32_t resumedWaiting() const { return resumedCount_; }
 

@@ -177,6 +177,13 @@ Napi::Value JsXskSocket::Release(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(env, socket_->Release(offset));
 }
 
+Napi::Value JsXskSocket::Compose(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  uint32_t most = 0;
+  if (!CheckOpen(env) || !ArgInteger(env, info[0], "count", 0, INT_MAX, &most)) return {};
+  return Napi::Number::New(env, socket_->Compose(most));
+}
+
 Napi::Value JsXskSocket::SetTap(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (!CheckOpen(env)) return {};
@@ -242,7 +249,8 @@ void InitXskSocket(Napi::Env env, Napi::Object exports) {
                                              napi_default_method, AddonData::Of(env).get()};
   Class::Define(env, exports,
                 {exchange, Class::Function<&JsXskSocket::Resume>("resume"),
-                 Class::Function<&JsXskSocket::Release>("release"), Class::Function<&JsXskSocket::SetTap>("setTap"),
+                 Class::Function<&JsXskSocket::Release>("release"), Class::Function<&JsXskSocket::Compose>("compose"),
+                 Class::Function<&JsXskSocket::SetTap>("setTap"),
                  Class::Function<&JsXskSocket::Statistics>("statistics"), Class::Function<&JsXskSocket::Rings>("rings"),
                  Class::Function<&JsXskSocket::Error>("error"), Class::Function<&JsXskSocket::Close>("close")});
 }

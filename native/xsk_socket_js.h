@@ -23,6 +23,7 @@ class JsXskSocket : public NativeObject {
 
   Napi::Value Resume(const Napi::CallbackInfo& info);
   Napi::Value Release(const Napi::CallbackInfo& info);
+  Napi::Value Compose(const Napi::CallbackInfo& info);
   Napi::Value SetTap(const Napi::CallbackInfo& info);
   Napi::Value Statistics(const Napi::CallbackInfo& info);
   Napi::Value Rings(const Napi::CallbackInfo& info);
