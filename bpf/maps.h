@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * The maps, each defined where its program asks for it: define REDIRECT_MAPS or DECAP_MAPS before including this.
+ * The maps, each defined where its program asks for it: define REDIRECT_MAPS, FLOW_MAPS or DECAP_MAPS before including this.
  * README.md says who writes and who reads each.
  */
 #ifndef SLUICE_BPF_MAPS_H
@@ -38,6 +38,60 @@ struct {
 	__type(key, __u32);
 	__type(value, struct redirect_stats);
 } stats SEC(".maps");
+
+#endif
+
+#ifdef FLOW_MAPS
+
+/* Backends that flows can be cached for: numbers below this. */
+#define FLOW_BACKENDS 4096
+
+/* Five-tuple → decision. Least recently used flows give way. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 262144);
+	__type(key, struct flow_key4);
+	__type(value, struct flow_value);
+} flows4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct flow_key6);
+	__type(value, struct flow_value);
+} flows6 SEC(".maps");
+
+/* Number of a backend → way to it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FLOW_BACKENDS);
+	__type(key, __u32);
+	__type(value, struct flow_backend);
+} flow_backends SEC(".maps");
+
+/* Number of a backend → what it was sent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, FLOW_BACKENDS);
+	__type(key, __u32);
+	__type(value, struct flow_count);
+} flow_counts SEC(".maps");
+
+/* 0 → counters, by enum flow_stat. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct flow_stats);
+} flow_stats SEC(".maps");
+
+/* 0 → the program that gets what is handed on: redirect. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} flow_next SEC(".maps");
 
 #endif
 

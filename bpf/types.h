@@ -130,6 +130,114 @@ struct decap_stats {
 	__u64 packets[DECAP_STAT_SIZE];
 };
 
+/*
+ * What flow_cache.bpf.c has of a flow and of a backend. Addresses and ports are in network byte order, all other numbers in the machine's.
+ * src/control/ebpf/flow_layout.ts is the TypeScript side.
+ */
+
+/* Key of flows4: the five-tuple as it is in the packet. */
+struct flow_key4 {
+	__be32 src;
+	__be32 dst;
+	__be16 sport;
+	__be16 dport;
+	__u32 protocol;
+};
+
+/* Key of flows6. */
+struct flow_key6 {
+	__be32 src[4];
+	__be32 dst[4];
+	__be16 sport;
+	__be16 dport;
+	__u32 protocol;
+};
+
+/* Value of flows4 and flows6: the decision for a flow, and what of its outer header is its own. */
+struct flow_value {
+	/* CLOCK_MONOTONIC (coarse) of a packet of it, at most FLOW_SEEN_NS before that of the last one. */
+	__u64 seen_ns;
+	/* Index into flow_backends. */
+	__u32 backend;
+	/* Served only while the backend has the same one. 0: the flow is not served yet. */
+	__u32 generation;
+	/* IPv6 flow label outside, 20 bits. */
+	__u32 label;
+	/* Host bits of the outer source's last word. */
+	__u32 host;
+	/* Outer UDP source port. */
+	__u16 sport;
+	/* Number of the worker whose flow table has the flow; for user space alone. */
+	__u16 worker;
+	__u32 reserved;
+};
+
+/* EncapKind of src/shared/layout.ts. */
+enum flow_encap {
+	FLOW_ENCAP_IPIP = 0,
+	FLOW_ENCAP_GUE1 = 1,
+	FLOW_ENCAP_GUE0 = 2,
+	FLOW_ENCAP_L2 = 3,
+};
+
+/* Bits of flow_backend.flags. */
+enum flow_backend_flag {
+	/* The outer header is IPv6. */
+	FLOW_BACKEND_IPV6 = 1,
+	/* DF is not set in an outer IPv4 header. */
+	FLOW_BACKEND_NO_DF = 2,
+};
+
+/* Value of flow_backends, by the backend's number: one cache line. */
+struct flow_backend {
+	/* Of the flows that it serves; 0: none. */
+	__u32 generation;
+	/* Interface to leave by; 0: the one that the packet came in on. */
+	__u32 ifindex;
+	/* Largest outer packet, bytes. */
+	__u16 mtu;
+	__u8 encap;
+	__u8 flags;
+	__be16 gue_port;
+	/* Folded sum of the outer IPv4 header without total length and TOS, as BackendField.headerSum. */
+	__u16 header_sum;
+	/* Destination and source hardware address. */
+	__u8 eth[12];
+	__be32 source[4];
+	__be32 addr[4];
+	__u32 reserved;
+};
+
+/* Value of flow_counts, by the backend's number: packets that were sent there, and their bytes from the inner IP header on. */
+struct flow_count {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* Counters of flow_cache.bpf.c, in packets if not said otherwise. */
+enum flow_stat {
+	/* Sent out of the interface that they came in on, and out of another. */
+	FLOW_STAT_TX = 0,
+	FLOW_STAT_REDIRECT = 1,
+	/* Bytes of these, as received and as sent. */
+	FLOW_STAT_RX_BYTES = 2,
+	FLOW_STAT_TX_BYTES = 3,
+	/* Known flows that were handed on: a SYN, FIN or RST, after which the flow is forgotten here; ... */
+	FLOW_STAT_ENDED = 4,
+	/* ... not served yet, or no longer by this backend; ... */
+	FLOW_STAT_STALE = 5,
+	/* ... idle for so long that user space is to say whether it still is a flow; ... */
+	FLOW_STAT_IDLE = 6,
+	/* ... too big with its outer header, or no room for that in the frame. */
+	FLOW_STAT_TOO_BIG = 7,
+	FLOW_STAT_SIZE = 8,
+};
+
+/* Only value of flow_cache's `flow_stats` map. */
+struct flow_stats {
+	__u64 counts[FLOW_STAT_SIZE];
+};
+
 /* Values of the setting match_all of redirect.bpf.c. */
 enum match_all {
 	/* Packets to an address in vip_map. */
@@ -146,6 +254,12 @@ _Static_assert(sizeof(struct vip_value) == 4, "vip_value is shared with user spa
 _Static_assert(sizeof(struct decap_value) == 4, "decap_value is shared with user space");
 _Static_assert(sizeof(struct hop_value) == 16, "hop_value is shared with user space");
 _Static_assert(sizeof(struct redirect_stats) == 8 * REDIRECT_STAT_SIZE, "redirect_stats is shared with user space");
+_Static_assert(sizeof(struct flow_key4) == 16, "flow_key4 is shared with user space");
+_Static_assert(sizeof(struct flow_key6) == 40, "flow_key6 is shared with user space");
+_Static_assert(sizeof(struct flow_value) == 32, "flow_value is shared with user space");
+_Static_assert(sizeof(struct flow_backend) == 64, "flow_backend is shared with user space");
+_Static_assert(sizeof(struct flow_count) == 16, "flow_count is shared with user space");
+_Static_assert(sizeof(struct flow_stats) == 8 * FLOW_STAT_SIZE, "flow_stats is shared with user space");
 _Static_assert(sizeof(struct decap_stats) == 8 * DECAP_STAT_SIZE, "decap_stats is shared with user space");
 
 #endif

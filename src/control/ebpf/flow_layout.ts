@@ -1,0 +1,179 @@
+/**
+ * The TypeScript side of what bpf/types.h has for bpf/flow_cache.bpf.c: keys, values and backends' records. Numbers are in the machine's byte order, which
+ * the addon requires to be little-endian; addresses and ports in network byte order where the header says so. test/bpf/flow_cache.test.ts holds
+ * the two files equal.
+ */
+import { BackendField, BackendFlag, EncapFlag, EncapKind, ServiceField, ServiceFlag } from '../../shared/layout.js';
+
+/** Name of the program in build/bpf/flow_cache.bpf.o. */
+export const FLOW_PROGRAM = 'sluice_flow';
+
+/** enum flow_stat. */
+export const FLOW_STATS = ['tx', 'redirect', 'rx_bytes', 'tx_bytes', 'ended', 'stale', 'idle', 'too_big'] as const;
+export type FlowStat = (typeof FLOW_STATS)[number];
+
+/** FLOW_BACKENDS of bpf/maps.h: backends with a higher number are left to user space. */
+export const FLOW_BACKENDS = 4096;
+
+/** Sizes of the structures. */
+export const FLOW_KEY_BYTES = { 4: 16, 6: 40 } as const;
+export const FLOW_VALUE_BYTES = 32;
+export const FLOW_BACKEND_BYTES = 64;
+
+/** enum flow_backend_flag. */
+const enum Flag {
+  ipv6 = 1,
+  noDf = 2,
+}
+
+/** A five-tuple as words in the order of a packet's bytes, as the workers have it; `ports`: source << 16 | destination. */
+export interface FlowTuple {
+  family: 4 | 6;
+  protocol: number;
+  src: readonly number[];
+  dst: readonly number[];
+  ports: number;
+}
+
+/** struct flow_key4 or flow_key6. */
+export function encodeFlowKey({ family, protocol, src, dst, ports }: FlowTuple): Uint8Array {
+  const bytes = new Uint8Array(FLOW_KEY_BYTES[family]);
+  const view = new DataView(bytes.buffer);
+  const words = family === 4 ? 1 : 4;
+  for (let i = 0; i < words; i++) {
+    view.setInt32(4 * i, src[i]);
+    view.setInt32(4 * (words + i), dst[i]);
+  }
+  view.setInt32(8 * words, ports);
+  view.setUint32(8 * words + 4, protocol, true);
+  return bytes;
+}
+
+/** The opposite of `encodeFlowKey`, of the key that starts at `at`. */
+export function decodeFlowKey(bytes: Uint8Array, at: number, family: 4 | 6): FlowTuple {
+  const view = new DataView(bytes.buffer, bytes.byteOffset + at, FLOW_KEY_BYTES[family]);
+  const words = family === 4 ? 1 : 4;
+  const read = (from: number): number[] => Array.from({ length: words }, (_, i) => view.getInt32(from + 4 * i));
+  return {
+    family,
+    src: read(0),
+    dst: read(4 * words),
+    ports: view.getInt32(8 * words),
+    protocol: view.getUint32(8 * words + 4, true),
+  };
+}
+
+/** What of a flow's outer header is the flow's own. */
+export interface FlowOuter {
+  /** UDP source port; 0: no UDP. */
+  sport: number;
+  /** IPv6 flow label. */
+  label: number;
+  /** Host bits of the outer source's last word. */
+  host: number;
+}
+
+/** struct flow_value but for its reserved word. */
+export interface FlowDecision extends FlowOuter {
+  /** CLOCK_MONOTONIC. */
+  seenMs: number;
+  backend: number;
+  /** 0: not to be served yet. */
+  generation: number;
+  worker: number;
+}
+
+/** Where in a flow's value its time is, a uint64 in ns. */
+export const FLOW_SEEN_OFFSET = 0;
+
+export function encodeFlowValue(flow: FlowDecision): Uint8Array {
+  const view = new DataView(new ArrayBuffer(FLOW_VALUE_BYTES));
+  view.setBigUint64(FLOW_SEEN_OFFSET, BigInt(Math.floor(flow.seenMs)) * 1_000_000n, true);
+  view.setUint32(8, flow.backend, true);
+  view.setUint32(12, flow.generation, true);
+  view.setUint32(16, flow.label, true);
+  view.setInt32(20, flow.host, true);
+  view.setUint16(24, flow.sport, true);
+  view.setUint16(26, flow.worker, true);
+  return new Uint8Array(view.buffer);
+}
+
+export function decodeFlowValue(bytes: Uint8Array, at = 0): FlowDecision {
+  const view = new DataView(bytes.buffer, bytes.byteOffset + at, FLOW_VALUE_BYTES);
+  return {
+    // Exact to the microsecond for 285 years.
+    seenMs: (view.getUint32(4, true) * 2 ** 32 + view.getUint32(0, true)) / 1e6,
+    backend: view.getUint32(8, true),
+    generation: view.getUint32(12, true),
+    label: view.getUint32(16, true),
+    host: view.getInt32(20, true),
+    sport: view.getUint16(24, true),
+    worker: view.getUint16(26, true),
+  };
+}
+
+/**
+ * Why packets to a backend are left to user space, whoever sends them; '' when they need not be. What is said here of an outer header is what the
+ * program cannot write: bytes that depend on more than flow, backend, TOS and length.
+ */
+export function leftToUserSpace(backends: Int32Array, services: Int32Array, number: number): string {
+  const at = number * BackendField.STRIDE;
+  const flags = backends[at + BackendField.flags];
+  const service = backends[at + BackendField.service] * ServiceField.STRIDE;
+  if (number >= FLOW_BACKENDS) return `its number is ${FLOW_BACKENDS} or above`;
+  if ((flags & BackendFlag.steered) !== 0) return 'its service may name the backend in the packet';
+  if ((backends[at + BackendField.encapFlags] & EncapFlag.udpChecksum) !== 0) {
+    return 'the outer UDP checksum is over every byte';
+  }
+  const kind = backends[at + BackendField.encap];
+  if (kind === (EncapKind.gueVariant0 as number) && services[service + ServiceField.hops] > 1) {
+    return 'its outer headers list a second hop';
+  }
+  const isWide = [BackendField.entropy0, BackendField.entropy1, BackendField.entropy2].some(
+    (word) => backends[at + word] !== 0,
+  );
+  if ((flags & BackendFlag.ipv6) !== 0 && isWide) return 'its outer source has more than 32 bits of the flow';
+  return '';
+}
+
+/** True for a backend whose flows stay with it. */
+export function keepsFlows(backends: Int32Array, services: Int32Array, number: number): boolean {
+  const at = number * BackendField.STRIDE;
+  const flags = backends[at + BackendField.flags];
+  if ((flags & BackendFlag.active) !== 0) return true;
+  if ((flags & BackendFlag.draining) === 0) return false;
+  // Of such a service, draining backends lose their UDP flows at once; those of TCP are left to user space with them.
+  const service = backends[at + BackendField.service] * ServiceField.STRIDE;
+  return (services[service + ServiceField.flags] & ServiceFlag.udpMoves) === 0;
+}
+
+/**
+ * struct flow_backend of a backend.
+ *
+ * @param generation of the flows that it serves; 0: none
+ * @param ifindex to leave by; 0: the interface that the packet came in on
+ */
+export function encodeFlowBackend(
+  backends: Int32Array,
+  number: number,
+  generation: number,
+  ifindex: number,
+): Uint8Array {
+  const at = number * BackendField.STRIDE;
+  const view = new DataView(new ArrayBuffer(FLOW_BACKEND_BYTES));
+  const isIpv6 = (backends[at + BackendField.flags] & BackendFlag.ipv6) !== 0;
+  const isKatran = (backends[at + BackendField.encapFlags] & EncapFlag.katran) !== 0;
+  view.setUint32(0, generation, true);
+  view.setUint32(4, ifindex, true);
+  view.setUint16(8, Math.min(backends[at + BackendField.mtu], 0xffff), true);
+  view.setUint8(10, backends[at + BackendField.encap]);
+  view.setUint8(11, (isIpv6 ? Flag.ipv6 : 0) | (isKatran ? Flag.noDf : 0));
+  view.setUint16(12, backends[at + BackendField.guePort]);
+  view.setUint16(14, backends[at + BackendField.headerSum], true);
+  for (let word = 0; word < 3; word++) view.setInt32(16 + 4 * word, backends[at + BackendField.eth0 + word]);
+  for (let word = 0; word < 4; word++) {
+    view.setInt32(28 + 4 * word, backends[at + BackendField.source0 + word]);
+    view.setInt32(44 + 4 * word, backends[at + BackendField.addr0 + word]);
+  }
+  return new Uint8Array(view.buffer);
+}

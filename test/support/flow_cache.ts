@@ -1,0 +1,134 @@
+/** bpf/flow_cache.bpf.c loaded, and what a lab's data path has decided put into it. */
+import { encodeU32, sumPerCpu } from '../../src/control/bpf_layout.js';
+import {
+  encodeFlowBackend,
+  encodeFlowKey,
+  encodeFlowValue,
+  FLOW_PROGRAM,
+  FLOW_STATS,
+  type FlowOuter,
+  type FlowStat,
+  type FlowTuple,
+} from '../../src/control/ebpf/flow_layout.js';
+import { FlowField } from '../../src/dataplane/balance/flow_entry.js';
+import {
+  katranGuePort4,
+  katranGuePort6Of4,
+  katranGuePort6Of6,
+  katranOuterSource4,
+  katranOuterSource6,
+} from '../../src/dataplane/balance/katran_hash.js';
+import { hashOf, slotHash } from '../../src/dataplane/balance/slot.js';
+import { fillSource6, flowLabel, hostBits4, OuterFlow, sourcePort } from '../../src/dataplane/packet/outer_flow.js';
+import type { Packet } from '../../src/dataplane/packet/packet.js';
+import type { Snapshot } from '../../src/dataplane/snapshot.js';
+import { bpfObjectPath, native, type BpfObject, type TestRunResult } from '../../src/native.js';
+import { BackendField, BackendFlag, EncapFlag, EncapKind, ServiceField, ServiceFlag } from '../../src/shared/layout.js';
+import type { Lab } from './lab.js';
+import { parsed } from './packets.js';
+
+/** Monotonic clock, ms. */
+export const nowMs = (): number => Number(process.hrtime.bigint() / 1_000_000n);
+
+/** Stands for the second interface of a lab. */
+export const OTHER_IFINDEX = 77;
+
+export class FlowCache {
+  readonly object: BpfObject;
+
+  constructor(rodata: { tcp_idle_ms?: number; udp_idle_ms?: number } = {}) {
+    this.object = new (native().BpfObject)(bpfObjectPath('flow_cache'));
+    this.object.setRodata(rodata);
+    this.object.load();
+  }
+
+  run(frame: Uint8Array): TestRunResult {
+    return this.object.testRun(FLOW_PROGRAM, { data: frame });
+  }
+
+  stats(): Partial<Record<FlowStat, number>> {
+    const sums = sumPerCpu(this.object.map('flow_stats').lookup(encodeU32(0))!, FLOW_STATS.length);
+    const entries = FLOW_STATS.map((name, i) => [name, sums[i]] as const).filter(([, count]) => count > 0);
+    return Object.fromEntries(entries);
+  }
+
+  /** Packets and bytes that went to a backend. */
+  counts(backend: number): number[] {
+    return sumPerCpu(this.object.map('flow_counts').lookup(encodeU32(backend))!, 2);
+  }
+
+  setBackend(number: number, record: Uint8Array): void {
+    this.object.map('flow_backends').update(encodeU32(number), record);
+  }
+
+  /** All backends of a lab, with `generation`. */
+  adopt(lab: Lab, generation = 1): void {
+    const { backends } = lab.balancer.snapshot;
+    for (let number = 0; number * BackendField.STRIDE < backends.length; number++) {
+      const port = backends[number * BackendField.STRIDE + BackendField.port];
+      this.setBackend(number, encodeFlowBackend(backends, number, generation, port === 0 ? 0 : OTHER_IFINDEX));
+    }
+  }
+
+  install(tuple: FlowTuple, backend: number, outer: FlowOuter, { generation = 1, seenMs = nowMs() } = {}): void {
+    const value = encodeFlowValue({ ...outer, seenMs, backend, generation, worker: 3 });
+    this.object.map(`flows${tuple.family}`).update(encodeFlowKey(tuple), value);
+  }
+
+  /** Puts the flow of a frame in with the backend that the lab has for it, which is returned. */
+  learn(lab: Lab, frame: Uint8Array, options: { generation?: number; seenMs?: number } = {}): number {
+    const packet = parsed(frame);
+    lab.balancer.hash(packet);
+    const flow = lab.flows.find(packet);
+    if (flow < 0) throw new Error('the lab does not know this flow');
+    const backend = lab.flows.words[flow + FlowField.backend];
+    this.install(tupleOf(packet), backend, outerOf(lab.balancer.snapshot, packet, backend), options);
+    return backend;
+  }
+
+  [Symbol.dispose](): void {
+    this.object.close();
+  }
+}
+
+export function tupleOf(packet: Packet): FlowTuple {
+  const { src0, src1, src2, src3, dst0, dst1, dst2, dst3, protocol, ports } = packet;
+  const family = packet.family as 4 | 6;
+  return family === 4
+    ? { family, protocol, ports, src: [src0], dst: [dst0] }
+    : { family, protocol, ports, src: [src0, src1, src2, src3], dst: [dst0, dst1, dst2, dst3] };
+}
+
+/** What Wrapper (src/dataplane/balance/wrapper.ts) would have the packet's flow put into outer headers. */
+export function outerOf(snapshot: Snapshot, packet: Packet, backend: number): FlowOuter {
+  const { backends, services } = snapshot;
+  const at = backend * BackendField.STRIDE;
+  const kind = backends[at + BackendField.encap];
+  const isIpv6 = (backends[at + BackendField.flags] & BackendFlag.ipv6) !== 0;
+  if ((backends[at + BackendField.flags] & BackendFlag.special) === 0) return { sport: 0, label: 0, host: 0 };
+  const record = backends[at + BackendField.service] * ServiceField.STRIDE;
+  const flow = new OuterFlow();
+  const isGlb = (services[record + ServiceField.flags] & ServiceFlag.glbHash) !== 0;
+  flow.hash = isGlb ? slotHash(snapshot, packet, record) ^ (packet.ports >>> 16) : hashOf(snapshot.ringHash, packet);
+  if ((backends[at + BackendField.encapFlags] & EncapFlag.katran) !== 0) {
+    const sport = packet.ports >>> 16;
+    const src = packet.family === 4 ? packet.src0 : packet.src3;
+    flow.katranSource = isIpv6 ? katranOuterSource6(src, sport) : katranOuterSource4(src, sport);
+    const port6 = packet.family === 4 ? katranGuePort6Of4(packet.src0, sport) : katranGuePort6Of6(src, sport);
+    flow.katranPort = isIpv6 ? port6 : katranGuePort4(src, sport);
+  }
+  let host = 0;
+  if (isIpv6) {
+    const view = new DataView(new ArrayBuffer(16));
+    view.setInt32(12, backends[at + BackendField.source3]);
+    fillSource6(view, 0, backends, at, flow);
+    host = view.getInt32(12) & ~backends[at + BackendField.source3];
+  } else {
+    host = hostBits4(backends, at, flow);
+  }
+  return {
+    sport: kind === (EncapKind.ipip as number) ? 0 : sourcePort(backends, at, flow),
+    label: isIpv6 ? flowLabel(backends, at, flow) : 0,
+    host,
+  };
+}
