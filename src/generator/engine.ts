@@ -1,4 +1,4 @@
-/** What sends a load. There is one, `LiveEngine`; one that sends from AF_XDP sockets would be another. */
+/** What sends a load: `LiveEngine`, from the kernel, and `XskEngine`, from an AF_XDP socket. */
 import type { Load } from './load.js';
 
 export interface Progress {

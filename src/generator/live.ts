@@ -1,16 +1,15 @@
 import { native, type BpfMap, type BpfProgram, type LiveFrames } from '../native.js';
-import { SluiceError } from '../errors.js';
 import { encodeU32 } from '../control/bpf_layout.js';
 import { systemIp, type IpCommand } from '../control/ip_command.js';
+import { checkInterface } from './check_interface.js';
 import type { Engine, LoadResult, Progress, RunningLoad } from './engine.js';
 import { frameTemplate } from './frame.js';
 import { interfaceCounts, type InterfaceCounts } from './interface_counts.js';
-import { checkLoad, usage, type Load } from './load.js';
+import { checkLoad, type Load } from './load.js';
 import { State, varyProgram } from './vary.js';
 
 /** enum bpf_map_type. */
 const ARRAY = 2;
-const ETHERNET_BYTES = 14;
 /** How often is looked whether it has ended. */
 const LOOK_MS = 10;
 
@@ -23,18 +22,7 @@ export class LiveEngine implements Engine {
 
   async start(load: Load): Promise<RunningLoad> {
     checkLoad(load);
-    const { ifindex, mtu, up } = native().linkInfo(load.interface);
-    if (!up) {
-      const remedy = `Run: ip link set ${load.interface} up`;
-      throw new SluiceError('SLUICE_DEVICE', `${load.interface} is down`, remedy);
-    }
-    const largest = Math.max(...load.sizes.map(({ bytes }) => bytes));
-    if (largest > mtu + ETHERNET_BYTES) {
-      throw usage(
-        `frames of ${largest} bytes do not fit the MTU of ${load.interface}, ${mtu}`,
-        `Ask for a --size of ${mtu + ETHERNET_BYTES} at most, or run: ip link set ${load.interface} mtu ${largest - ETHERNET_BYTES}`,
-      );
-    }
+    const { ifindex } = checkInterface(load);
     return new LiveLoad(load, ifindex, this.ip, await interfaceCounts(this.ip, load.interface));
   }
 }

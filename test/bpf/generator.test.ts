@@ -20,7 +20,15 @@ import { testPlayground } from '../support/netns.js';
 import { PacketBuilder, TCP } from '../support/packet_builder.js';
 
 const MACS = { src: '02:00:00:00:00:01', dst: '02:00:00:00:00:02' };
-const DEFAULTS = { interface: 'va', dst: '198.51.100.10', sport: '1024', template: 'udp', flows: '1', size: '64' };
+const DEFAULTS = {
+  interface: 'va',
+  dst: '198.51.100.10',
+  sport: '1024',
+  template: 'udp',
+  flows: '1',
+  size: '64',
+  engine: 'live',
+};
 
 function load(options: Partial<GenOptions>): Load {
   const plan = readLoad({ ...DEFAULTS, duration: '20s', ...options });

@@ -103,3 +103,35 @@ it('ends on a signal with what it has sent, and says what is wrong with its argu
     /^2 sluice: the hardware address of 10\.90\.0\.77 on eth0 is not known\n {2}Give --dst-mac/,
   );
 });
+
+it('sends from an AF_XDP socket too: as many, as fast and for as long as asked, to a peer without XDP', async () => {
+  const wire = new Wire();
+  const mac = ['--dst', NODE, '--dst-mac', '02:00:00:00:90:02', '--engine', 'xsk', '--json'];
+  const arrived = (): number => wire.node.query<{ stats64: { rx: { packets: number } } }[]>('link', 'show', 'dev', 'in0')[0].stats64.rx.packets; // prettier-ignore
+  const run = async (...args: string[]): Promise<Sent & { elapsedMs: number; cpuMs: number }> => {
+    const { code, stdout, stderr } = await output(gen(wire, ...mac, ...args));
+    expect([code, stderr]).toEqual([0, '']);
+    return JSON.parse(stdout) as Sent & { elapsedMs: number; cpuMs: number };
+  };
+  const counted = await run('--count', '20k', '--rate', '100k', '--flows', '100', '--size', 'imix', '--cpu', '0');
+  expect(counted).toMatchObject({ packets: 20_000, ended: 'count', sent: 20_000, dropped: 0 });
+  expect(counted.elapsedMs).toBeGreaterThanOrEqual(199);
+  expect(counted.cpuMs).toBeLessThan(counted.elapsedMs);
+  await expect.poll(arrived).toBe(20_000);
+
+  const timed = await run('--duration', '200ms');
+  expect(timed.ended).toBe('time');
+  expect(timed.packets).toBeGreaterThan(5000);
+  expect(timed.sent + timed.dropped).toBe(timed.packets);
+
+  const endless = gen(wire, ...mac, '--duration', '50s', '--rate', '2k');
+  const printed = output(endless);
+  const before = arrived();
+  await expect.poll(arrived, { timeout: 10_000 }).toBeGreaterThan(before + 100);
+  // The queue is its own as long as it sends.
+  const second = await output(gen(wire, ...mac, '--count', '1'));
+  expect([second.code, second.stderr]).toEqual([69, expect.stringMatching(/^sluice: .*eth0 queue 0.*EBUSY/) as string]);
+  endless.kill('SIGINT');
+  const { code, stdout } = await printed;
+  expect([code, (JSON.parse(stdout) as Sent).ended]).toEqual([0, 'stopped']);
+});

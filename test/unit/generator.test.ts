@@ -9,7 +9,7 @@ import { parsePrefix } from '../../src/shared/addr.js';
 import { FakeEnv, runCommand } from '../support/fake_env.js';
 import { internetChecksum } from '../support/packet_builder.js';
 
-const DEFAULTS = { sport: '1024', template: 'udp', flows: '1', size: '64' };
+const DEFAULTS = { sport: '1024', template: 'udp', flows: '1', size: '64', engine: 'live' };
 const MAC = Uint8Array.of(2, 0, 0, 0, 0, 1);
 
 function read(options: Partial<GenOptions>): LoadPlan {

@@ -22,6 +22,8 @@ export interface GenOptions {
   duration?: string;
   count?: string;
   cpu?: string;
+  engine: string;
+  queue?: string;
   json?: boolean;
 }
 
@@ -37,6 +39,25 @@ const UNITS_MS: Record<string, number> = { ms: 1, s: 1000, '': 1000, m: 60_000 }
 /** A load that is bounded by its count has this much more time than its rate asks for, ms. */
 const SPARE_MS = 10_000;
 const HOUR_MS = 3_600_000;
+
+/** `live`: from the kernel (LiveEngine); `xsk`: from an AF_XDP socket (XskEngine). */
+export const ENGINES = ['live', 'xsk'] as const;
+
+export interface EngineChoice {
+  name: (typeof ENGINES)[number];
+  /** Of the interface's queues, the one to send from; with `xsk` only. */
+  queue: number;
+}
+
+/** @throws SluiceError SLUICE_USAGE */
+export function readEngine({ engine, queue }: Pick<GenOptions, 'engine' | 'queue'>): EngineChoice {
+  const name = ENGINES.find((one) => one === engine);
+  if (!name) throw usage(`there is no engine "${engine}"`, `There are ${ENGINES.join(' and ')}.`);
+  if (queue !== undefined && name !== 'xsk') {
+    throw usage('the kernel chooses the queue of live frames', 'Leave out --queue, or ask for --engine xsk.');
+  }
+  return { name, queue: queue === undefined ? 0 : amount(queue, '--queue', 0, 1023) };
+}
 
 /** @throws SluiceError SLUICE_USAGE, AddressError: what is wrong, and what to write instead */
 export function readLoad(options: GenOptions): LoadPlan {
@@ -78,7 +99,7 @@ function tunnelOf({ outerSrc, outerDst }: GenOptions): Load['tunnel'] {
 }
 
 /** A whole number, also as 10k, 1.5M or 2G. */
-function amount(text: string, option: string, least: number, most: number): number {
+export function amount(text: string, option: string, least: number, most: number): number {
   const [, digits, unit] = /^(\d+(?:\.\d+)?)([kMG]?)$/.exec(text) ?? [];
   const value = digits === undefined ? NaN : Math.round(Number(digits) * MULTIPLES[unit] * 1e6) / 1e6;
   if (Number.isInteger(value) && value >= least && value <= most) return value;
@@ -89,7 +110,7 @@ function amount(text: string, option: string, least: number, most: number): numb
 }
 
 /** Milliseconds of 500ms, 10s, 10 (seconds) or 2m. */
-function time(text: string): number {
+export function time(text: string): number {
   const [, digits, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|)$/.exec(text) ?? [];
   const ms = digits === undefined ? NaN : Number(digits) * UNITS_MS[unit];
   if (ms >= 1 && ms <= HOUR_MS) return ms;
