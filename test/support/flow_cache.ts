@@ -6,6 +6,7 @@ import {
   encodeFlowValue,
   FLOW_PROGRAM,
   FLOW_STATS,
+  leftToUserSpace,
   type FlowOuter,
   type FlowStat,
   type FlowTuple,
@@ -20,10 +21,18 @@ import {
 } from '../../src/dataplane/balance/katran_hash.js';
 import { hashOf, slotHash } from '../../src/dataplane/balance/slot.js';
 import { fillSource6, flowLabel, hostBits4, OuterFlow, sourcePort } from '../../src/dataplane/packet/outer_flow.js';
-import type { Packet } from '../../src/dataplane/packet/packet.js';
+import { PacketFlag, type Packet } from '../../src/dataplane/packet/packet.js';
 import type { Snapshot } from '../../src/dataplane/snapshot.js';
 import { bpfObjectPath, native, type BpfObject, type TestRunResult } from '../../src/native.js';
-import { BackendField, BackendFlag, EncapFlag, EncapKind, ServiceField, ServiceFlag } from '../../src/shared/layout.js';
+import {
+  BackendField,
+  BackendFlag,
+  EncapFlag,
+  EncapKind,
+  HashField,
+  ServiceField,
+  ServiceFlag,
+} from '../../src/shared/layout.js';
 import type { Lab } from './lab.js';
 import { parsed } from './packets.js';
 
@@ -61,12 +70,13 @@ export class FlowCache {
     this.object.map('flow_backends').update(encodeU32(number), record);
   }
 
-  /** All backends of a lab, with `generation`. */
+  /** All backends of a lab, with `generation`; those that are left to user space with none. */
   adopt(lab: Lab, generation = 1): void {
-    const { backends } = lab.balancer.snapshot;
+    const { backends, services } = lab.balancer.snapshot;
     for (let number = 0; number * BackendField.STRIDE < backends.length; number++) {
       const port = backends[number * BackendField.STRIDE + BackendField.port];
-      this.setBackend(number, encodeFlowBackend(backends, number, generation, port === 0 ? 0 : OTHER_IFINDEX));
+      const served = leftToUserSpace(backends, services, number) === '' ? generation : 0;
+      this.setBackend(number, encodeFlowBackend(backends, number, served, port === 0 ? 0 : OTHER_IFINDEX));
     }
   }
 
@@ -75,12 +85,12 @@ export class FlowCache {
     this.object.map(`flows${tuple.family}`).update(encodeFlowKey(tuple), value);
   }
 
-  /** Puts the flow of a frame in with the backend that the lab has for it, which is returned. */
+  /** Puts the flow of a frame in with the backend that the lab has for it, which is returned; −1: the lab remembers no such flow. */
   learn(lab: Lab, frame: Uint8Array, options: { generation?: number; seenMs?: number } = {}): number {
     const packet = parsed(frame);
     lab.balancer.hash(packet);
-    const flow = lab.flows.find(packet);
-    if (flow < 0) throw new Error('the lab does not know this flow');
+    const flow = (packet.flags & PacketFlag.hasPorts) === 0 ? -1 : lab.flows.find(packet);
+    if (flow < 0) return -1;
     const backend = lab.flows.words[flow + FlowField.backend];
     this.install(tupleOf(packet), backend, outerOf(lab.balancer.snapshot, packet, backend), options);
     return backend;
@@ -111,13 +121,16 @@ export function outerOf(snapshot: Snapshot, packet: Packet, backend: number): Fl
   const isGlb = (services[record + ServiceField.flags] & ServiceFlag.glbHash) !== 0;
   flow.hash = isGlb ? slotHash(snapshot, packet, record) ^ (packet.ports >>> 16) : hashOf(snapshot.ringHash, packet);
   if ((backends[at + BackendField.encapFlags] & EncapFlag.katran) !== 0) {
-    const sport = packet.ports >>> 16;
-    const src = packet.family === 4 ? packet.src0 : packet.src3;
+    const fields = services[record + ServiceField.hashFields];
+    const hasSource = (fields & HashField.src) !== 0;
+    const hasPort = fields === (HashField.dport as number) || (fields & HashField.sport) !== 0;
+    const sport = hasPort ? packet.ports >>> 16 : 0;
+    const src = !hasSource ? 0 : packet.family === 4 ? packet.src0 : packet.src3;
     flow.katranSource = isIpv6 ? katranOuterSource6(src, sport) : katranOuterSource4(src, sport);
-    const port6 = packet.family === 4 ? katranGuePort6Of4(packet.src0, sport) : katranGuePort6Of6(src, sport);
+    const port6 = packet.family === 4 ? katranGuePort6Of4(src, sport) : katranGuePort6Of6(src, sport);
     flow.katranPort = isIpv6 ? port6 : katranGuePort4(src, sport);
   }
-  let host = 0;
+  let host: number;
   if (isIpv6) {
     const view = new DataView(new ArrayBuffer(16));
     view.setInt32(12, backends[at + BackendField.source3]);
