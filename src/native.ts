@@ -132,11 +132,7 @@ export interface XskSocket {
   resume(offset: number, length: number): boolean;
   /** Frees the held frame that `offset` lies in; it counts as dropped. False when that frame is not held by this socket. */
   release(offset: number): boolean;
-  /**
-   * Takes up to `count` free frames into hand, behind the packets of the burst, to be written and sent: as many as there are, as fit into the burst, and
-   * as the TX ring has room for. Returns their number; `header[0]` counts them too. A frame's bytes are what they were when it was last used;
-   * its `length` is 0 and its `verdict` Drop until the caller sets them.
-   */
+  /** Takes up to `count` free frames into hand, behind the burst's packets, to write and send: length 0, verdict Drop. As many as there is room for. */
   compose(count: number): number;
   /** Where Pass goes: frames are written to the tap. null: passed frames are dropped and counted as `passLost`. */
   setTap(tap: Tap | null): void;
