@@ -16,6 +16,7 @@ import { CaptureTap } from './capture/tap.js';
 import { buildChain, programsOf } from './filter/build.js';
 import { NO_PARTS } from './filter/rule_parts.js';
 import { MitigationStages } from './mitigate/stages.js';
+import { FlowOffers } from './flow_offers.js';
 import { Path } from './poll.js';
 import { XskPort } from './ports/xsk.js';
 import { BurstHeader } from './port.js';
@@ -45,6 +46,8 @@ export class Engine {
   private readonly taps = new Map<number, Tap>();
   /** Totals of a port from before it was re-opened. */
   private readonly portBase = new Map<number, Float64Array>();
+  /** Its side of flows in the kernel; null: they are not wanted there. */
+  private offers: FlowOffers | null = null;
   private nowMs = 0;
   private lastHousekeepingMs = 0;
   private lastAbortReportMs = -ABORT_REPORT_MS;
@@ -203,6 +206,7 @@ export class Engine {
     }
     this.lastHousekeepingMs = this.nowMs;
     programsOf(this.counters)?.compileSome();
+    this.offers?.hear();
     this.countPrograms();
     if (idle) {
       this.balancer.sweep(this.nowMs);
@@ -253,6 +257,12 @@ export class Engine {
         this.closePort(command.index);
         this.send({ kind: 'closed', index: command.index });
         break;
+      case 'offer-flows': {
+        const { flows, flowHash } = this.balancer;
+        this.offers = command.rings && new FlowOffers(flows, flowHash, command.rings);
+        this.path.offerFlows(this.offers);
+        break;
+      }
       case 'capture':
         this.tap.configure(command);
         break;

@@ -3,6 +3,7 @@ import { Egress, FlagsWord, HeaderWord, OuterKind, OuterWord } from './balance/e
 import { FlowField, FlowState, Lodgers } from './balance/flow_entry.js';
 import type { FlowTable } from './balance/flow_table.js';
 import type { FlowHash } from './balance/hash.js';
+import type { FlowOffers } from './flow_offers.js';
 import { LITTLE_ENDIAN } from './packet/encap.js';
 import type { FilterChain } from './filter/chain.js';
 import type { RuleIndex } from './filter/rule_index.js';
@@ -45,6 +46,8 @@ export class PlainPath {
   /** Packets that a rule may match take the steps; null: there are no rules. */
   private ruleIndex: RuleIndex | null = null;
   private sets: PlainSets | null = null;
+  /** Who is told of flows that it sends; null: nobody. */
+  offers: FlowOffers | null = null;
   protected prefetched = 0;
 
   constructor(
@@ -155,6 +158,7 @@ export class PlainPath {
     const memoryWords = this.memoryWords;
     const memoryHalves = this.memoryHalves;
     const counters = this.counters;
+    const offers = this.offers;
     const mask = (words.length - 1) | 0;
     const chunkMask = -this.chunkSize | 0;
     let left = 0;
@@ -240,6 +244,7 @@ export class PlainPath {
       if (flow >= 0) {
         words[(flow + FlowField.lastSeen) | 0] = nowMs;
         if (state !== proven) words[(flow + FlowField.state) | 0] = proven;
+        if (offers !== null) offers.note(flow, outer, ringHashes[i], port);
       } else {
         byRing++;
       }

@@ -7,6 +7,7 @@ import { repairChecksum } from './packet/checksum.js';
 import { decapsulate } from './packet/decap.js';
 import { Packet } from './packet/packet.js';
 import { parse } from './packet/parse.js';
+import type { FlowOffers } from './flow_offers.js';
 import { KernelDecisions } from './kernel_decisions.js';
 import { BurstHeader, type Burst, type Port } from './port.js';
 import { PlainPath } from './plain.js';
@@ -85,6 +86,12 @@ export class Path {
     this.plain.adopt(this.balancer.snapshot);
     this.tap.adopt(this.balancer.snapshot);
     this.plain.adoptFilters(filters, this.balancer.snapshot);
+  }
+
+  /** Whom to tell of flows that the kernel may go on with; null: nobody. */
+  offerFlows(offers: FlowOffers | null): void {
+    this.plain.offers = offers;
+    this.balancer.endings = offers;
   }
 
   /** `nonce`: Tables.kernelNonce. */

@@ -4,6 +4,7 @@
  */
 import type { MessagePort } from 'node:worker_threads';
 import type { CaptureCommand } from './capture_spec.js';
+import type { FlowRings } from './flow_ring.js';
 import type { Tables } from './layout.js';
 
 /** One queue of one interface that a worker serves. */
@@ -37,6 +38,8 @@ export type WorkerCommand =
   | { kind: 'tables'; tables: Tables }
   | { kind: 'open'; port: PortSpec }
   | { kind: 'close'; index: number }
+  /** From now on flows are offered to the kernel, over these rings; null: no more. */
+  | { kind: 'offer-flows'; rings: FlowRings | null }
   | CaptureCommand;
 
 export interface OpenedPort {

@@ -73,7 +73,7 @@ export interface FlowOuter {
   host: number;
 }
 
-/** struct flow_value but for its reserved word. */
+/** struct flow_value. */
 export interface FlowDecision extends FlowOuter {
   /** CLOCK_MONOTONIC. */
   seenMs: number;
@@ -81,6 +81,8 @@ export interface FlowDecision extends FlowOuter {
   /** 0: not to be served yet. */
   generation: number;
   worker: number;
+  /** Where the list of cached flows has it. */
+  place: number;
 }
 
 /** Where in a flow's value its time is, a uint64 in ns. */
@@ -95,6 +97,7 @@ export function encodeFlowValue(flow: FlowDecision): Uint8Array {
   view.setInt32(20, flow.host, true);
   view.setUint16(24, flow.sport, true);
   view.setUint16(26, flow.worker, true);
+  view.setUint32(28, flow.place, true);
   return new Uint8Array(view.buffer);
 }
 
@@ -109,6 +112,7 @@ export function decodeFlowValue(bytes: Uint8Array, at = 0): FlowDecision {
     host: view.getInt32(20, true),
     sport: view.getUint16(24, true),
     worker: view.getUint16(26, true),
+    place: view.getUint32(28, true),
   };
 }
 

@@ -27,6 +27,9 @@ import { Sender } from './send.js';
 import { hashOf } from './slot.js';
 import { SteeredBy } from './steer.js';
 
+/** Packets that end a connection, or may begin another. */
+const ENDS = TcpFlag.syn | TcpFlag.fin | TcpFlag.rst;
+
 /**
  * Picks a packet's backend and wraps the packet for it: flow table first, then service, then Maglev ring.
  *
@@ -47,6 +50,8 @@ export class Balancer {
   private readonly inner: Packet;
   /** What an error about a packet of ours quotes; made when the first one comes. */
   private quote: EncapsulatedQuote | null = null;
+  /** Is told of flows whose packets may go elsewhere from now on; null: nobody has to know. */
+  endings: { ended(flow: number): void } | null = null;
   /** Out parameter of `balance`: why it dropped. */
   reason: DropReason = DropReason.none;
 
@@ -217,6 +222,9 @@ export class Balancer {
     }
     this.counters[Counter.flowHit]++;
     this.flows.touch(flow, packet, nowMs);
+    if (this.endings !== null && packet.protocol === IpProtocol.tcp && (packet.tcpFlags & ENDS) !== 0) {
+      this.endings.ended(flow);
+    }
     return backend;
   }
 
@@ -231,10 +239,12 @@ export class Balancer {
   private give(flow: number, packet: Packet, from: number, to: number, nowMs: number): void {
     this.lose(from);
     this.gain(to);
+    this.endings?.ended(flow);
     this.flows.assign(flow, packet, to, this.snapshot.egress[(to << Egress.SHIFT) + Egress.incarnation], nowMs);
   }
 
   private forget(flow: number, backend: number): void {
+    this.endings?.ended(flow);
     this.flows.remove(flow);
     this.lose(backend);
   }
