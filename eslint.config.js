@@ -31,7 +31,7 @@ function wall(...patterns) {
 }
 
 const SLOW_PLANES = [
-  '/(control|cli|playground)/',
+  '/(control|cli|playground|bench)/',
   'The data plane imports only itself, shared/, native.ts and errors.ts.',
 ];
 const PCAP = ['/pcap/', 'Only the pcap port (dataplane/ports/pcap.ts) reads capture files.'];
@@ -39,7 +39,7 @@ const DATA_PLANE = [
   '/dataplane/(?!verdict\\.js$)',
   'The control plane knows the data plane by shared/layout.ts only (verdict.js has the names).',
 ];
-const ABOVE_CONTROL = ['/(cli|playground|generator)/', 'control/ does not know who uses it.'];
+const ABOVE_CONTROL = ['/(cli|playground|generator|bench)/', 'control/ does not know who uses it.'];
 const OUTSIDE_SHARED = [
   '^(\\.\\./)+(dataplane/|control/|cli/|playground/|pcap/|library|native|index|ts\\.js|public_enums)',
   'shared/ imports nothing outside itself but errors.ts.',

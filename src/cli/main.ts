@@ -27,6 +27,7 @@ const COMMANDS: Record<string, () => Promise<MakeCommand>> = {
   rules: async () => (await import('./commands/rules.js')).rulesCommand,
   set: async () => (await import('./commands/set.js')).setCommand,
   gen: async () => (await import('./commands/gen.js')).genCommand,
+  bench: async () => (await import('./commands/bench.js')).benchCommand,
 };
 
 /** The one command that the arguments name; all of them for help and for a name that is none. */

@@ -39,9 +39,23 @@ const LAYERS: { prefix: string; may: string[] }[] = [
     may: ['src/control/', 'src/shared/', 'src/pcap/', 'src/native.ts', 'src/errors.ts', 'src/dataplane/verdict.ts'],
   },
   { prefix: 'src/generator/', may: ['src/control/', 'src/shared/', 'src/native.ts', 'src/errors.ts'] },
+  // Jobs that are timed: programs over the library, and what a worker does.
+  {
+    prefix: 'src/bench/',
+    may: [
+      'src/library',
+      'src/control/',
+      'src/dataplane/',
+      'src/generator/',
+      'src/shared/',
+      'src/native.ts',
+      'src/errors.ts',
+    ],
+  },
   {
     prefix: 'src/cli/',
     may: [
+      'src/bench/',
       'src/control/',
       'src/generator/',
       'src/playground/',

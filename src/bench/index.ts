@@ -1,0 +1,21 @@
+/** `sluice bench`: opens the job that the settings name. */
+import { EngineJob } from './engine_job.js';
+import type { BenchSettings, Job } from './modes.js';
+import { PortJob } from './port_job.js';
+import { TxJob } from './tx_job.js';
+
+/** @throws SluiceError, KernelError; nothing is left attached or open then */
+export async function openJob(settings: BenchSettings): Promise<Job> {
+  const { mode } = settings;
+  switch (mode) {
+    case 'txonly':
+      return TxJob.open(settings);
+    case 'lb':
+    case 'filter':
+      return EngineJob.open({ ...settings, mode });
+    case 'rxdrop':
+    case 'l2fwd':
+    case 'forward':
+      return PortJob.open({ ...settings, mode });
+  }
+}

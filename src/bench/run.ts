@@ -1,0 +1,68 @@
+import { setImmediate as turn } from 'node:timers/promises';
+import type { BenchCounts, Job } from './modes.js';
+
+/** How long the event loop waits for the job, ms. */
+const TURN_MS = 20;
+/** Longest sleep for want of packets, ms. */
+const SLEEP_MS = 20;
+
+export interface BenchReport extends BenchCounts {
+  /** Since the start. */
+  seconds: number;
+  /** CPU time of the process, all threads, in that time. */
+  cpuSeconds: number;
+  /** The last one. */
+  final: boolean;
+}
+
+export interface RunOptions {
+  /** Sleep while there is nothing. */
+  poll: boolean;
+  /** Between two reports. */
+  intervalMs: number;
+  /** 0: until the signal. */
+  durationMs: number;
+  signal: AbortSignal;
+}
+
+/**
+ * Runs a job until the time is up, the signal is aborted or the job has done all; reports each interval, and once at the end, when the job is closed.
+ *
+ * @throws what the job throws (an interface is gone); it is closed then too
+ */
+export async function runJob(job: Job, options: RunOptions, report: (report: BenchReport) => void): Promise<void> {
+  const { poll, intervalMs, durationMs, signal } = options;
+  const sleepMs = poll ? SLEEP_MS : 0;
+  const started = performance.now();
+  const cpuStarted = process.cpuUsage();
+  const tell = (now: number, final: boolean): void => {
+    const { user, system } = process.cpuUsage(cpuStarted);
+    report({ seconds: (now - started) / 1000, ...job.counts(), cpuSeconds: (user + system) / 1e6, final });
+  };
+  const end = durationMs > 0 ? started + durationMs : Infinity;
+  let next = started + intervalMs;
+  let now = started;
+  try {
+    while (now < end && !signal.aborted && !job.done) {
+      now = spend(job, Math.min(now + TURN_MS, end), sleepMs);
+      if (now >= next && now < end) {
+        tell(now, false);
+        // Reports that were missed are not made up for.
+        next = Math.max(next + intervalMs, now);
+      }
+      await turn();
+    }
+  } finally {
+    job.close();
+  }
+  tell(performance.now(), true);
+}
+
+/** Rounds until that moment. Returns the time. A function of its own, so that it is compiled as one and not while it runs. */
+function spend(job: Job, until: number, sleepMs: number): number {
+  for (;;) {
+    job.round(sleepMs);
+    const now = performance.now();
+    if (now >= until || job.done) return now;
+  }
+}
