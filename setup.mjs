@@ -6,7 +6,7 @@
  *   npm      node_modules/, exactly as package-lock.json says, without running any package's scripts
  *   native   the addon (build/Release/sluice.node), the compiler of expressions (build/Release/sluice-pcap) and the BPF
  *            objects (build/bpf/*.bpf.o)
- *   dist     TypeScript to JavaScript (dist/; with --bench also dist-bench/)
+ *   dist     TypeScript to JavaScript (dist/; with --bench also dist-bench/, and the reference programs in C, build/bench/)
  *
  * A step that is already right is skipped, so a second run takes a fraction of a second. "Right" is decided by content (a
  * hash of what goes in, kept beside what comes out), not by time stamps, so a checkout or a copy never confuses it.
@@ -350,7 +350,27 @@ function dist() {
   compile('dist', 'tsconfig.build.json', 'dist', ['src', 'tsconfig.json', 'tsconfig.build.json']);
 }
 
+/** What the benches are held against: a program of C or C++ for each job, in build/bench/. `path.cc` is compiled by its own bench. */
+function references() {
+  const sources = filesUnder('bench/reference');
+  const programs = sources.filter((file) => /\.(c|cc)$/.test(file) && path.basename(file) !== 'path.cc');
+  const outputs = programs.map((file) => `build/bench/${path.parse(file).name}`);
+  const hash = fingerprint(sources, process.arch);
+  const stamp = 'build/bench/.setup-stamp.json';
+  if (readJson(stamp)?.hash === hash && outputs.every(exists)) return;
+  if (!announce('bench', 'compiling bench/reference/ to build/bench/', 'sources changed, or not compiled yet')) return;
+  fs.rmSync(path.join(root, 'build/bench'), { recursive: true, force: true });
+  fs.mkdirSync(path.join(root, 'build/bench'), { recursive: true });
+  const flags = ['-O2', '-Wall', '-Wextra', '-Werror'];
+  for (const [i, source] of programs.entries()) {
+    const [compiler, standard] = source.endsWith('.c') ? ['gcc', '-std=gnu11'] : ['g++', '-std=c++17'];
+    run('bench', compiler, [standard, ...flags, '-o', outputs[i], source], 'read the compiler message above.');
+  }
+  fs.writeFileSync(path.join(root, stamp), JSON.stringify({ hash }));
+}
+
 function bench() {
+  references();
   compile('bench', 'tsconfig.bench.json', 'dist-bench', ['bench', 'src', 'tsconfig.json', 'tsconfig.bench.json']);
 }
 

@@ -1,8 +1,9 @@
 import { parseArgs } from 'node:util';
+import { MODES, type Mode } from '../src/bench/modes.js';
 
-export type Part = 'path' | 'ways' | 'tables' | 'micro' | 'drop';
+export type Part = 'path' | 'ways' | 'tables' | 'micro' | 'drop' | 'pps';
 
-const PARTS: readonly Part[] = ['path', 'ways', 'tables', 'micro', 'drop'];
+const PARTS: readonly Part[] = ['path', 'ways', 'tables', 'micro', 'drop', 'pps'];
 
 /** How long to measure. */
 export interface Effort {
@@ -21,10 +22,15 @@ export interface Effort {
   /** Rounds of the drop bench, and how long each of its cases sends in one, ms. */
   dropRounds: number;
   dropMs: number;
+  /** The same of the pps bench. */
+  ppsRounds: number;
+  ppsMs: number;
 }
 
 export interface BenchOptions {
   parts: ReadonlySet<Part>;
+  /** Of the pps bench; all where none is named. */
+  modes: ReadonlySet<Mode>;
   effort: Effort;
   /** Where to write the results as JSON. */
   json: string | null;
@@ -42,6 +48,8 @@ const FULL: Effort = {
   microSeconds: 1.5,
   dropRounds: 9,
   dropMs: 1000,
+  ppsRounds: 7,
+  ppsMs: 700,
 };
 const QUICK: Effort = {
   name: 'quick',
@@ -53,6 +61,8 @@ const QUICK: Effort = {
   microSeconds: 0.3,
   dropRounds: 5,
   dropMs: 250,
+  ppsRounds: 5,
+  ppsMs: 250,
 };
 /** Only shows that everything runs and that the bytes agree; its numbers are rough. */
 const SMOKE: Effort = {
@@ -65,15 +75,18 @@ const SMOKE: Effort = {
   microSeconds: 0.03,
   dropRounds: 1,
   dropMs: 60,
+  ppsRounds: 1,
+  ppsMs: 60,
 };
 
-export const USAGE = `usage: npm run bench -- [path] [ways] [tables] [micro] [drop] [--quick | --smoke] [--gate RATIO] [--json FILE]
+export const USAGE = `usage: npm run bench -- [path] [ways] [tables] [micro] [drop] [pps [MODE…]] [--quick | --smoke] [--gate RATIO] [--json FILE]
 
   path         the whole path in TypeScript against the same work in C++, as a ratio, by number of flows; needs g++
   ways         the same by family, encapsulation, and whether the flow is known; needs g++
   tables       how long the control plane's tables take to build, ms
   micro        steps of the path one by one, ns a packet
   drop         packets a second that are dropped over a veth pair: XDP_DROP, rules in the kernel, rules in JavaScript; needs root
+  pps          packets a second of \`sluice bench\`, of the same jobs in C and in XDP: ${MODES.join(', ')}, or those named; needs root and g++
                (none named: all)
   --quick      fewer and shorter trials: about four minutes, wider spread
   --smoke      only shows that everything runs and that the bytes agree: under 40 s
@@ -88,18 +101,27 @@ export function parseOptions(args: readonly string[]): BenchOptions | null {
   const { values, positionals } = read(args);
   if (values.help) return null;
   const parts = new Set<Part>();
+  const modes = new Set<Mode>();
   for (const name of positionals) {
+    const mode = MODES.find((each) => each === name);
+    if (mode !== undefined) {
+      modes.add(mode);
+      continue;
+    }
     const part = PARTS.find((each) => each === name);
     if (part === undefined) throw new UsageError(`unknown bench "${name}": there are ${PARTS.join(', ')}`);
     parts.add(part);
   }
+  if (modes.size > 0 && !parts.has('pps'))
+    throw new UsageError(`${[...modes].join(', ')}: modes of pps, which was not asked for`);
+  if (modes.size === 0) for (const mode of MODES) modes.add(mode);
   if (values.quick && values.smoke) throw new UsageError('--quick and --smoke exclude each other');
   const gate = values.gate === undefined ? null : Number(values.gate);
   if (gate !== null && !(gate > 0)) throw new UsageError(`--gate takes a ratio such as 1.3, not "${values.gate}"`);
   if (parts.size === 0) for (const part of PARTS) parts.add(part);
   if (gate !== null && !parts.has('path'))
     throw new UsageError('--gate is about the path bench, which was not asked for');
-  return { parts, effort: values.smoke ? SMOKE : values.quick ? QUICK : FULL, json: values.json ?? null, gate };
+  return { parts, modes, effort: values.smoke ? SMOKE : values.quick ? QUICK : FULL, json: values.json ?? null, gate };
 }
 
 function read(args: readonly string[]) {

@@ -6,6 +6,7 @@ import { tablesTable, runTables } from './tables/run.js';
 import { microTable, runMicro } from './micro/run.js';
 import { parseOptions, USAGE, UsageError, type BenchOptions, type Part } from './options.js';
 import { aboveGate, pathTable, runPath, runWays } from './path/run.js';
+import { ppsTable, runPps } from './pps/run.js';
 import { ChildError, cleanUpAtExit } from './process.js';
 
 function say(line: string): void {
@@ -22,14 +23,14 @@ function heading(machine: Machine): string {
 }
 
 /** Without root it is left out, unless it is all that was asked for: then the bench says what is wrong. */
-function mayDrop(parts: ReadonlySet<Part>, tell: typeof say): boolean {
-  const leftOut = parts.has('drop') && parts.size > 1 && process.geteuid?.() !== 0;
-  if (leftOut) tell('\ndrop: left out, it needs root');
-  return parts.has('drop') && !leftOut;
+function mayRun(part: Part, parts: ReadonlySet<Part>, tell: typeof say): boolean {
+  const leftOut = parts.has(part) && parts.size > 1 && process.geteuid?.() !== 0;
+  if (leftOut) tell(`\n${part}: left out, it needs root`);
+  return parts.has(part) && !leftOut;
 }
 
 /** Returns the exit code. */
-async function bench({ parts, effort, json, gate }: BenchOptions): Promise<number> {
+async function bench({ parts, modes, effort, json, gate }: BenchOptions): Promise<number> {
   const machine = describeMachine();
   say(heading(machine));
   const noise = watchNoise();
@@ -37,13 +38,15 @@ async function bench({ parts, effort, json, gate }: BenchOptions): Promise<numbe
   const ways = parts.has('ways') ? (say(`\nways, ${effort.name}:`), await runWays(effort, say)) : [];
   const tables = parts.has('tables') ? (say(`\ntables, ${effort.name}:`), await runTables(effort, say)) : [];
   const micro = parts.has('micro') ? (say(`\nmicro, ${effort.name}:`), await runMicro(effort, say)) : [];
-  const drop = mayDrop(parts, say) ? (say(`\ndrop, ${effort.name}:`), await runDrop(effort, say)) : [];
+  const drop = mayRun('drop', parts, say) ? (say(`\ndrop, ${effort.name}:`), await runDrop(effort, say)) : [];
+  const pps = mayRun('pps', parts, say) ? (say(`\npps, ${effort.name}:`), await runPps(effort, modes, say)) : [];
   const observed = noise();
   if (path.length > 0) say(`\n${pathTable(path)}`);
   if (ways.length > 0) say(`\n${pathTable(ways)}`);
   if (tables.length > 0) say(`\n${tablesTable(tables)}`);
   if (micro.length > 0) say(`\n${microTable(micro)}`);
   if (drop.length > 0) say(`\n${dropTable(drop)}`);
+  if (pps.length > 0) say(`\n${ppsTable(pps)}`);
   say(
     `\nload ${observed.loadBefore.toFixed(2)} before, ${observed.loadAfter.toFixed(2)} after; other programs took ` +
       `${observed.others.toFixed(2)} CPUs, the hypervisor ${observed.stolen.toFixed(2)}`,
@@ -54,7 +57,7 @@ async function bench({ parts, effort, json, gate }: BenchOptions): Promise<numbe
   if (json !== null) {
     writeFileSync(
       json,
-      `${JSON.stringify({ machine, noise: observed, effort, path, ways, tables, micro, drop }, null, 2)}\n`,
+      `${JSON.stringify({ machine, noise: observed, effort, path, ways, tables, micro, drop, pps }, null, 2)}\n`,
     );
     say(`written to ${json}`);
   }

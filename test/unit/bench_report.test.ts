@@ -38,7 +38,8 @@ describe('statistics', () => {
 describe('the command line', () => {
   it('does everything when nothing is named', () => {
     const options = parseOptions([]);
-    expect([...(options?.parts ?? [])]).toEqual(['path', 'ways', 'tables', 'micro', 'drop']);
+    expect([...(options?.parts ?? [])]).toEqual(['path', 'ways', 'tables', 'micro', 'drop', 'pps']);
+    expect([...(options?.modes ?? [])]).toEqual(['rxdrop', 'txonly', 'l2fwd', 'forward', 'lb', 'filter']);
     expect(options?.effort.rounds).toBeGreaterThanOrEqual(10);
   });
 
@@ -46,12 +47,15 @@ describe('the command line', () => {
     const options = parseOptions(['path', '--quick', '--gate', '1.3', '--json', 'out.json']);
     expect([...(options?.parts ?? [])]).toEqual(['path']);
     expect(options).toMatchObject({ effort: { name: 'quick', rounds: 5 }, gate: 1.3, json: 'out.json' });
+    expect([...(parseOptions(['pps', 'lb', 'rxdrop'])?.modes ?? [])]).toEqual(['lb', 'rxdrop']);
     expect(parseOptions(['--smoke'])?.effort).toMatchObject({ rounds: 1, wayRounds: 1, builds: 1 });
     expect(parseOptions(['--help', 'nonsense'])).toBeNull();
   });
 
   it.each([
-    [['pps'], 'pps'],
+    [['pss'], 'pss'],
+    [['lb'], 'modes of pps'],
+    [['path', 'rxdrop', 'lb'], 'rxdrop, lb: modes of pps'],
     [['--gate', 'fast'], 'fast'],
     [['--gate', '0'], '--gate'],
     [['micro', '--gate', '1.3'], 'path'],

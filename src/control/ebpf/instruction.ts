@@ -85,6 +85,7 @@ export const enum Helper {
   ktime_get_ns = 5,
   get_prandom_u32 = 7,
   tail_call = 12,
+  redirect = 23,
   xdp_adjust_meta = 54,
   spin_lock = 93,
   spin_unlock = 94,
