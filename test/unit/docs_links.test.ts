@@ -15,6 +15,7 @@ import { convertCommand } from '../../src/cli/commands/convert.js';
 import { demoCommand } from '../../src/cli/commands/demo.js';
 import { doctorCommand } from '../../src/cli/commands/doctor.js';
 import { explainCommand } from '../../src/cli/commands/explain.js';
+import { benchCommand } from '../../src/cli/commands/bench.js';
 import { genCommand } from '../../src/cli/commands/gen.js';
 import { matchCommand } from '../../src/cli/commands/match.js';
 import { reloadCommand } from '../../src/cli/commands/reload.js';
@@ -105,6 +106,7 @@ const commands = new Map<string, Command>(
     backendCommand,
     replayCommand,
     genCommand,
+    benchCommand,
     matchCommand,
     rulesCommand,
   ].map((make) => {
