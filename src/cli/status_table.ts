@@ -1,5 +1,6 @@
 /** A Status as a page of text, cut to a width. */
 import type { Status, StatusBackend, StatusService } from '../control/api/contract.js';
+import { flowOffloadLines } from './status_flows.js';
 import { mitigationLines } from './status_mitigation.js';
 import { bytes, count, cut, duration, paint, plain, plural, table } from './output.js';
 import type { Column, Paint } from './output.js';
@@ -27,6 +28,7 @@ export function statusTable(status: Status, options: StatusTableOptions): string
     ...page.services(),
     ...page.rules(),
     ...page.mitigation(),
+    ...flowOffloadLines(status.flowOffload),
     ...page.drops(),
   ];
 }

@@ -308,6 +308,8 @@ export interface Config {
   rules: RuleConfig[];
   /** Whether rules run in the kernel, where they can (`auto`), or those that drop must (`require`). */
   offload: 'auto' | 'off' | 'require';
+  /** Whether the kernel goes on with flows that user space has decided, where it can. */
+  flowOffload: 'auto' | 'off';
   sets: SetConfig[];
   allow: AllowConfig;
   mitigation: MitigationConfig;

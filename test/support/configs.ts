@@ -117,6 +117,7 @@ export function makeConfig(parts: Partial<Config> = {}): Config {
     filters: [],
     rules: [],
     offload: 'off',
+    flowOffload: 'off',
     allow: { prefixes: [], sets: [] },
     mitigation: NO_MITIGATION,
     sets: [],

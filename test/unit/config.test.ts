@@ -55,6 +55,7 @@ describe('the least configuration', () => {
       filters: [{ kind: 'sanity', checks: SANITY_CHECKS.slice(0, -1), protocols: null }, { kind: 'rules' }],
       rules: [],
       offload: 'off',
+      flowOffload: 'off',
       sets: [],
       allow: { prefixes: [], sets: [] },
       mitigation: {

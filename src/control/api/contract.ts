@@ -4,6 +4,7 @@
  * JSON lines over a unix socket. Request `{"id":1,"method":"status","params":{}}`, answer `{"id":1,"result":…}` or
  * `{"id":1,"error":{"code":"SLUICE_…","message":"…","remedy":"…"}}`. Requests of a connection are answered in order.
  */
+import type { FlowOffloadStatus } from './contract_flows.js';
 import type { SluiceErrorCode } from '../../errors.js';
 import type { ConfigProblem } from '../../shared/config.js';
 import type { CaptureMethods, ControlStream } from './contract_capture.js';
@@ -136,6 +137,8 @@ export interface Status {
   rules: StatusRule[];
   filters: { name: string; drops: number }[];
   mitigation: StatusMitigation;
+  /** null where nothing can put flows into the kernel. */
+  flowOffload: FlowOffloadStatus | null;
   /** Counter identities that do not hold, in words. Anything here is a bug. */
   violations: string[];
 }

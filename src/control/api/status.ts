@@ -38,6 +38,7 @@ export function buildStatus(view: RuntimeView, clockMs: number = performance.now
     })),
     filters: view.filters.map(({ name }) => ({ name, drops: book.filter(name) })),
     mitigation: mitigationStatus(view),
+    flowOffload: view.flowOffload ?? null,
     violations: book.check(),
   };
 }

@@ -4,6 +4,7 @@
  */
 import type { RuleConfig } from '../../shared/config.js';
 import type { CounterBook } from '../metrics/book.js';
+import type { FlowOffloadStatus } from './contract_flows.js';
 
 export type BackendState = 'active' | 'draining' | 'inactive';
 export const BACKEND_STATES: readonly BackendState[] = ['active', 'draining', 'inactive'];
@@ -140,6 +141,8 @@ export interface RuntimeView {
   limits: readonly { id: number; name: string; key: string }[];
   /** Rules whose time was over, since the daemon started. */
   rulesExpired: number;
+  /** Flows in the kernel; absent where nothing can put them there. */
+  flowOffload?: FlowOffloadStatus;
   /** Sets as they are now. */
   sets: readonly SetView[];
   /** Module filters by name and position in the chain. */

@@ -48,6 +48,9 @@ export function diffConfig(old: Config, next: Config): ConfigDiff {
     diff.live.push('rules: order changed');
   }
   if (old.offload !== next.offload) diff.live.push(`offload: ${old.offload} → ${next.offload}`);
+  if (old.flowOffload !== next.flowOffload) {
+    diff.live.push(`flow_offload: ${old.flowOffload} → ${next.flowOffload}`);
+  }
   diffNamed('sets', old.sets, next.sets, diff.live);
   diffMitigation(old, next, diff.live);
   if (!isDeepStrictEqual(old.metrics, next.metrics))

@@ -67,6 +67,7 @@ export function normalise(raw: RawConfig, path: string, directory: string, { fil
     filters: raw.filters.map((filter) => filterOf(filter, directory)),
     rules: raw.rules.map((rule) => normaliseRule(rule, programs)),
     offload: raw.offload,
+    flowOffload: raw.flow_offload,
     sets: [],
     allow: {
       prefixes: raw.allow.filter((entry): entry is Prefix => !('set' in entry)),

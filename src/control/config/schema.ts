@@ -115,6 +115,7 @@ export const configSchema = z.strictObject({
   filters: z.array(filterSchema).prefault(['sanity', 'rules']),
   rules: z.array(ruleSchema).prefault([]),
   offload: z.enum(['auto', 'off', 'require']).default('off'),
+  flow_offload: z.enum(['auto', 'off']).default('off'),
   sets: z.array(setSchema).prefault([]),
   allow: allowSchema.prefault([]),
   mitigation: mitigationSchema.prefault({}),

@@ -1,3 +1,4 @@
+import { formatPrefix } from '../../shared/addr.js';
 import type { Config, Prefix } from '../../shared/config.js';
 import type { Tables } from '../../shared/layout.js';
 import type { PortSpec, WorkerEvent, WorkerFault } from '../../shared/worker_protocol.js';
@@ -6,9 +7,11 @@ import { CaptureHub } from '../capture/hub.js';
 import type { CounterBook } from '../metrics/book.js';
 import { releaseMitigation } from '../mitigation/release.js';
 import { Adoption } from './adoption.js';
+import { FlowOffload } from './flow_offload.js';
 import type { NamedSets } from './kernel_sets.js';
+import { vipsOf } from './config_parts.js';
 import { ManagedInterface } from './managed_interface.js';
-import { RuleOffload, type OffloadMode } from './rule_offload.js';
+import { RuleOffload } from './rule_offload.js';
 import { Starting } from './starting.js';
 import { errorText } from './text.js';
 import { WorkerHandle } from './worker_handle.js';
@@ -21,7 +24,8 @@ const ADOPT_MS = 10_000;
 
 /** What is wanted of rules in the kernel; `nameOf`: name of a rule by its number in the tables. */
 export interface OffloadOrder {
-  mode: OffloadMode;
+  /** Of the tables. */
+  config: Config;
   nameOf: (rule: number) => string;
   /** Sets of the tables, by name. */
   sets: NamedSets;
@@ -36,6 +40,7 @@ export class Fleet {
   readonly workers: WorkerHandle[] = [];
   readonly captures: CaptureHub;
   readonly offload: RuleOffload;
+  readonly flows: FlowOffload;
   private adoption: Adoption | null = null;
   private starting: Starting | null = null;
   /** What every worker has adopted: what a restarted one begins with. */
@@ -59,7 +64,20 @@ export class Fleet {
       log,
       onChange: () => this.offload.capturesChanged(),
     });
-    this.offload = new RuleOffload({ interfaces: this.interfaces, captures: () => this.captures.specs, log });
+    this.offload = new RuleOffload({
+      interfaces: this.interfaces,
+      captures: () => this.captures.specs,
+      changed: () => this.flows.apply(),
+      log,
+    });
+    this.flows = new FlowOffload({
+      interfaces: this.interfaces,
+      workers: () => this.workers,
+      captures: () => this.captures.specs,
+      rules: this.offload,
+      log,
+    });
+    counters.flowsInKernel = this.flows;
     counters.inKernel = (rule, counter) => this.offload.count(rule, counter);
     counters.limitTableFullInKernel = () => this.offload.limitTableFull;
   }
@@ -86,8 +104,8 @@ export class Fleet {
   /** Starts one worker a queue and waits until all their sockets serve. On failure everything is stopped again. */
   async start(tables: Tables, rules: OffloadOrder): Promise<void> {
     this.tables = tables;
-    await this.offload.prepare(tables, rules.mode, rules.sets);
-    this.offload.check(tables, rules.mode, rules.nameOf);
+    await this.offload.prepare(tables, rules.config.offload, rules.sets);
+    this.offload.check(tables, rules.config.offload, rules.nameOf);
     const queues = this.queues;
     for (const queue of queues) this.workers.push(this.makeWorker(queue));
     this.starting = new Starting(queues);
@@ -100,7 +118,8 @@ export class Fleet {
     } finally {
       this.starting = null;
     }
-    this.offload.use(tables, rules.mode);
+    this.offload.use(tables, rules.config.offload);
+    this.flows.use(tables, rules.config.flowOffload, vipsOf(rules.config).map(formatPrefix));
     this.timer = setInterval(() => void this.reconcile(), RECONCILE_MS);
   }
 
@@ -189,8 +208,8 @@ export class Fleet {
 
   /** Publishes tables to all workers, waits for their word, then changes the rules in the kernel. Refusals come back; [] is success. Throws as RuleOffload.check. */
   async publish(tables: Tables, rules: OffloadOrder): Promise<{ queue: number; fault: WorkerFault }[]> {
-    await this.offload.prepare(tables, rules.mode, rules.sets);
-    this.offload.check(tables, rules.mode, rules.nameOf);
+    await this.offload.prepare(tables, rules.config.offload, rules.sets);
+    this.offload.check(tables, rules.config.offload, rules.nameOf);
     const serving = this.workers.filter((worker) => worker.post({ kind: 'tables', tables }));
     this.adoption = new Adoption(
       tables.generation,
@@ -203,7 +222,8 @@ export class Fleet {
       this.tables = tables;
       this.catchUp();
       // Last: what the former rules drop until here, the former tables would have dropped too.
-      this.offload.use(tables, rules.mode);
+      this.offload.use(tables, rules.config.offload);
+      this.flows.use(tables, rules.config.flowOffload, vipsOf(rules.config).map(formatPrefix));
     }
     return refusals;
   }
@@ -241,6 +261,7 @@ export class Fleet {
     const info = ManagedInterface.look(entry.name);
     if (entry.attached && info?.ifindex !== entry.ifindex) {
       entry.detach();
+      this.flows.apply();
       for (const worker of this.workers) worker.post({ kind: 'close', index: entry.index });
       this.log.warn('interface is lost; waiting for it to come back', { interface: entry.name });
     }
@@ -277,6 +298,7 @@ export class Fleet {
     for (const entry of this.interfaces) entry.detach();
     await Promise.all(this.workers.map((worker) => worker.stop()));
     await this.captures.stop();
+    this.flows.close();
     this.offload.close();
   }
 }

@@ -2,6 +2,8 @@ import type { BpfLink } from '../../native.js';
 import { RuleCounter, RuleField } from '../../shared/layout.js';
 import { RuleFront, type Front, type FrontRules } from '../ebpf/offload/front.js';
 import { SET_DROPS } from '../ebpf/offload/rules_program.js';
+import { FLOW_PROGRAM } from '../ebpf/flow_layout.js';
+import type { FlowCache } from './flow_cache.js';
 import { REDIRECT_PROGRAM, type RedirectProgram } from './redirect_program.js';
 
 /**
@@ -31,12 +33,16 @@ export class KernelRules {
 
   /**
    * Gives the link the rules in front of `program`, or with null `program` alone, in one step: each packet meets the one or the other. Throws with
-   * the former in place.
+   * the former in place. `cache`: of flows, between the two.
    */
-  put(link: BpfLink, program: RedirectProgram, rules: FrontRules | null): Front | null {
-    const next = rules && this.frontOf(program).load(rules);
+  put(link: BpfLink, program: RedirectProgram, rules: FrontRules | null, cache: FlowCache | null = null): Front | null {
+    const front = rules && this.frontOf(program);
+    const next = rules && front!.load(rules);
     try {
+      cache?.goOnTo(program.behind.program);
+      front?.goOnTo(cache?.program ?? program.behind.program);
       if (next) link.update(next.program);
+      else if (cache) link.update(cache.object, FLOW_PROGRAM);
       else link.update(program.object, REDIRECT_PROGRAM);
     } catch (error) {
       next?.program.close();

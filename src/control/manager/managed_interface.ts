@@ -5,6 +5,8 @@ import type { PortSpec } from '../../shared/worker_protocol.js';
 import type { XdpCounts } from '../api/view.js';
 import type { Front, FrontRules } from '../ebpf/offload/front.js';
 import { SET_DROPS } from '../ebpf/offload/rules_program.js';
+import { FLOW_PROGRAM } from '../ebpf/flow_layout.js';
+import type { FlowCache } from './flow_cache.js';
 import { HostPath } from './host_path.js';
 import { KernelRules } from './kernel_rules.js';
 import { REDIRECT_PROGRAM, RedirectProgram } from './redirect_program.js';
@@ -31,6 +33,7 @@ export class ManagedInterface {
   /** Programs just replaced: other CPUs may still be in them. */
   private readonly retiring = new Map<RedirectProgram, NodeJS.Timeout>();
   private readonly rules = new KernelRules();
+  private flowCache: FlowCache | null = null;
   /** Highest value of `rules` in xdpCounts(). */
   private byRules = 0;
   private readonly sockets = new Map<number, { fd: number; zeroCopy: boolean }>();
@@ -54,6 +57,11 @@ export class ManagedInterface {
 
   get ifindex(): number {
     return this.info?.ifindex ?? 0;
+  }
+
+  /** Of the device; "" while it is not there, and when it does not say. */
+  get driver(): string {
+    return this.info?.driver ?? '';
   }
 
   get zeroCopy(): boolean | null {
@@ -186,7 +194,7 @@ export class ManagedInterface {
       try {
         next.addVips(before.destinations);
         for (const [queue, { fd }] of this.sockets) next.setSocket(queue, fd);
-        this.rules.put(this.link, next, this.rules.inForce);
+        this.rules.put(this.link, next, this.rules.inForce, this.flowCache);
       } catch (error) {
         this.rules.retire(next);
         next.close();
@@ -208,7 +216,17 @@ export class ManagedInterface {
    */
   setRules(rules: FrontRules | null): Front | null {
     if (!this.program || !this.link || (rules === null && this.rules.inForce === null)) return null;
-    return this.rules.put(this.link, this.program, rules);
+    return this.rules.put(this.link, this.program, rules, this.flowCache);
+  }
+
+  /**
+   * Puts a cache of flows in front of the redirect program and behind the rules, or takes it out (null), by link update. Throws with the former in
+   * place. The caller closes the former when no CPU runs it any more.
+   */
+  setFlowCache(cache: FlowCache | null): void {
+    if (this.program && this.link) this.rules.put(this.link, this.program, this.rules.inForce, cache);
+    else if (cache) throw missingInterface(this.name);
+    this.flowCache = cache;
   }
 
   /** Loads the rules and throws them away. @throws KernelError when the kernel does not take them */
@@ -249,6 +267,7 @@ export class ManagedInterface {
     this.link = null;
     this.mode = null;
     this.rules.detached();
+    this.flowCache = null;
     for (const program of [...this.retiring.keys()]) this.retire(program);
     if (this.program) {
       this.countsBefore = add(this.countsBefore, this.program.counts());
@@ -282,7 +301,9 @@ async function refuseForeign(info: LinkInfo, name: string): Promise<void> {
   for (;;) {
     const program: XdpQuery | null = native().queryXdp(info.ifindex);
     if (!program) return;
-    const ours = REDIRECT_PROGRAM.startsWith(program.programName) && program.programName !== '';
+    const ours =
+      [REDIRECT_PROGRAM, FLOW_PROGRAM].some((name) => name.startsWith(program.programName)) &&
+      program.programName !== '';
     if (!ours || performance.now() - start > DYING_MS) throw taken(name, program, ours);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }

@@ -166,7 +166,7 @@ export class Manager implements ControlTarget {
   /** What the tables built last want of rules in the kernel. */
   private get offload(): OffloadOrder {
     return {
-      mode: this.built.offload,
+      config: this.built,
       nameOf: (id) => this.runtime().rules.find((rule) => rule.id === id)?.name ?? '',
       sets: new Map(this.sets.sets()),
     };

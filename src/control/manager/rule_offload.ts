@@ -22,6 +22,8 @@ export interface RuleOffloadOptions {
   interfaces: readonly OffloadInterface[];
   /** Captures that run. */
   captures: () => readonly CaptureSpec[];
+  /** Where rules run may have changed, other than by `use`. */
+  changed?: () => void;
   log: Log;
 }
 
@@ -50,7 +52,7 @@ export class RuleOffload {
   private readonly sets: KernelSetStore;
 
   constructor(private readonly options: RuleOffloadOptions) {
-    this.sets = new KernelSetStore({ log: options.log, changed: () => this.apply() });
+    this.sets = new KernelSetStore({ log: options.log, changed: () => this.applyAgain() });
   }
 
   get status(): OffloadStatus {
@@ -156,13 +158,18 @@ export class RuleOffload {
 
   /** A capture has begun or ended. */
   capturesChanged(): void {
-    this.apply();
+    this.applyAgain();
   }
 
   /** An interface is back. */
   attached(): void {
     this.applied = '';
+    this.applyAgain();
+  }
+
+  private applyAgain(): void {
     this.apply();
+    this.options.changed?.();
   }
 
   private apply(): void {

@@ -69,6 +69,9 @@ export function runtimeView(parts: RuntimeParts): RuntimeView {
       const key = limitRuleName(name);
       return kind === 'rate' ? [{ id: parts.numbers.rules.get(key)?.number ?? 0, name, key }] : [];
     }),
+    get flowOffload() {
+      return fleet.flows.status;
+    },
     get rulesExpired() {
       return rulesExpired();
     },

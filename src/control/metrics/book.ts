@@ -34,14 +34,29 @@ export class CounterBook {
   /** What the kernel has counted under a rule's number, as one more worker; never goes down. */
   inKernel: (rule: number, counter: RuleCounter) => number = () => 0;
 
+  /** Packets that the kernel sent to backends by itself, in the words of a worker's counters; never goes down. */
+  flowsInKernel: {
+    total: (counter: Counter) => number;
+    service: (service: number, counter: ServiceCounter) => number;
+    backend: (backend: number, counter: BackendCounter) => number;
+  } | null = null;
+
   /** Packets that limits in the kernel dropped because a table was full. */
   limitTableFullInKernel: () => number = () => 0;
 
   constructor() {
     const ledger = (fields: number, read: (worker: WorkerCounters, slot: number, field: number) => number) =>
       new CounterLedger(fields, (slot, field) => this.sum((worker) => read(worker, slot, field)));
-    this.services = ledger(ServiceCounter.SIZE, (worker, slot, field) => worker.service(slot, field));
-    this.backends = ledger(BackendCounter.SIZE, (worker, slot, field) => worker.backend(slot, field));
+    this.services = new CounterLedger(
+      ServiceCounter.SIZE,
+      (slot, field) =>
+        this.sum((worker) => worker.service(slot, field)) + (this.flowsInKernel?.service(slot, field) ?? 0),
+    );
+    this.backends = new CounterLedger(
+      BackendCounter.SIZE,
+      (slot, field) =>
+        this.sum((worker) => worker.backend(slot, field)) + (this.flowsInKernel?.backend(slot, field) ?? 0),
+    );
     this.rules = new CounterLedger(
       RuleCounter.SIZE,
       (slot, field) => this.sum((worker) => worker.rule(slot, field)) + this.inKernel(slot, field),
@@ -86,7 +101,7 @@ export class CounterBook {
   }
 
   total(counter: Counter): number {
-    return this.sum((worker) => worker.total(counter));
+    return this.sum((worker) => worker.total(counter)) + (this.flowsInKernel?.total(counter) ?? 0);
   }
 
   reason(reason: number): number {

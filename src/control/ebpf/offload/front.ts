@@ -105,6 +105,11 @@ export class RuleFront {
     };
   }
 
+  /** From now on what no rule drops goes to this program, which ends in the redirect program or is it. */
+  goOnTo(program: number): void {
+    this.next.update(encodeU32(0), encodeU32(program));
+  }
+
   /**
    * Counters of a rule, or of the sets that drop before the rules (SET_DROPS), since the maps were made, in the order of RuleCounter, summed over CPUs: of
    * packets dropped here, and only these.
