@@ -1,11 +1,11 @@
 import { native, type LinkInfo } from '../native.js';
 import { SluiceError } from '../errors.js';
-import { usage, type Load } from './load.js';
+import { usage, type LoadLimits } from './load.js';
 
 const ETHERNET_BYTES = 14;
 
 /** The interface of a load, when it can take the load's frames. @throws SluiceError SLUICE_DEVICE (down), SLUICE_USAGE (MTU), KernelError (none of that name) */
-export function checkInterface(load: Load): LinkInfo {
+export function checkInterface(load: LoadLimits): LinkInfo {
   const info = native().linkInfo(load.interface);
   if (!info.up) {
     const remedy = `Run: ip link set ${load.interface} up`;
@@ -15,7 +15,7 @@ export function checkInterface(load: Load): LinkInfo {
   if (largest > info.mtu + ETHERNET_BYTES) {
     throw usage(
       `frames of ${largest} bytes do not fit the MTU of ${load.interface}, ${info.mtu}`,
-      `Ask for a --size of ${info.mtu + ETHERNET_BYTES} at most, or run: ip link set ${load.interface} mtu ${largest - ETHERNET_BYTES}`,
+      `Send ${info.mtu + ETHERNET_BYTES} bytes at most (--size), or run: ip link set ${load.interface} mtu ${largest - ETHERNET_BYTES}`,
     );
   }
   return info;

@@ -14,12 +14,32 @@ export interface SizeShare {
   weight: number;
 }
 
+/** How much of a load, how fast, and by what. */
+export interface LoadLimits {
+  interface: string;
+  sizes: readonly SizeShare[];
+  /** 0: as fast as the engine can. */
+  packetsPerSecond: number;
+  /** 0: as many as the time allows. */
+  packets: number;
+  durationMs: number;
+  /** CPU to send from; null: wherever. */
+  cpu: number | null;
+}
+
+/** Frames as they are, in their order, again and again. `sizes` has each length that there is. */
+export interface Replay extends LoadLimits {
+  /** One after the other. */
+  frames: Uint8Array;
+  /** Where each ends. */
+  ends: Uint32Array;
+}
+
 /**
  * Flows differ in source address and source port (in the echo identifier with `icmp`): flow i has address `source` + i mod n and port `sourcePort` +
  * i / n, n being the prefix's addresses, or `flows` when these are fewer.
  */
-export interface Load {
-  interface: string;
+export interface Load extends LoadLimits {
   template: Template;
   sourceMac: Uint8Array;
   destinationMac: Uint8Array;
@@ -32,14 +52,6 @@ export interface Load {
   flows: number;
   /** Which flow a packet is of: one after the other, or by chance. */
   pick: 'cycle' | 'random';
-  sizes: readonly SizeShare[];
-  /** 0: as fast as the engine can. */
-  packetsPerSecond: number;
-  /** 0: as many as the time allows. */
-  packets: number;
-  durationMs: number;
-  /** CPU to send from; null: wherever. */
-  cpu: number | null;
 }
 
 /** An hour: what nobody ends does not go on for days. */
@@ -74,6 +86,11 @@ export function checkLoad(load: Load): void {
       'Give --src a shorter prefix, or ask for fewer --flows.',
     );
   }
+  checkLimits(load);
+}
+
+/** What loads of any kind may not be. @throws SluiceError SLUICE_USAGE */
+export function checkLimits(load: LoadLimits): void {
   if (load.durationMs > LONGEST_MS) {
     throw usage(
       `${load.durationMs / 1000} s are longer than a load may be: ${LONGEST_MS / 1000} s`,

@@ -4,11 +4,21 @@ import { sourceAddresses, type Load } from './load.js';
 /** No template has been written there. */
 const NONE = 255;
 
+/** Writes frames into packet memory. */
+export interface Writer {
+  /** Frames written, by size. */
+  readonly written: Float64Array;
+  /** Writes the next frame at `offset` of the memory; returns its length. */
+  write(offset: number): number;
+  /** Somebody else has written to the chunk that `offset` lies in. */
+  forget(offset: number): void;
+}
+
 /**
  * Writes the frames of a load into packet memory, one after the other: sizes by their weights, flows in turn or by chance. A chunk that has a template
  * already gets only what differs with the flow. The same bytes as the program of `varyProgram` makes.
  */
-export class FrameWriter {
+export class FrameWriter implements Writer {
   /** Bytes of each size's frame. */
   readonly lengths: Int32Array;
   /** Frames written, by size. */

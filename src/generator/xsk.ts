@@ -4,7 +4,7 @@ import { systemIp, type IpCommand } from '../control/ip_command.js';
 import { checkInterface } from './check_interface.js';
 import type { Engine, LoadResult, Progress, RunningLoad } from './engine.js';
 import { interfaceCounts, type InterfaceCounts } from './interface_counts.js';
-import { checkLoad, type Load } from './load.js';
+import { checkLimits, checkLoad, type Load, type Replay } from './load.js';
 import type { XskSenderOptions } from './xsk_sender.js';
 import { XskWord, type XskThreadData, type XskThreadEnd } from './xsk_words.js';
 
@@ -20,8 +20,9 @@ export class XskEngine implements Engine {
     private readonly ip: IpCommand = systemIp(),
   ) {}
 
-  async start(load: Load): Promise<RunningLoad> {
-    checkLoad(load);
+  async start(load: Load | Replay): Promise<RunningLoad> {
+    if ('frames' in load) checkLimits(load);
+    else checkLoad(load);
     checkInterface(load);
     return new XskLoad(load, this.options, this.ip, await interfaceCounts(this.ip, load.interface));
   }
@@ -33,7 +34,7 @@ class XskLoad implements RunningLoad {
   private readonly words: Float64Array;
 
   constructor(
-    private readonly load: Load,
+    private readonly load: Load | Replay,
     { queue = 0, mode = 'auto', batch = 64 }: Partial<XskSenderOptions>,
     private readonly ip: IpCommand,
     private readonly before: InterfaceCounts,

@@ -1,6 +1,7 @@
 import { native, type Umem, type XskSocket, type XskStatistics } from '../native.js';
-import type { Load } from './load.js';
-import { FrameWriter } from './writer.js';
+import type { Load, Replay } from './load.js';
+import { ReplayWriter } from './replay_writer.js';
+import { FrameWriter, type Writer } from './writer.js';
 
 export interface XskSenderOptions {
   queue: number;
@@ -24,15 +25,16 @@ const DRAIN_MS = 200;
 export class XskSender implements Disposable {
   private readonly umem: Umem;
   private readonly socket: XskSocket;
-  private readonly writer: FrameWriter;
+  private readonly writer: Writer;
   private queuedBytes = 0;
 
   /** @throws SluiceError, KernelError (EBUSY: the queue has a socket already) */
-  constructor(load: Load, { queue, mode, batch }: XskSenderOptions) {
+  constructor(load: Load | Replay, { queue, mode, batch }: XskSenderOptions) {
     const chunkSize = Math.max(...load.sizes.map(({ bytes }) => bytes)) > SMALL_FRAME ? 4096 : 2048;
     this.umem = new (native().Umem)({ frameCount: FRAMES, chunkSize });
     try {
-      this.writer = new FrameWriter(load, this.umem.buffer, chunkSize);
+      const memory = this.umem.buffer;
+      this.writer = 'frames' in load ? new ReplayWriter(load, memory) : new FrameWriter(load, memory, chunkSize);
       this.socket = new (native().XskSocket)(this.umem, {
         interface: load.interface,
         queue,

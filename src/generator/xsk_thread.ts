@@ -4,7 +4,7 @@ import { readlinkSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import { SluiceError } from '../errors.js';
 import { native } from '../native.js';
-import type { Load } from './load.js';
+import type { LoadLimits } from './load.js';
 import { XskSender } from './xsk_sender.js';
 import { XskWord, type XskThreadData, type XskThreadEnd } from './xsk_words.js';
 
@@ -52,7 +52,7 @@ class Pace {
 }
 
 /** Sends until the end. Returns why that came. */
-function run({ packets, durationMs, packetsPerSecond }: Load, sender: XskSender): XskThreadEnd['ended'] {
+function run({ packets, durationMs, packetsPerSecond }: LoadLimits, sender: XskSender): XskThreadEnd['ended'] {
   const started = performance.now();
   const pace = new Pace(packetsPerSecond / 1000);
   let lookedMs = 0;

@@ -1,9 +1,9 @@
 /** What the AF_XDP engine and its thread share. */
-import type { Load } from './load.js';
+import type { Load, Replay } from './load.js';
 import type { XskSenderOptions } from './xsk_sender.js';
 
 export interface XskThreadData extends XskSenderOptions {
-  load: Load;
+  load: Load | Replay;
   /** One int32: not 0 asks it to end. */
   control: SharedArrayBuffer;
   /** Float64 by XskWord, then packets of each size. */

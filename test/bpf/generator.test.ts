@@ -281,7 +281,7 @@ describe('a load', () => {
       return `${error.code}: ${error.message} | ${error.remedy}`;
     };
     expect(await refused({ size: '1514' })).toMatch(
-      /^SLUICE_USAGE: frames of 1514 bytes do not fit the MTU of va, 1000 \| Ask for a --size of 1014/,
+      /^SLUICE_USAGE: frames of 1514 bytes do not fit the MTU of va, 1000 \| Send 1014 bytes at most/,
     );
     here.ip('link set va down');
     expect(await refused({})).toBe('SLUICE_DEVICE: va is down | Run: ip link set va up');

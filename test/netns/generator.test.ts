@@ -2,7 +2,9 @@
 import { expect, it } from 'vitest';
 import { callControl } from '../../src/control/api/client.js';
 import type { RuleListing } from '../../src/control/api/contract.js';
+import { PcapngWriter } from '../../src/pcap/pcapng_writer.js';
 import { compiledProgram, type ChildProgram } from '../../src/playground/process.js';
+import { sniff } from '../support/capture_wire.js';
 import { CLIENT, daemonConfig, interfaceOf, NODE, TestDaemon, VIP, Wire } from '../support/daemon.js';
 
 const PORT = 7777;
@@ -134,4 +136,32 @@ it('sends from an AF_XDP socket too: as many, as fast and for as long as asked, 
   endless.kill('SIGINT');
   const { code, stdout } = await printed;
   expect([code, (JSON.parse(stdout) as Sent).ended]).toEqual([0, 'stopped']);
+});
+
+it('replays a capture as it is, again and again, with its own hardware addresses or others', async () => {
+  const wire = new Wire();
+  const file = wire.playground.path('replay.pcap');
+  const frame = (i: number): Buffer => {
+    const bytes = Buffer.alloc(60 + 10 * i, i);
+    bytes.write('020000000077020000000078', 'hex');
+    bytes.writeUInt16BE(0x88b5, 12);
+    return bytes;
+  };
+  const writer = PcapngWriter.open(file);
+  const interfaceId = writer.addInterface({ name: 'eth9' });
+  for (let i = 0; i < 5; i++) writer.writePacket({ interfaceId, timestampNs: 0n, data: frame(i) });
+  writer.close();
+  const program = (...args: string[]): ChildProgram => gen(wire, '--pcap', file, ...args);
+  const taken = await sniff(wire.playground, wire.node, 'in0', 'ether proto 0x88b5');
+  expect((await output(program())).stdout).toMatch(/^eth0: 5 packets in .*\n {2}5 frames of a capture in turn, 60 to 100 bytes/); // prettier-ignore
+  const result = await output(program('--count', '8', '--rate', '1k', '--dst-mac', '02:00:00:00:90:02', '--json'));
+  expect([result.code, result.stderr]).toEqual([0, '']);
+  expect(JSON.parse(result.stdout)).toMatchObject({ packets: 8, frames: 5, sent: 8, ended: 'count', bytes: 610 });
+  const sent = (await taken()).map((bytes) => bytes.toString('hex'));
+  const again = [0, 1, 2, 3, 4, 0, 1, 2].map((i) => {
+    const bytes = frame(i);
+    bytes.write('020000009002020000009001', 'hex');
+    return bytes;
+  });
+  expect(sent).toEqual([...[0, 1, 2, 3, 4].map(frame), ...again].map((bytes) => bytes.toString('hex')));
 });

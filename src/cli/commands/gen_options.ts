@@ -1,6 +1,6 @@
 /** Arguments of `sluice gen` as a load. */
 import { cpus } from 'node:os';
-import { TEMPLATES, usage, type Load, type Template } from '../../generator/load.js';
+import { TEMPLATES, usage, type Load, type LoadLimits, type Template } from '../../generator/load.js';
 import { parseSizes } from '../../generator/sizes.js';
 import { parseAddress, parseMac, parsePrefix } from '../../shared/addr.js';
 
@@ -22,8 +22,9 @@ export interface GenOptions {
   duration?: string;
   count?: string;
   cpu?: string;
-  engine: string;
+  engine?: string;
   queue?: string;
+  pcap?: string;
   json?: boolean;
 }
 
@@ -50,13 +51,44 @@ export interface EngineChoice {
 }
 
 /** @throws SluiceError SLUICE_USAGE */
-export function readEngine({ engine, queue }: Pick<GenOptions, 'engine' | 'queue'>): EngineChoice {
-  const name = ENGINES.find((one) => one === engine);
+export function readEngine({ engine, queue, pcap }: Pick<GenOptions, 'engine' | 'queue' | 'pcap'>): EngineChoice {
+  const name = engine === undefined ? (pcap === undefined ? 'live' : 'xsk') : ENGINES.find((one) => one === engine);
   if (!name) throw usage(`there is no engine "${engine}"`, `There are ${ENGINES.join(' and ')}.`);
+  if (pcap !== undefined && name !== 'xsk') {
+    throw usage('live frames are made of templates, not of a capture', 'Leave out --engine, or ask for --engine xsk.');
+  }
   if (queue !== undefined && name !== 'xsk') {
     throw usage('the kernel chooses the queue of live frames', 'Leave out --queue, or ask for --engine xsk.');
   }
   return { name, queue: queue === undefined ? 0 : amount(queue, '--queue', 0, 1023) };
+}
+
+/** What says which packets to make: not for a capture, which has them. */
+const OF_TEMPLATES = ['dst', 'dport', 'src', 'outerSrc', 'outerDst', 'random'] as const;
+
+export type ReplayPlan = Omit<LoadLimits, 'sizes'> & { path: string; destinationMac: Uint8Array | null };
+
+/** A replay; without --count and --duration it is once through the file, which is 0 packets here. @throws SluiceError SLUICE_USAGE, AddressError */
+export function readReplayPlan(options: GenOptions & { pcap: string }): ReplayPlan {
+  if (!options.interface) throw usage('there is no interface to send by', 'Give --interface.');
+  const foreign = OF_TEMPLATES.find((name) => options[name] !== undefined);
+  if (foreign !== undefined) {
+    const option = `--${foreign.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+    throw usage(
+      `${option} is not for a capture, whose packets are sent as they are`,
+      'Leave it out, or leave out --pcap.',
+    );
+  }
+  const { rate, count, duration, cpu, dstMac } = options;
+  return {
+    path: options.pcap,
+    interface: options.interface,
+    destinationMac: dstMac === undefined ? null : parseMac(dstMac),
+    packetsPerSecond: rate === undefined ? 0 : amount(rate, '--rate', 1, 1e9),
+    packets: count === undefined ? 0 : amount(count, '--count', 1, 2 ** 52),
+    durationMs: duration === undefined ? HOUR_MS : time(duration),
+    cpu: cpu === undefined ? null : amount(cpu, '--cpu', 0, cpus().length - 1),
+  };
 }
 
 /** @throws SluiceError SLUICE_USAGE, AddressError: what is wrong, and what to write instead */
