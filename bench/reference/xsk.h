@@ -55,6 +55,8 @@ struct port {
   struct umem* umem;
   int fd, zero_copy;
   uint32_t ifindex;
+  /** Frames that the kernel has for packets to come, or with packets that we have not taken. */
+  uint32_t lent;
   struct ring fill, rx, tx, completion;
 };
 
@@ -131,13 +133,16 @@ static inline void rings_open(struct port* port) {
   ring_map(&port->completion, port->fd, &at.cr, sizeof(uint64_t), (off_t)XDP_UMEM_PGOFF_COMPLETION_RING);
 }
 
-/** Keeps the fill ring as full as free frames allow. */
+/** Lends the kernel as many frames as the RX ring has entries, or as there are. */
 static inline void refill(struct port* port) {
   struct umem* umem = port->umem;
-  const uint32_t count = room(&port->fill, umem->free_count < RING_SIZE ? umem->free_count : RING_SIZE);
+  uint32_t count = RING_SIZE - port->lent;
+  if (count > umem->free_count) count = umem->free_count;
+  count = room(&port->fill, count);
   if (count == 0) return;
   for (uint32_t i = 0; i < count; i++) *address(&port->fill, port->fill.own + i) = umem->free[--umem->free_count];
   port->fill.own += count;
+  port->lent += count;
   submit(&port->fill);
 }
 
@@ -188,6 +193,7 @@ static inline uint32_t receive(struct port* port, struct xdp_desc* packets, uint
   }
   if (count > 0) {
     port->rx.own += count;
+    port->lent -= count;
     release(&port->rx);
   }
   return count;
