@@ -1,0 +1,401 @@
+/** Flows in the kernel, as the control plane keeps them: which backends serve, what is taken in and when, what stands in the way. */
+import { describe, expect, it, vi } from 'vitest';
+import {
+  decodeFlowKey,
+  decodeFlowValue,
+  FLOW_BACKENDS,
+  type FlowDecision,
+} from '../../src/control/ebpf/flow_layout.js';
+import { standsInTheWay, type RulesInKernel } from '../../src/control/manager/flow_admission.js';
+import { FlowBackends } from '../../src/control/manager/flow_backends.js';
+import { FlowCounts } from '../../src/control/manager/flow_counts.js';
+import { FlowInstaller } from '../../src/control/manager/flow_installer.js';
+import { FlowProof } from '../../src/control/manager/flow_proof.js';
+import { FlowRecord, FlowRing, flowRingMemory, FlowSaying } from '../../src/shared/flow_ring.js';
+import {
+  BackendCounter,
+  BackendField,
+  BackendFlag,
+  Counter,
+  ServiceCounter,
+  ServiceField,
+  ServiceFlag,
+} from '../../src/shared/layout.js';
+import { Lab } from '../support/lab.js';
+
+const USABLE = BackendFlag.valid | BackendFlag.active | BackendFlag.resolved;
+
+/** Records of backends of service 0 with these flags. */
+function backendsOf(...flags: number[]): Int32Array<ArrayBuffer> {
+  const words = new Int32Array(flags.length * BackendField.STRIDE);
+  flags.forEach((bits, number) => (words[number * BackendField.STRIDE + BackendField.flags] = bits));
+  return words;
+}
+const SERVICES = new Int32Array(ServiceField.STRIDE);
+
+describe('backends', () => {
+  function kernel() {
+    vi.useFakeTimers();
+    const records = new Map<number, Uint8Array>();
+    const backends = new FlowBackends(
+      { setBackend: (number, record) => void records.set(number, record) },
+      (port) => port,
+    );
+    const generation = (number: number): number => {
+      const record = records.get(number);
+      return record ? new DataView(record.buffer).getUint32(0, true) : 0;
+    };
+    return { backends, records, generation };
+  }
+  const use = (backends: FlowBackends, words: Int32Array): void => backends.use(words, SERVICES);
+
+  it('that are active or draining and resolved serve at once; no other does, and nothing is written twice', () => {
+    const { backends, generation, records } = kernel();
+    const { valid, active, draining, resolved, steered } = BackendFlag;
+    const words = backendsOf(
+      USABLE,
+      valid | draining | resolved,
+      valid | resolved,
+      valid | active,
+      0,
+      USABLE | steered,
+    );
+    use(backends, words);
+    expect([0, 1, 2, 3, 4, 5].map((number) => generation(number) > 0)).toEqual([
+      true,
+      true,
+      false,
+      false,
+      false,
+      false,
+    ]);
+    expect(backends.generationOf(0, 0)).toBe(generation(0));
+    expect(backends.generationOf(0, 1)).toBe(0);
+    expect(backends.generationOf(3, 0)).toBe(0);
+    const before = records.get(0);
+    use(backends, words);
+    expect(records.get(0)).toBe(before);
+    vi.useRealTimers();
+  });
+
+  it('that flows leave never serve them again; those that flows stay with do', () => {
+    const { backends, generation } = kernel();
+    use(backends, backendsOf(USABLE));
+    const first = generation(0);
+    for (const [flags, comesBack] of [
+      [BackendFlag.valid | BackendFlag.draining | BackendFlag.resolved, true],
+      [BackendFlag.valid | BackendFlag.active, true],
+      [BackendFlag.valid | BackendFlag.resolved, false],
+      [0, false],
+    ] as const) {
+      const was = generation(0);
+      use(backends, backendsOf(flags));
+      use(backends, backendsOf(USABLE));
+      vi.runAllTimers();
+      expect(generation(0) === was).toBe(comesBack);
+      expect(generation(0)).toBeGreaterThan(0);
+    }
+    expect(generation(0)).toBeGreaterThan(first);
+    const anew = backendsOf(USABLE);
+    anew[BackendField.incarnation] = 1;
+    const was = generation(0);
+    use(backends, anew);
+    vi.runAllTimers();
+    expect(generation(0)).toBeGreaterThan(was);
+    expect([backends.generationOf(0, 0), backends.generationOf(0, 1)]).toEqual([0, generation(0)]);
+    use(backends, new Int32Array(0));
+    expect(generation(0)).toBe(0);
+    vi.useRealTimers();
+  });
+
+  it('pause for 20 ms when the way to them changes, with the former record, and then have the same generation', () => {
+    const { backends, generation, records } = kernel();
+    use(backends, backendsOf(USABLE));
+    const was = generation(0);
+    const moved = backendsOf(USABLE);
+    moved[BackendField.eth0] = 0x02030405;
+    use(backends, moved);
+    expect([generation(0), records.get(0)![16]]).toEqual([0, 0]);
+    expect(backends.generationOf(0, 0)).toBe(0);
+    // Published again meanwhile, and every flow void meanwhile.
+    use(backends, moved);
+    vi.advanceTimersByTime(19);
+    expect(generation(0)).toBe(0);
+    vi.advanceTimersByTime(1);
+    expect([generation(0), records.get(0)![16]]).toEqual([was, 2]);
+    moved[BackendField.eth0] = 0x0a030405;
+    use(backends, moved);
+    backends.renew();
+    vi.advanceTimersByTime(20);
+    expect([generation(0) > was, records.get(0)![16]]).toEqual([true, 10]);
+    vi.useRealTimers();
+  });
+
+  it('lose UDP flows at once when they drain, where the service says so, and are not served above the last number', () => {
+    const { backends, generation, records } = kernel();
+    const services = Int32Array.from(SERVICES);
+    services[ServiceField.flags] = ServiceFlag.udpMoves;
+    const words = backendsOf(...new Array<number>(FLOW_BACKENDS + 1).fill(USABLE));
+    words[BackendField.flags] = BackendFlag.valid | BackendFlag.draining | BackendFlag.resolved;
+    backends.use(words, services);
+    expect([generation(0), generation(FLOW_BACKENDS - 1) > 0, records.has(FLOW_BACKENDS)]).toEqual([0, true, false]);
+    vi.useRealTimers();
+  });
+});
+
+describe('flows', () => {
+  const offer = (ports: number, backend = 3): Int32Array => {
+    const record = new Int32Array(FlowRecord.STRIDE);
+    record[FlowRecord.what] = (FlowSaying.offer << 16) | 0x0411;
+    record[FlowRecord.src0] = 0xc0000201 | 0;
+    record[FlowRecord.dst0] = 0xc633640a | 0;
+    record[FlowRecord.ports] = ports;
+    record[FlowRecord.backend] = backend;
+    record[FlowRecord.sportAndPort] = (0xc123 << 16) | 1;
+    record[FlowRecord.label] = 0x54321;
+    return record;
+  };
+  function cache(most = Infinity) {
+    const map = new Map<string, Uint8Array>();
+    const hex = (key: Uint8Array): string => Buffer.from(key).toString('hex');
+    const ring = new FlowRing(flowRingMemory(64));
+    const installer = new FlowInstaller({
+      target: {
+        put: (_, key, value) => {
+          map.set(hex(key), value);
+          if (map.size > most) map.delete(map.keys().next().value!);
+        },
+        replace: (_, key, value) => map.has(hex(key)) && map.set(hex(key), value) !== null,
+        find: (_, key) => (map.has(hex(key)) ? decodeFlowValue(map.get(hex(key))!) : null),
+        remove: (_, key) => void map.delete(hex(key)),
+      },
+      generationOf: (backend) => (backend === 3 ? 7 : 0),
+      idleMs: 30_000,
+      tell: () => ring,
+    });
+    const flows = (): (FlowDecision & { ports: number })[] =>
+      [...map].map(([key, value]) => ({
+        ...decodeFlowValue(value),
+        ports: decodeFlowKey(Buffer.from(key, 'hex'), 0, 4).ports,
+      }));
+    const see = (ports: number, seenMs: number): void => {
+      for (const [key, value] of map)
+        if (decodeFlowKey(Buffer.from(key, 'hex'), 0, 4).ports === ports)
+          new DataView(value.buffer).setBigUint64(0, BigInt(seenMs) * 1_000_000n, true);
+    };
+    return { installer, map, flows, ring, see };
+  }
+
+  it('are announced in one turn, and in force from the next', () => {
+    const { installer, flows } = cache();
+    installer.offer(2, offer(80), 1000);
+    installer.offer(2, offer(81, 4), 1000);
+    expect(flows()).toEqual([]);
+    installer.turn(1050);
+    expect(flows()).toMatchObject([{ ports: 80, generation: 0 }]);
+    installer.turn(1100);
+    expect(flows()).toEqual([
+      {
+        ports: 80,
+        backend: 3,
+        generation: 7,
+        worker: 2,
+        sport: 0xc123,
+        label: 0x54321,
+        host: 0,
+        seenMs: 1100,
+        place: 0,
+      },
+    ]);
+    expect([installer.installed, installer.size]).toEqual([1, 1]);
+  });
+
+  it('that ended between are not put in force: not after a SYN that the kernel saw, not after a word of the worker', () => {
+    const { installer, map, flows } = cache();
+    for (const ports of [80, 81, 82]) installer.offer(0, offer(ports), 0);
+    installer.ended(offer(82));
+    installer.turn(50);
+    expect(map.size).toBe(2);
+    map.delete([...map.keys()][0]);
+    installer.ended(offer(81));
+    installer.turn(100);
+    expect([flows(), installer.size]).toEqual([[], 0]);
+    // One that is in force is taken out.
+    installer.offer(0, offer(83), 100);
+    installer.turn(150);
+    installer.turn(200);
+    expect(flows()).toMatchObject([{ generation: 7 }]);
+    installer.ended(offer(83));
+    expect(flows()).toEqual([]);
+  });
+
+  it('of former tables are not put in force', () => {
+    const { installer, flows } = cache();
+    installer.offer(0, offer(80), 0);
+    installer.turn(50);
+    installer.offer(0, offer(81), 60);
+    installer.discard();
+    installer.turn(100);
+    installer.turn(150);
+    expect(flows()).toMatchObject([{ ports: 80, generation: 0 }]);
+  });
+
+  it('are taken up to a rate', () => {
+    const { installer } = cache();
+    for (let i = 0; i < 2500; i++) installer.offer(0, offer(i), 0);
+    expect(installer.refused).toBe(500);
+    installer.turn(10_000);
+    installer.turn(10_001);
+    for (let i = 0; i < 5000; i++) installer.offer(0, offer(5000 + i), 0);
+    expect(installer.refused).toBe(500 + 3000);
+  });
+
+  it('are told of to their worker when a packet was seen, once, a second later than written; idle ones go', () => {
+    const { installer, flows, ring, see } = cache();
+    for (const ports of [80, 81]) installer.offer(0, offer(ports), 0);
+    for (const now of [50, 100, 2100]) installer.turn(now);
+    expect(ring.take()).toBe(false);
+    see(81, 4000);
+    installer.turn(6000);
+    installer.turn(8000);
+    expect(ring.take()).toBe(true);
+    expect([...ring.record.slice(0, 15)]).toEqual([
+      (FlowSaying.seen << 16) | 0x0411,
+      0xc0000201 | 0,
+      0,
+      0,
+      0,
+      0xc633640a | 0,
+      0,
+      0,
+      0,
+      81,
+      0,
+      0,
+      0,
+      0,
+      5000,
+    ]);
+    expect(ring.take()).toBe(false);
+    for (const now of [30_200, 32_200]) installer.turn(now);
+    expect([flows().map(({ ports }) => ports), installer.size]).toEqual([[81], 1]);
+  });
+
+  it('that leave the cache and come again are listed once, each in its place', () => {
+    const { installer, flows } = cache(20);
+    let now = 0;
+    for (let round = 0; round < 200; round++) {
+      for (let i = 0; i < 10; i++) installer.offer(0, offer((round * 7 + i * 3) % 40), now);
+      installer.turn((now += 50));
+    }
+    for (let i = 0; i < 200; i++) installer.turn((now += 50));
+    const served = flows().filter(({ generation }) => generation > 0);
+    expect(served.length).toBeGreaterThan(5);
+    expect(installer.size).toBe(served.length);
+    expect(served.map(({ place }) => place).sort((a, b) => a - b)).toEqual(served.map((_, i) => i));
+  });
+});
+
+describe('a veth', () => {
+  const veth = { name: 'v', index: 0, driver: 'veth' };
+  it('is tried with one flow first, each way by itself; other drivers are not', () => {
+    for (const takes of [true, false]) {
+      let sent = 100;
+      let left = 50;
+      const proof = new FlowProof((_, way) => (way === 'xdp_xmit' ? left : 0));
+      expect(proof.admits({ ...veth, driver: 'ixgbe' }, true, () => 0)).toBe(true);
+      expect([proof.admits(veth, true, () => sent), proof.admits(veth, true, () => sent)]).toEqual([true, false]);
+      expect(proof.admits(veth, false, () => 0)).toBe(true);
+      sent += 3;
+      expect([proof.judge([veth]), proof.admits(veth, true, () => sent)]).toEqual([[], false]);
+      sent += 1;
+      if (takes) left += 4;
+      expect(proof.judge([veth])).toEqual(takes ? [] : [veth]);
+      expect([proof.drops(veth, true), proof.drops(veth, false)]).toEqual([!takes, false]);
+      expect(proof.admits(veth, true, () => sent)).toBe(takes);
+      proof.forget(veth);
+      expect(proof.admits(veth, true, () => sent)).toBe(true);
+    }
+  });
+});
+
+describe('counters', () => {
+  it('are sums over all caches, by the backend’s service of the time, and do not go down when a cache goes', () => {
+    const counts = new FlowCounts();
+    const stats = { tx: 0, redirect: 0, rx_bytes: 0, tx_bytes: 0, ended: 0, stale: 0, idle: 0, too_big: 0 };
+    const sent = [0, 0];
+    const fake = { countsOf: () => [...sent], stats: () => ({ ...stats }) };
+    const words = backendsOf(USABLE, USABLE);
+    words[BackendField.STRIDE + BackendField.service] = 5;
+    counts.use(words);
+    counts.add(fake, () => [1]);
+    sent[0] = 10;
+    sent[1] = 1000;
+    Object.assign(stats, { tx: 4, redirect: 6, rx_bytes: 1140, tx_bytes: 1340 });
+    const moved = Int32Array.from(words);
+    moved[BackendField.STRIDE + BackendField.service] = 6;
+    counts.use(moved);
+    sent[0] = 11;
+    sent[1] = 1100;
+    stats.tx = 5;
+    counts.remove(fake);
+    sent[0] = 99;
+    expect([counts.backend(1, BackendCounter.packets), counts.backend(1, BackendCounter.bytes)]).toEqual([11, 1100]);
+    expect([counts.backend(1, BackendCounter.newFlows), counts.backend(0, BackendCounter.packets)]).toEqual([0, 0]);
+    expect([5, 6, 7].map((service) => counts.service(service, ServiceCounter.packets))).toEqual([10, 1, 0]);
+    const total = [
+      Counter.rx,
+      Counter.tx,
+      Counter.redirect,
+      Counter.flowHit,
+      Counter.rxBytes,
+      Counter.txBytes,
+      Counter.drop,
+    ];
+    expect(total.map((counter) => counts.total(counter))).toEqual([11, 5, 6, 11, 1140, 1340, 0]);
+  });
+});
+
+describe('what stands in the way', () => {
+  const inKernel: RulesInKernel = { status: { active: true, why: '' }, placement: () => ({ runs: 'kernel', why: '' }) };
+  const inUserSpace: RulesInKernel = {
+    status: { active: false, why: 'offload is off' },
+    placement: () => ({ runs: 'user space', why: 'offload is off' }),
+  };
+  const of = (yaml: string, rules = inKernel): string =>
+    standsInTheWay(
+      new Lab(
+        `interfaces: [net0]\nservices: [{ name: w, vip: 198.51.100.10, port: 80, protocol: tcp, backends: [10.0.0.11] }]\n${yaml}`,
+      ).publisher.tables!,
+      rules,
+      [],
+    );
+  const rule = (more: string): string => `rules: [{ name: r, match: { protocol: udp }, ${more} }]`;
+
+  it.each([
+    ['', ''],
+    ['allow: [192.0.2.0/24]', ''],
+    [rule('action: drop'), ''],
+    [rule('action: count'), 'a rule does more than drop'],
+    [rule('action: pass'), 'a rule does more than drop'],
+    [rule('action: drop, mode: shadow'), 'a rule does more than drop'],
+    [rule('action: drop, probability: 50%'), 'a rule does more than drop'],
+    [rule('action: limit, limit: { rate: 1/s }'), 'a rule does more than drop'],
+    ['decapsulate: { addresses: [10.0.0.2], from: [10.0.0.0/8] }', 'packets are decapsulated'],
+    ['mitigation: { tcp_state: { mode: monitor } }', 'TCP connections are tracked'],
+    ['mitigation: { challenge: { mode: always } }', 'SYNs may be challenged'],
+    ['mitigation: { fair_share: { rate: 1000/s } }', 'fair share counts every packet'],
+  ])('%s: %s', (yaml, why) => {
+    expect(of(yaml)).toBe(why);
+  });
+
+  it('rules and sets that drop in user space; captures', () => {
+    expect(of(rule('action: drop'), inUserSpace)).toBe('a rule runs in user space: offload is off');
+    const sets = 'sets: [{ name: s, type: hash:ip, entries: [192.0.2.1], drop: src }]';
+    expect(of('', inUserSpace)).toBe('');
+    expect(of(sets, inUserSpace)).toBe('sets drop in user space: offload is off');
+    expect(of(sets)).toBe('');
+    const { tables } = new Lab('interfaces: [net0]').publisher;
+    expect(standsInTheWay(tables!, inKernel, [{} as never])).toBe('a capture runs');
+  });
+});
