@@ -51,14 +51,13 @@ describe('backends', () => {
 
   it('that are active or draining and resolved serve at once; no other does, and nothing is written twice', () => {
     const { backends, generation, records } = kernel();
-    const { valid, active, draining, resolved, steered } = BackendFlag;
     const words = backendsOf(
       USABLE,
-      valid | draining | resolved,
-      valid | resolved,
-      valid | active,
+      BackendFlag.valid | BackendFlag.draining | BackendFlag.resolved,
+      BackendFlag.valid | BackendFlag.resolved,
+      BackendFlag.valid | BackendFlag.active,
       0,
-      USABLE | steered,
+      USABLE | BackendFlag.steered,
     );
     use(backends, words);
     expect([0, 1, 2, 3, 4, 5].map((number) => generation(number) > 0)).toEqual([
