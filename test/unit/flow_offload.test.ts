@@ -17,6 +17,7 @@ import {
   BackendField,
   BackendFlag,
   Counter,
+  EncapKind,
   ServiceCounter,
   ServiceField,
   ServiceFlag,
@@ -102,6 +103,14 @@ describe('backends', () => {
     vi.runAllTimers();
     expect(generation(0)).toBeGreaterThan(was);
     expect([backends.generationOf(0, 0), backends.generationOf(0, 1)]).toEqual([0, generation(0)]);
+    // Another encapsulation: source port and label of its flows were made for the former.
+    const gue = Int32Array.from(anew);
+    gue[BackendField.encap] = EncapKind.gueVariant1;
+    const before = generation(0);
+    use(backends, gue);
+    expect(generation(0)).toBe(0);
+    vi.runAllTimers();
+    expect(generation(0)).toBeGreaterThan(before);
     use(backends, new Int32Array(0));
     expect(generation(0)).toBe(0);
     vi.useRealTimers();

@@ -11,6 +11,8 @@ export interface BackendTarget {
 
 interface Entry {
   incarnation: number;
+  /** What flows' own parts of the outer header were made for. */
+  outer: string;
   /** Of its flows. New whenever flows may have left it. */
   generation: number;
   /** Whether its flows stay with it, in user space too. */
@@ -62,13 +64,24 @@ export class FlowBackends {
     }
     const incarnation = backends[at + BackendField.incarnation];
     if (entry === undefined) {
-      entry = { incarnation, generation: 0, keeps: false, record: null, wanted: null, served: false, waiting: null };
+      entry = {
+        incarnation,
+        outer: '',
+        generation: 0,
+        keeps: false,
+        record: null,
+        wanted: null,
+        served: false,
+        waiting: null,
+      };
       this.entries.set(number, entry);
     }
-    if (!entry.keeps || entry.incarnation !== incarnation) {
+    const outer = outerOf(backends, at);
+    if (!entry.keeps || entry.incarnation !== incarnation || entry.outer !== outer) {
       this.pause(number, entry);
       entry.generation = ++this.generations;
       entry.incarnation = incarnation;
+      entry.outer = outer;
       entry.keeps = true;
     }
     const ifindex = this.ifindexOf(backends[at + BackendField.port]);
@@ -133,6 +146,15 @@ export class FlowBackends {
   close(): void {
     for (const entry of this.entries.values()) if (entry.waiting) clearTimeout(entry.waiting);
   }
+}
+
+/** What decides source port, flow label and host bits of a flow: encapsulation, addresses, and which of their bits are the flow's. */
+function outerOf(backends: Int32Array, at: number): string {
+  const isIpv6 = backends[at + BackendField.flags] & BackendFlag.ipv6;
+  const fields = [BackendField.encap, BackendField.encapFlags].map((field) => backends[at + field]);
+  const addresses = backends.subarray(at + BackendField.addr0, at + BackendField.source3 + 1);
+  const entropy = backends.subarray(at + BackendField.entropy0, at + BackendField.entropy3 + 1);
+  return [isIpv6, ...fields, ...addresses, ...entropy].join();
 }
 
 function withGeneration(record: Uint8Array, generation: number): Uint8Array {

@@ -55,7 +55,7 @@ export interface FlowInstallerOptions {
  */
 export class FlowInstaller {
   private readonly announced = new Map<string, Announced>();
-  private coming: Announced[] = [];
+  private readonly coming = new Map<string, Announced>();
   private readonly list: Listed[] = [];
   private cursor = 0;
   private tokens = FLOWS_AT_ONCE;
@@ -82,9 +82,10 @@ export class FlowInstaller {
     }
     this.tokens--;
     const tuple = tupleOf(record);
-    this.coming.push({
+    const key = encodeFlowKey(tuple);
+    this.coming.set(nameOf(key), {
       family: tuple.family,
-      key: encodeFlowKey(tuple),
+      key,
       backend,
       generation,
       worker,
@@ -102,14 +103,14 @@ export class FlowInstaller {
     const key = encodeFlowKey(tuple);
     const name = nameOf(key);
     this.announced.delete(name);
-    this.coming = this.coming.filter((flow) => nameOf(flow.key) !== name);
+    this.coming.delete(name);
     this.options.target.remove(tuple.family, key);
   }
 
   /** Nothing that was offered so far is to be put in force: tables have changed, or a word of a worker was lost. */
   discard(): void {
     this.announced.clear();
-    this.coming = [];
+    this.coming.clear();
   }
 
   /** Puts in force what was announced in the turn before, and announces what was offered since. */
@@ -123,11 +124,11 @@ export class FlowInstaller {
       this.installed++;
     }
     this.announced.clear();
-    for (const flow of this.coming) {
+    for (const [name, flow] of this.coming) {
       target.put(flow.family, flow.key, encodeFlowValue({ ...flow, seenMs: nowMs, generation: 0 }));
-      this.announced.set(nameOf(flow.key), flow);
+      this.announced.set(name, flow);
     }
-    this.coming = [];
+    this.coming.clear();
     const elapsed = Math.max(0, nowMs - this.turnedMs);
     this.tokens = Math.min(FLOWS_AT_ONCE, this.tokens + (elapsed * FLOWS_PER_SECOND) / 1000);
     this.look(nowMs, Math.min(LOOK_MOST, Math.ceil((this.list.length * Math.min(elapsed, ROUND_MS)) / ROUND_MS)));

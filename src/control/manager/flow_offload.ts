@@ -128,13 +128,13 @@ export class FlowOffload {
     if (settings !== this.settings) this.takeOutAll();
     this.settings = settings;
     this.tables = tables;
+    // What was offered before was decided by other tables.
+    this.drain();
     this.backends = new Int32Array(Uint8Array.from(new Uint8Array(tables.backends)).buffer);
     this.counts.use(this.backends);
     for (const { backends: records, installer } of this.active.values()) {
       records.use(this.backends, new Int32Array(tables.services));
       if (lostSome) records.renew();
-      // What was offered before was decided by other tables.
-      this.drain();
       installer.discard();
     }
     this.apply();
@@ -167,7 +167,7 @@ export class FlowOffload {
     }
     const failed = this.failures.get(entry.index);
     if (failed !== undefined) return failed;
-    if (entry.mode !== 'native') return 'its driver has no native XDP';
+    if (entry.mode !== 'native') return 'its XDP program is in generic mode';
     if (settings.repairChecksums[entry.index] === true) return 'checksums are completed';
     return '';
   }
