@@ -8,6 +8,7 @@ import { PORT_COUNTERS, WORKER_COUNTERS } from './counters.js';
 import { writeMitigation } from './mitigation.js';
 import type { MonotoneCounts } from './monotone.js';
 import { labels } from './text.js';
+import { writeFlows } from './flows.js';
 import type { TextWriter } from './text.js';
 
 const VERDICT_COUNTERS: readonly [verdict: string, counter: Counter][] = [
@@ -23,6 +24,7 @@ export function writeFamilies(out: TextWriter, view: RuntimeView, kernel: Monoto
   view.counters.assign(view);
   writeDaemon(out, view);
   writeWorkers(out, view);
+  writeFlows(out, view);
   writePorts(out, view);
   writeInterfaces(out, view, kernel);
   writePolicy(out, view);
