@@ -88,8 +88,8 @@ export const USAGE = `usage: npm run bench -- [path] [ways] [tables] [micro] [dr
   drop         packets a second that are dropped over a veth pair: XDP_DROP, rules in the kernel, rules in JavaScript; needs root
   pps          packets a second of \`sluice bench\`, of the same jobs in C and in XDP: ${MODES.join(', ')}, or those named; needs root and g++
                (none named: all)
-  --quick      fewer and shorter trials: about four minutes, wider spread
-  --smoke      only shows that everything runs and that the bytes agree: under 40 s
+  --quick      fewer and shorter trials: about six minutes, wider spread
+  --smoke      only shows that everything runs and that the bytes agree: about a minute
   --gate 1.3   exit 1 when the median ratio of a path case is above this
   --json FILE  results, machine and every trial as JSON`;
 
