@@ -229,3 +229,28 @@ it('txonly sends so many of one frame, the same in C and in TypeScript', async (
     expect([output.length, ...new Set(output)], by).toEqual([500, expected.toString('hex')]);
   }
 });
+
+it('ends with the reason where a job cannot be, or its interface goes', async () => {
+  const on = wire();
+  const bench = (...args: string[]): ChildProgram =>
+    on.playground.start(on.node, process.execPath, [
+      compiledProgram('cli/main'),
+      'bench',
+      ...args,
+      '-i',
+      'd0',
+      '--json',
+    ]);
+  const refused = bench('rxdrop', '-z', '-d', '1s');
+  expect([(await refused.ended).code, refused.errorOutput]).toEqual([
+    69,
+    expect.stringContaining('EOPNOTSUPP') as string,
+  ]);
+  const job = bench('filter', '-p', '-d', '30s');
+  await job.message<{ ready?: boolean }>(({ ready }) => ready === true, 20_000);
+  on.node.ip('link del d0');
+  expect([(await job.ended).code, job.errorOutput]).toEqual([
+    69,
+    expect.stringContaining('an interface is gone') as string,
+  ]);
+});
