@@ -443,6 +443,22 @@ rules:
     expect(out).toMatch(new RegExp(`^RULE +ACTION +MODE +PACKETS +BYTES +ACTED +ACTED BYTES\n`));
     expect(out).toMatch(new RegExp(`\nntp +drop +enforce +${long} +`));
     expect(out).toMatch(/\n30 packets: /);
+    expect(out).not.toContain('in part');
+  });
+
+  it('says how many frames the capture has only in part', async () => {
+    const pcap = join(directory, 'in.pcap');
+    const frame = udp(123, 400);
+    const packets = [frame, frame.subarray(0, 96), frame.subarray(0, 60)].map((data) => ({ seconds: 1, fraction: 0, data, original: frame.length })); // prettier-ignore
+    writeFileSync(pcap, classicFile({ little: true, nanoseconds: false, snapLength: 96 }, packets));
+    const config = file(
+      'sluice.yaml',
+      'interfaces: [eth0]\nfilters: [rules]\nrules: [{name: ntp, match: udp src port 123 and greater 150, action: drop}]\n',
+    );
+    const { out } = await run('test', '-c', config, pcap);
+    expect(out).toMatch(/\n2 packets captured in part, and judged by that part: /);
+    const result = JSON.parse((await run('test', '-c', config, pcap, '--json')).out) as object;
+    expect(result).toMatchObject({ packets: 3, cut: 2, rules: [{ packets: 1 }] });
   });
 });
 
