@@ -23,7 +23,7 @@ export interface Behind {
   /** Descriptor of the program. */
   readonly program: number;
   readonly stats: BpfMap;
-  /** vip_map; null: all traffic is for user space. */
+  /** vip_map; null: all traffic is for user space (MATCH_TRAFFIC). */
   readonly vips: BpfMap | null;
 }
 
@@ -92,6 +92,7 @@ export class RuleFront {
       vips: behind.vips?.fd ?? null,
       dropped: () => this.dropped(asm),
       left: () => this.left(asm),
+      notIp: () => this.count(asm, ['not_ip']),
       cut: (rule) => cut.add(rule),
     });
     const instructions = encode(asm.instructions());
@@ -120,6 +121,13 @@ export class RuleFront {
 
   /** Counts as the redirect program does: seen, and dropped. */
   private dropped(asm: Assembler): void {
+    this.count(asm, ['seen', 'drop']);
+    asm.alu32(Alu.MOV, Reg.r0, XDP_DROP);
+    asm.exit();
+  }
+
+  /** Adds one to these of the redirect program's counters. */
+  private count(asm: Assembler, names: readonly (typeof REDIRECT_STATS)[number][]): void {
     const absent = new Label();
     asm.storeImm(Size.W, Reg.r10, Stack.scratch, 0);
     asm.loadMap(Reg.r1, this.behind.stats.fd);
@@ -127,15 +135,13 @@ export class RuleFront {
     asm.alu64(Alu.ADD, Reg.r2, Stack.scratch);
     asm.call(Helper.map_lookup_elem);
     asm.jump64(Jump.JEQ, Reg.r0, 0, absent);
-    for (const name of ['seen', 'drop'] as const) {
+    for (const name of names) {
       const at = REDIRECT_STATS.indexOf(name) * 8;
       asm.load(Size.DW, Reg.r1, Reg.r0, at);
       asm.alu64(Alu.ADD, Reg.r1, 1);
       asm.store(Size.DW, Reg.r0, at, Reg.r1);
     }
     asm.place(absent);
-    asm.alu32(Alu.MOV, Reg.r0, XDP_DROP);
-    asm.exit();
   }
 
   private left(asm: Assembler): void {

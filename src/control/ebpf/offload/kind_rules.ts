@@ -33,6 +33,8 @@ export interface RulesEnvironment extends StatefulEnvironment {
   /** Writes what ends the program for a packet that a rule has dropped, and for one that is left, behind what is said of it in front of the packet. */
   dropped(): void;
   left(): void;
+  /** Counts a frame that is not IP and will be dropped; the program goes on behind it. */
+  notIp?(): void;
   /** Hears of each rule (RuleField.id) that there was no room for, perhaps several times. */
   cut?(rule: number): void;
 }
