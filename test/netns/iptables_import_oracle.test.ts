@@ -19,8 +19,8 @@ import { testPlayground } from '../support/netns.js';
 import { FIRST, IPV4, IPV6, randomFrame, randomTable, type Family } from '../support/random_iptables.js';
 
 /** Rule sets of a family, those of them that must be comparable, and packets for all. */
-const TABLES = 36;
-const COMPARED = 18;
+const TABLES = 24;
+const COMPARED = 12;
 const FRAMES = 300;
 const MAC = '02:00:00:00:97:02';
 
