@@ -144,7 +144,7 @@ describe('the plan', () => {
     const [first, ...others] = plan.records.map(({ step, why }) => (why === '' ? step : why));
     expect([first, ...others.slice(0, 4)]).toEqual([
       'drop',
-      'matches bytecode from the IP header on',
+      'matches from the IP header on (bytecode, p0f, dns)',
       'is hit by chance',
       'passes to the stages behind the rules',
       'mark',
