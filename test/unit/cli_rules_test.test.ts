@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { rulesCommand } from '../../src/cli/commands/rules.js';
 import { classicFile } from '../support/capture_bytes.js';
-import { FakeEnv, runCommand } from '../support/fake_env.js';
+import { FakeEnv, runInWords } from '../support/fake_env.js';
 
 let directory: string;
 let env: FakeEnv;
@@ -16,12 +16,7 @@ beforeEach(() => {
 
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
-async function run(...args: string[]): Promise<{ code: number; error: string; out: string }> {
-  env.out = '';
-  const { code, error } = await runCommand(rulesCommand(env), args);
-  const remedy = (error as { remedy?: string } | null)?.remedy;
-  return { code, error: error === null ? '' : `${error.message}${remedy ? ` | ${remedy}` : ''}`, out: env.out };
-}
+const run = (...args: string[]) => runInWords(env, rulesCommand(env), args);
 
 function file(name: string, text: string): string {
   const path = join(directory, name);
