@@ -5,16 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { callControl } from '../../src/control/api/client.js';
 import type { ListedSet } from '../../src/control/api/contract.js';
 import { compiledProgram } from '../../src/playground/process.js';
-import {
-  daemonConfig,
-  metric,
-  NODE,
-  pause,
-  TestDaemon,
-  Wire,
-  type Receiver,
-  type Sender,
-} from '../support/daemon.js';
+import { daemonConfig, metric, NODE, pause, TestDaemon, Wire, type Receiver, type Sender } from '../support/daemon.js';
 import { expectGood } from '../support/good_through.js';
 
 /** Another address of the client, from which it sends to another VIP, where nobody serves the port: what no set holds is left to the host. */
