@@ -1,6 +1,7 @@
 import { native, type BpfMap, type BpfProgram, type LiveFrames } from '../native.js';
 import { SluiceError } from '../errors.js';
 import { encodeU32 } from '../control/bpf_layout.js';
+import { MapType } from '../control/ebpf/map_type.js';
 import { systemIp, type IpCommand } from '../control/ip_command.js';
 import type { Engine, LoadResult, Progress, RunningLoad } from './engine.js';
 import { frameTemplate } from './frame.js';
@@ -8,8 +9,6 @@ import { interfaceCounts, type InterfaceCounts } from './interface_counts.js';
 import { checkLoad, usage, type Load } from './load.js';
 import { State, varyProgram } from './vary.js';
 
-/** enum bpf_map_type. */
-const ARRAY = 2;
 const ETHERNET_BYTES = 14;
 /** How often is looked whether it has ended. */
 const LOOK_MS = 10;
@@ -53,7 +52,7 @@ class LiveLoad implements RunningLoad {
   ) {
     const programs: BpfProgram[] = [];
     this.state = native().createMap({
-      type: ARRAY,
+      type: MapType.array,
       name: 'gen_state',
       keySize: 4,
       valueSize: State.BYTES,

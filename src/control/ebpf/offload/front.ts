@@ -4,6 +4,7 @@ import { encodeU32, REDIRECT_STATS, sumPerCpu } from '../../bpf_layout.js';
 import { Assembler, encode, Label } from '../assembler.js';
 import { Stack, type Access } from '../from_cbpf.js';
 import { Alu, Helper, Jump, Reg, Size } from '../instruction.js';
+import { MapType } from '../map_type.js';
 import type { SanityBefore } from './sanity.js';
 import { Copy } from './kinds.js';
 import type { LimitSource } from './limit_maps.js';
@@ -11,9 +12,6 @@ import { planOffload, type Plan, type PlannedTables } from './plan.js';
 import { COUNTER_BYTES, emitRules, SET_DROPS } from './rules_program.js';
 import type { KernelSets } from './set_maps.js';
 
-/** enum bpf_map_type. */
-const PROG_ARRAY = 3;
-const PERCPU_ARRAY = 6;
 /** enum xdp_action. */
 const XDP_DROP = 1;
 const XDP_PASS = 2;
@@ -60,15 +58,15 @@ export class RuleFront {
 
   /** Makes the maps. Needs CAP_BPF and CAP_NET_ADMIN, as load() does. */
   constructor(private readonly behind: Behind) {
-    const make = (type: number, name: string, valueSize: number, maxEntries: number): BpfMap => {
+    const make = (type: MapType, name: string, valueSize: number, maxEntries: number): BpfMap => {
       const map = native().createMap({ type, name, keySize: 4, valueSize, maxEntries });
       this.maps.push(map);
       return map;
     };
     try {
-      this.counters = make(PERCPU_ARRAY, 'rule_counters', COUNTER_BYTES, SET_DROPS + 1);
-      this.copies = make(PERCPU_ARRAY, 'rule_copies', Copy.SIZE, 1);
-      this.next = make(PROG_ARRAY, 'rules_next', 4, 1);
+      this.counters = make(MapType.percpuArray, 'rule_counters', COUNTER_BYTES, SET_DROPS + 1);
+      this.copies = make(MapType.percpuArray, 'rule_copies', Copy.SIZE, 1);
+      this.next = make(MapType.progArray, 'rules_next', 4, 1);
       this.next.update(encodeU32(0), encodeU32(behind.program));
     } catch (error) {
       this.close();

@@ -6,13 +6,14 @@ import { Alu, Jump, Reg, Size } from '../instruction.js';
 import { emitCopiesAgain, emitFramePointers } from './copies.js';
 import { SET_DROPS } from './counting.js';
 import { emitDestination } from './destination.js';
-import { emitReach, Kept, least, port, type PacketKind } from './kinds.js';
+import { emitReach, least, port, type PacketKind } from './kinds.js';
 import type { Plan, PlannedRecord } from './plan.js';
 import { canMatch, emitFields } from './record.js';
 import { emitSanity, leavesAll, type SanityBefore } from './sanity.js';
 import { emitAsk, emitEntryCounts, emitNoneAsked, emitStages, type LookupContext } from './set_lookup.js';
 import type { KernelSets } from './set_maps.js';
 import { splitOf } from './split.js';
+import { Kept } from './stack.js';
 import { emitStateful, type StatefulEnvironment } from './stateful.js';
 
 /** Instructions of one kind's rules, at most: so are all within the reach of a jump. Rules behind are left to user space. */
