@@ -114,6 +114,7 @@ class Run extends ReplayPath {
     }
     return {
       captured: this.capture.length,
+      cut: this.input.cut,
       tooLong: this.input.counters[PortCounter.kernelRxDropped],
       written: (this.writer?.packets ?? 0) - this.writtenBefore,
       errors: this.errors,

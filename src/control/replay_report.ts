@@ -7,6 +7,8 @@ import { backendKey, type Numbers } from './registry.js';
 export interface ReplayReport {
   /** Packets in the capture. */
   captured: number;
+  /** Of these, cut by the capture's snapshot length: the data path takes what is there for the whole frame. */
+  cut: number;
   /** Of these, received: all but those that no frame could hold. */
   packets: number;
   bytes: number;

@@ -1,5 +1,6 @@
 import { native, type BpfMap, type BpfProgram, type LiveFrames } from '../native.js';
 import { encodeU32 } from '../control/bpf_layout.js';
+import { MapType } from '../control/ebpf/map_type.js';
 import { systemIp, type IpCommand } from '../control/ip_command.js';
 import { checkInterface } from './check_interface.js';
 import type { Engine, LoadResult, Progress, RunningLoad } from './engine.js';
@@ -8,8 +9,6 @@ import { interfaceCounts, type InterfaceCounts } from './interface_counts.js';
 import { checkLoad, type Load } from './load.js';
 import { State, varyProgram } from './vary.js';
 
-/** enum bpf_map_type. */
-const ARRAY = 2;
 /** How often is looked whether it has ended. */
 const LOOK_MS = 10;
 
@@ -41,7 +40,7 @@ class LiveLoad implements RunningLoad {
   ) {
     const programs: BpfProgram[] = [];
     this.state = native().createMap({
-      type: ARRAY,
+      type: MapType.array,
       name: 'gen_state',
       keySize: 4,
       valueSize: State.BYTES,

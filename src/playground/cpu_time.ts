@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 
 /** Linux tells user space of ticks of 10 ms (USER_HZ), whatever the kernel's own tick is. */
-const TICK_NS = 1e7;
+export const TICK_NS = 1e7;
 
 /**
  * Nanoseconds on a CPU, over all threads that run now; what ended threads have used is not in it. Interrupts are the thread's that
@@ -23,7 +23,8 @@ function onCpuNs(pid: number, thread: string): number {
   }
 }
 
-function ticks(pid: number): number {
+/** All threads, ended ones too. */
+export function ticks(pid: number): number {
   const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
   // The name, in parentheses, may have spaces.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');

@@ -10,6 +10,7 @@ import { randomProgram, randomSource, type Random } from '../support/cbpf_progra
 import { ALL, CHECKS, compare, DROPPED, inKernel, LEFT } from '../support/kernel_rules.js';
 import { PacketBuilder } from '../support/packet_builder.js';
 import { randomFrame, randomMatch, ruleProgram } from '../support/rule_packets.js';
+import { port, rule } from '../support/rule_configs.js';
 
 const ROUNDS = Number(process.env.SLUICE_FUZZ_ROUNDS ?? 150);
 const FRAMES = 150;
@@ -40,15 +41,6 @@ function frameOf(random: Random): Uint8Array {
   return padded;
 }
 
-const port = (n: number) => ({ first: n, last: n });
-const rule = (i: number, match: RuleConfig['match'], more: Partial<RuleConfig> = {}): RuleConfig => ({
-  name: String(i),
-  match,
-  action: 'drop',
-  mode: 'enforce',
-  probability: 1,
-  ...more,
-});
 const udp = (dport: number, src = '192.0.2.1'): Uint8Array =>
   new PacketBuilder().ethernet().ipv4({ src, dst: '198.51.100.10' }).udp({ sport: 1000, dport }).payload(20).build();
 
@@ -152,7 +144,7 @@ describe('the plan', () => {
     const [first, ...others] = plan.records.map(({ step, why }) => (why === '' ? step : why));
     expect([first, ...others.slice(0, 4)]).toEqual([
       'drop',
-      'matches bytecode from the IP header on',
+      'matches from the IP header on (bytecode, p0f, dns)',
       'is hit by chance',
       'passes to the stages behind the rules',
       'mark',

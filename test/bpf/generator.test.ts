@@ -180,13 +180,14 @@ describe('a load', () => {
   });
 
   it('mixes sizes as their weights say', async () => {
-    const result = await run({ count: '24k', rate: '200k', size: 'imix' });
-    expect(result.bySize.map(({ packets }) => packets).reduce((a, b) => a + b)).toBe(24_000);
+    const result = await run({ count: '120k', rate: '200k', size: 'imix' });
+    expect(result.bySize.map(({ packets }) => packets).reduce((a, b) => a + b)).toBe(120_000);
     const shares = result.bySize.map(({ bytes, packets }) => {
       expect(ofSize(bytes)).toBe(packets);
-      return packets / 24_000;
+      return packets / 120_000;
     });
-    [7 / 12, 4 / 12, 1 / 12].forEach((share, i) => expect(Math.abs(shares[i] - share)).toBeLessThan(0.02));
+    // Off by at most one row of the most frequent size: 7 × 1,024 packets (kMixRun of native/live_frames.cc).
+    [7 / 12, 4 / 12, 1 / 12].forEach((share, i) => expect(Math.abs(shares[i] - share)).toBeLessThan(0.06));
   });
 
   it('keeps to its rate, and ends in time without a count', async () => {

@@ -23,6 +23,7 @@ import {
   type Receiver,
   type Sender,
 } from '../support/daemon.js';
+import { expectGood } from '../support/good_through.js';
 
 /** Nobody serves these ports of the VIP: what no rule drops there is left to the host. */
 const [BAD, SMALL, TIMES] = [7777, 7778, 7779];
@@ -79,22 +80,6 @@ async function counted(daemon: TestDaemon): Promise<Record<string, number[]>> {
   );
 }
 
-/** Every good packet came through, in order, and all counters add up. */
-async function expectGood({ daemon, good, receiver }: Rig): Promise<void> {
-  const sent = await good.stop();
-  expect(sent).toBeGreaterThan(500);
-  const arrived = async (): Promise<number[]> => {
-    const { received, noRoom, decap } = await receiver.stats();
-    return [decap.decap_4in4, received + noRoom];
-  };
-  await expect.poll(arrived, { timeout: 5000 }).toEqual([sent, sent]);
-  const status = await daemon.status();
-  expect([status.totals.redirect, status.violations, lost(status)]).toEqual([sent, [], 0]);
-  const { seen, redirect, pass, drop, aborted, tx } = interfaceOf(status).xdp!;
-  expect(seen).toBe(redirect + pass + drop + aborted + tx);
-  expect((await receiver.stats()).reordered).toBe(0);
-}
-
 it('count and drop the same in the kernel as in the workers, at less cost', async () => {
   const rig = await underTraffic({ rules: RULES });
   const { daemon, wire } = rig;
@@ -145,7 +130,7 @@ it('count and drop the same in the kernel as in the workers, at less cost', asyn
   expect(metric(body, 'sluice_rule_kernel_packets_total{rule="bad"}')).toBe(12_000);
   expect(metric(body, 'sluice_rule_acted_packets_total{rule="bad"}')).toBe(24_000);
   expect(metric(body, 'sluice_xdp_packets_total{interface="in0",action="rules"}')).toBe(12_600);
-  await expectGood(rig);
+  await expectGood(rig, rig.good);
 });
 
 it('drop a flood: what either way does with it, in turn', async () => {
@@ -222,7 +207,7 @@ it('change under traffic: no good packet is lost, and no bad one passes or is dr
     return [see[0], one[2] + (await passed())];
   };
   await expect.poll(sums, { timeout: 5000 }).toEqual([sent, sent]);
-  await expectGood(rig);
+  await expectGood(rig, rig.good);
 });
 
 it('come out of the kernel for a capture of what they drop, and go back', async () => {
@@ -256,7 +241,7 @@ it('come out of the kernel for a capture of what they drop, and go back', async 
   expect([before.acted, before.kernelPackets]).toEqual([600, 0]);
   await (await wire.send({ port: BAD, packets: 200, flows: 4 })).sent();
   await expect.poll(async () => (await rule(daemon, 'bad')).kernelPackets, { timeout: 5000 }).toBe(200);
-  await expectGood(rig);
+  await expectGood(rig, rig.good);
 });
 
 it('are there again after the interface was gone, in generic mode too, with their counters', async () => {

@@ -7,7 +7,6 @@ import {
   bpfObjects,
   daemonConfig,
   interfaceOf,
-  lost,
   metric,
   NODE,
   pause,
@@ -16,6 +15,7 @@ import {
   type Receiver,
   type Sender,
 } from '../support/daemon.js';
+import { expectGood } from '../support/good_through.js';
 
 /** Addresses of the client, each with a VIP that it sends to and where nobody serves the port: what nothing drops is left to the host. */
 const ONE = { address: '10.90.0.66', vip: '198.51.100.11' };
@@ -101,18 +101,6 @@ async function send({ wire, daemon }: Rig, { vip }: typeof ONE, packets: number,
   await expect.poll(moved, { timeout: 5000 }).toEqual({ sets: 0, rules: 0, dropped: 0, left: 0, ...fate });
 }
 
-/** Every good packet came through, and all counters add up. */
-async function expectGood({ daemon, good, receiver }: Rig): Promise<void> {
-  const sent = await good.stop();
-  expect(sent).toBeGreaterThan(500);
-  const arrived = async (): Promise<number> => (await receiver.stats()).decap.decap_4in4;
-  await expect.poll(arrived, { timeout: 5000 }).toBe(sent);
-  const status = await daemon.status();
-  expect([status.totals.redirect, status.violations, lost(status)]).toEqual([sent, [], 0]);
-  const { seen, redirect, pass, drop, aborted, tx } = interfaceOf(status).xdp!;
-  expect(seen).toBe(redirect + pass + drop + aborted + tx);
-}
-
 it('drop and count in the kernel as in the workers', async () => {
   const rig = await underTraffic({ offload: 'off' });
   const { daemon } = rig;
@@ -142,7 +130,7 @@ it('drop and count in the kernel as in the workers', async () => {
   expect(daemon.cli('set', 'list').stdout).toMatch(/IN KERNEL[^]*blocked .* src +yes/);
   expect(daemon.cli('rules', 'list').stdout).toMatch(/asked .*kernel/);
   expect(metric(daemon.metrics().body, 'sluice_xdp_packets_total{interface="in0",action="sets"}')).toBe(500);
-  await expectGood(rig);
+  await expectGood(rig, rig.good);
 });
 
 it('go along with changes at run time, swaps, reloads, and the allow list', async () => {
@@ -176,7 +164,7 @@ it('go along with changes at run time, swaps, reloads, and the allow list', asyn
   await send(rig, ONE, 200, { left: 200 });
   await set(daemon, 'del', { set: 'friends', entries: [ONE.address] });
   await send(rig, ONE, 200, { sets: 200 });
-  await expectGood(rig);
+  await expectGood(rig, rig.good);
   const ids = bpfIdsOf(daemon.pid);
   expect((await daemon.stop()).code).toBe(0);
   await expect.poll(() => bpfObjects().filter((id) => ids.includes(id)), { timeout: 5000 }).toEqual([]);
@@ -208,5 +196,5 @@ it('are never empty while others take their place, and are gone from the kernel 
   await expect.poll(kernelMaps, { timeout: 5000 }).toBe(before.maps);
   await reload(rig, { offload: 'auto', sets: [SOCKETS], rules: [] });
   await expect.poll(kernelMaps, { timeout: 5000 }).toBeLessThan(before.maps);
-  await expectGood(rig);
+  await expectGood(rig, rig.good);
 });

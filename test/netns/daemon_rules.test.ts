@@ -4,7 +4,6 @@ import { callControl } from '../../src/control/api/client.js';
 import type { ListedRule, RuleListing } from '../../src/control/api/contract.js';
 import {
   daemonConfig,
-  lost,
   metric,
   pause,
   TestDaemon,
@@ -13,6 +12,7 @@ import {
   type Receiver,
   type Sender,
 } from '../support/daemon.js';
+import { expectGood } from '../support/good_through.js';
 
 /** Nobody serves this port of the VIP: what no rule drops is left to the host. */
 const BAD_PORT = 7777;
@@ -63,20 +63,6 @@ async function sendBad(
     return Object.fromEntries(all.map((one) => [one.name, [one.packets, one.acted]]));
   };
   await expect.poll(counted, { timeout: 5000 }).toEqual(wanted);
-}
-
-/** All good packets came through, and every counter adds up. */
-async function expectGood({ daemon, sender, receiver }: Rig): Promise<void> {
-  const sent = await sender.stop();
-  expect(sent).toBeGreaterThan(500);
-  const arrived = async (): Promise<number[]> => {
-    const { received, noRoom, decap } = await receiver.stats();
-    return [decap.decap_4in4, received + noRoom];
-  };
-  await expect.poll(arrived, { timeout: 5000 }).toEqual([sent, sent]);
-  const status = await daemon.status();
-  expect([status.totals.redirect, status.violations, lost(status)]).toEqual([sent, [], 0]);
-  expect((await receiver.stats()).reordered).toBe(0);
 }
 
 describe('rules of a running sluice', () => {
@@ -153,7 +139,7 @@ describe('rules of a running sluice', () => {
       'rule moved',
       'rules removed',
     ]);
-    await expectGood(rig);
+    await expectGood(rig, rig.sender);
   });
 
   it('with a time to live are gone to the second, which is logged and counted', async () => {
@@ -184,7 +170,7 @@ describe('rules of a running sluice', () => {
     expect(drops.rule).toBeGreaterThan(1000);
     expect(metric(daemon.metrics().body, 'sluice_rules_expired_total')).toBe(1);
     await attack.stop();
-    await expectGood(rig);
+    await expectGood(rig, rig.sender);
   });
 
   it('are changed a hundred times without a good packet lost', async () => {
@@ -212,6 +198,6 @@ describe('rules of a running sluice', () => {
     expect(all.filter(({ packets }) => packets > 0)).toEqual([]);
     rules(daemon, 'reset');
     expect((await listing(daemon)).rules).toEqual([]);
-    await expectGood(rig);
+    await expectGood(rig, rig.sender);
   });
 });

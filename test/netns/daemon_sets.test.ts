@@ -5,17 +5,8 @@ import { describe, expect, it } from 'vitest';
 import { callControl } from '../../src/control/api/client.js';
 import type { ListedSet } from '../../src/control/api/contract.js';
 import { compiledProgram } from '../../src/playground/process.js';
-import {
-  daemonConfig,
-  lost,
-  metric,
-  NODE,
-  pause,
-  TestDaemon,
-  Wire,
-  type Receiver,
-  type Sender,
-} from '../support/daemon.js';
+import { daemonConfig, metric, NODE, pause, TestDaemon, Wire, type Receiver, type Sender } from '../support/daemon.js';
+import { expectGood } from '../support/good_through.js';
 
 /** Another address of the client, from which it sends to another VIP, where nobody serves the port: what no set holds is left to the host. */
 const BAD = '10.90.0.66';
@@ -63,19 +54,6 @@ async function sendBad({ wire, daemon }: Rig, packets: number, dropped: number):
     .poll(async () => (await daemon.status()).totals.rx - before, { timeout: 5000 })
     .toBeGreaterThanOrEqual(packets);
   await expect.poll(async () => (await daemon.status()).drops.set ?? 0, { timeout: 5000 }).toBe(dropped);
-}
-
-/** All good packets came through, and every counter adds up. */
-async function expectGood({ daemon, sender, receiver }: Rig, least = 500): Promise<void> {
-  const sent = await sender.stop();
-  expect(sent).toBeGreaterThan(least);
-  const arrived = async (): Promise<number[]> => {
-    const { received, noRoom, decap } = await receiver.stats();
-    return [decap.decap_4in4, received + noRoom];
-  };
-  await expect.poll(arrived, { timeout: 5000 }).toEqual([sent, sent]);
-  const status = await daemon.status();
-  expect([status.totals.redirect, status.violations, lost(status)]).toEqual([sent, [], 0]);
 }
 
 describe('sets of a running sluice', () => {
@@ -140,7 +118,7 @@ describe('sets of a running sluice', () => {
       'sets swapped',
       'set flushed',
     ]);
-    await expectGood(rig);
+    await expectGood(rig, rig.sender);
   });
 
   it('are replaced by restore and by a reload whose file changed, in one step, and else keep what was changed', async () => {
@@ -226,6 +204,6 @@ describe('sets of a running sluice', () => {
     await expect.poll(() => audited().filter((number) => number !== 50), { timeout: 3000 }).toEqual([20_020, 50_000]);
     const sent = await attack.stop();
     await expect.poll(async () => (await daemon.status()).drops, { timeout: 5000 }).toEqual({ set: sent });
-    await expectGood(rig, 1000);
+    await expectGood(rig, rig.sender, 1000);
   });
 });

@@ -1,6 +1,7 @@
 /** What the kernel says of a daemon under test: its descriptors, memory, CPU time, BPF objects. */
 import { spawnSync } from 'node:child_process';
 import { readFileSync, readdirSync } from 'node:fs';
+import { TICK_NS, ticks } from '../../src/playground/cpu_time.js';
 import type { Namespace } from '../../src/playground/netns.js';
 
 /** What a process holds, from /proc. */
@@ -28,10 +29,7 @@ export function bpfIdsOf(pid: number): string[] {
 
 /** CPU time that a process has used, all threads, ms. */
 export function cpuMs(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  // utime and stime, in ticks of 10 ms.
-  return (Number(fields[11]) + Number(fields[12])) * 10;
+  return (ticks(pid) * TICK_NS) / 1e6;
 }
 
 interface XdpOnLink {

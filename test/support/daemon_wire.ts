@@ -90,8 +90,10 @@ export class Wire {
       ratePerSecond: 3000,
       ...options,
     });
+    // Listens for the result from now on: a short load is over with the line that says it has begun.
+    const sender = new Sender(program);
     await program.message<{ type: string }>((message) => message.type === 'ready', 20_000);
-    return new Sender(program);
+    return sender;
   }
 
   /** The backend's end: takes the outer header off and checks the numbers. */

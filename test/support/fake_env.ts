@@ -57,6 +57,18 @@ export async function runCommand(command: Command, args: string[]): Promise<{ co
   }
 }
 
+/** The same, with the error as one line, message and remedy ('' for none), and what this run printed. */
+export async function runInWords(
+  env: FakeEnv,
+  command: Command,
+  args: string[],
+): Promise<{ code: number; error: string; out: string }> {
+  env.out = '';
+  const { code, error } = await runCommand(command, args);
+  const remedy = (error as { remedy?: string } | null)?.remedy;
+  return { code, error: error === null ? '' : `${error.message}${remedy ? ` | ${remedy}` : ''}`, out: env.out };
+}
+
 function sink(take: (text: string) => void): Writable {
   return new Writable({ write: (chunk, _, done) => (take(String(chunk)), done()) });
 }

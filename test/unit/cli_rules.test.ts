@@ -9,8 +9,7 @@ import type { ControlTarget, RuleListing } from '../../src/control/api/contract.
 import { ControlServer } from '../../src/control/api/server.js';
 import { buildStatus } from '../../src/control/api/status.js';
 import { parseConfig } from '../../src/control/config/index.js';
-import { classicFile } from '../support/capture_bytes.js';
-import { FakeEnv, runCommand } from '../support/fake_env.js';
+import { FakeEnv, runInWords } from '../support/fake_env.js';
 import { FakeRuleDaemon } from '../support/fake_rules.js';
 import { fakeView } from '../support/fake_view.js';
 
@@ -46,12 +45,7 @@ afterEach(async () => {
   rmSync(directory, { recursive: true, force: true });
 });
 
-async function run(...args: string[]): Promise<{ code: number; error: string; out: string }> {
-  env.out = '';
-  const { code, error } = await runCommand(rulesCommand(env), args);
-  const remedy = (error as { remedy?: string } | null)?.remedy;
-  return { code, error: error === null ? '' : `${error.message}${remedy ? ` | ${remedy}` : ''}`, out: env.out };
-}
+const run = (...args: string[]) => runInWords(env, rulesCommand(env), args);
 
 function file(name: string, text: string): string {
   const path = join(directory, name);
@@ -385,64 +379,6 @@ describe('a rule with a time to live', () => {
     expect(daemon.logged).toMatch(
       /"msg":"rule’s time is over"|"rule":"x","action":"drop","ttl":1,"packets":7,"acted":7/,
     );
-  });
-});
-
-describe('sluice rules test', () => {
-  /** An Ethernet frame with a UDP datagram from a port. */
-  const udp = (sport: number, length: number): Uint8Array => {
-    const frame = new Uint8Array(14 + 20 + 8 + length);
-    const view = new DataView(frame.buffer);
-    frame.set([2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45]);
-    view.setUint16(16, 28 + length);
-    frame.set([64, 17], 22);
-    frame.set([192, 0, 2, 1, 198, 51, 100, 1], 26);
-    view.setUint16(34, sport);
-    view.setUint16(36, 4000);
-    view.setUint16(38, 8 + length);
-    return frame;
-  };
-
-  it('counts for each rule what the data path does', async () => {
-    const pcap = join(directory, 'in.pcap');
-    const frames = Array.from({ length: 30 }, (_, i) => udp(i % 3 === 0 ? 123 : 53, 100 + i));
-    writeFileSync(
-      pcap,
-      classicFile(
-        { little: true, nanoseconds: false },
-        frames.map((data, i) => ({ seconds: 1, fraction: i, data })),
-      ),
-    );
-    const config = file(
-      'sluice.yaml',
-      `interfaces: [eth0]
-filters: [rules]
-rules:
-  - {name: seen, match: {protocol: udp}, action: count}
-  - {name: trial, match: {sport: [53, 54]}, action: drop, mode: shadow}
-  - {name: ntp, match: udp src port 123 and greater 150, action: drop}
-`,
-    );
-    const result = JSON.parse((await run('test', '-c', config, pcap, '--json')).out) as {
-      packets: number;
-      verdicts: object;
-      rules: object[];
-    };
-    const long = Array.from({ length: 30 }, (_, i) => i).filter((i) => i % 3 === 0 && 42 + 100 + i >= 150).length;
-    expect(result).toMatchObject({
-      packets: 30,
-      verdicts: { drop: long, pass: 30 - long },
-      rules: [
-        { name: 'seen', action: 'count', mode: 'enforce', packets: 30 },
-        { name: 'trial', action: 'drop', mode: 'shadow', packets: 20, acted: 20 },
-        { name: 'ntp', action: 'drop', mode: 'enforce', packets: long, acted: long },
-      ],
-    });
-    const { out, code } = await run('test', '-c', config, pcap);
-    expect(code).toBe(0);
-    expect(out).toMatch(new RegExp(`^RULE +ACTION +MODE +PACKETS +BYTES +ACTED +ACTED BYTES\n`));
-    expect(out).toMatch(new RegExp(`\nntp +drop +enforce +${long} +`));
-    expect(out).toMatch(/\n30 packets: /);
   });
 });
 

@@ -10,7 +10,7 @@ import type { ControlTarget, SetListing } from '../../src/control/api/contract.j
 import { ControlServer } from '../../src/control/api/server.js';
 import { buildStatus } from '../../src/control/api/status.js';
 import { parseConfig } from '../../src/control/config/index.js';
-import { FakeEnv, runCommand } from '../support/fake_env.js';
+import { FakeEnv, runInWords } from '../support/fake_env.js';
 import { FakeRuleDaemon } from '../support/fake_rules.js';
 import { FakeSetDaemon } from '../support/fake_sets.js';
 import { fakeView } from '../support/fake_view.js';
@@ -52,12 +52,7 @@ afterEach(async () => {
   rmSync(directory, { recursive: true, force: true });
 });
 
-async function run(...args: string[]): Promise<{ code: number; error: string; out: string }> {
-  env.out = '';
-  const { code, error } = await runCommand(setCommand(env), args);
-  const remedy = (error as { remedy?: string } | null)?.remedy;
-  return { code, error: error === null ? '' : `${error.message}${remedy ? ` | ${remedy}` : ''}`, out: env.out };
-}
+const run = (...args: string[]) => runInWords(env, setCommand(env), args);
 
 async function out(...args: string[]): Promise<string> {
   const { code, error, out } = await run(...args);

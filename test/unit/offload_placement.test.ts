@@ -11,16 +11,8 @@ import type { RuleConfig } from '../../src/shared/config.js';
 import type { FilterSpec } from '../../src/shared/layout.js';
 import { parseRate } from '../../src/shared/limits/rate.js';
 import { NO_MITIGATION_TABLES } from '../../src/shared/mitigation_layout.js';
+import { port, rule } from '../support/rule_configs.js';
 
-const port = (n: number) => ({ first: n, last: n });
-const rule = (i: number, match: RuleConfig['match'], more: Partial<RuleConfig> = {}): RuleConfig => ({
-  name: String(i),
-  match,
-  action: 'drop',
-  mode: 'enforce',
-  probability: 1,
-  ...more,
-});
 const tablesOf = (...rules: RuleConfig[]) => new RuleShelf().build(rules, (name) => Number(name));
 
 describe('where a rule runs', () => {

@@ -121,6 +121,7 @@ describe('replay', () => {
     ]);
     expect(report).toMatchObject({
       captured: 5,
+      cut: 0,
       packets: 5,
       bytes: frames.reduce((sum, frame) => sum + frame.length, 0),
       tooLong: 0,

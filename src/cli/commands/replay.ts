@@ -75,6 +75,10 @@ function parseOutputs(text: string): PcapOutput[] {
   });
 }
 
+/** What is said of frames that a capture has a part of. */
+export const CUT =
+  'captured in part, and judged by that part: len and length are of it, IP packets longer than it are malformed; capture with tcpdump -s 0';
+
 function lines(report: ReplayReport): string[] {
   const { verdicts, flows } = report;
   const text = [
@@ -84,6 +88,7 @@ function lines(report: ReplayReport): string[] {
       .join('  ')}`,
     `flows     ${count(flows.inserted)} new, ${count(flows.hit)} hits, ${count(flows.bypassed)} bypassed, ${count(flows.expired)} expired`,
   ];
+  if (report.cut > 0) text.push(`cut       ${count(report.cut)}: ${CUT}`);
   if (report.tooLong > 0) text.push(`too long  ${count(report.tooLong)}: no frame holds them; set frames.size: 4096`);
   if (report.noService > 0) text.push(`to no service  ${count(report.noService)} (passed)`);
   text.push(...section('drop reason', Object.entries(report.reasons)));

@@ -6,6 +6,7 @@ import { replay } from '../../control/replay.js';
 import { SluiceError } from '../../errors.js';
 import type { Env } from '../env.js';
 import { bytes, count, paint, plain, plural, print, printJson, table, wantsColour, tableWidth } from '../output.js';
+import { CUT } from './replay.js';
 
 interface Options {
   config: string;
@@ -21,7 +22,7 @@ export function rulesTestCommand(env: Env): Command {
     .requiredOption('-c, --config <file>', 'configuration, YAML')
     .option('-i, --interface <name>', 'interface of the configuration that the packets come in on (default: its first)')
     .option('--no-strict', 'use a damaged capture up to the damage')
-    .option('--json', 'print { packets, bytes, verdicts, rules } as JSON')
+    .option('--json', 'print { packets, bytes, cut, verdicts, rules } as JSON')
     .addHelpText(
       'after',
       `
@@ -50,9 +51,9 @@ async function test(env: Env, capture: string, options: Options): Promise<void> 
     const { name, ...counters } = rule;
     return { name, action, mode, ...counters };
   });
-  const { packets, verdicts, damage, violations } = report;
+  const { packets, cut, verdicts, damage, violations } = report;
   if (options.json) {
-    printJson(env, { packets, bytes: report.bytes, verdicts, rules });
+    printJson(env, { packets, bytes: report.bytes, cut, verdicts, rules });
   } else {
     const ink = paint(wantsColour(env));
     const numbers = ['PACKETS', 'BYTES', 'ACTED', 'ACTED BYTES'].map((title) => ({ title, align: 'right' as const }));
@@ -78,6 +79,7 @@ async function test(env: Env, capture: string, options: Options): Promise<void> 
           )),
       `${plural(packets, 'packet')}: ${outcome.join(', ')}`,
     );
+    if (cut > 0) print(env, `${plural(cut, 'packet')} ${CUT}`);
     if (damage !== null) env.stderr.write(`damaged capture: ${plain(damage)}\n`);
   }
   if (violations.length > 0) {

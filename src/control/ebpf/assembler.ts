@@ -1,15 +1,5 @@
 import { endianness } from 'node:os';
-import {
-  Alu,
-  Jump,
-  LD_IMM64,
-  Part,
-  Pseudo,
-  Size,
-  type Helper,
-  type Instruction,
-  type Reg,
-} from './instruction.js';
+import { Alu, Jump, LD_IMM64, Part, Pseudo, Size, type Helper, type Instruction, type Reg } from './instruction.js';
 
 /** A place in a program, that jumps may name before it is known. */
 export class Label {

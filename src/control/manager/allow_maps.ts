@@ -1,7 +1,8 @@
 /** Prefixes of the allow list as a set of the kernel. They do not change: another list is other maps. */
 import { native, type BpfMap } from '../../native.js';
 import type { MitigationTables } from '../../shared/layout.js';
-import { keyBytes, MapType, valueBytes, writeKey, type KernelSet } from '../ebpf/offload/set_maps.js';
+import { MapType, NO_PREALLOC } from '../ebpf/map_type.js';
+import { keyBytes, valueBytes, writeKey, type KernelSet } from '../ebpf/offload/set_maps.js';
 
 export type AllowTable = NonNullable<MitigationTables['allow']>;
 
@@ -37,8 +38,7 @@ export class AllowMaps {
     if (prefixes.length === 0) return null;
     const [keySize, valueSize] = [keyBytes(TYPE, family), valueBytes(false)];
     const sizes = { keySize, valueSize, maxEntries: prefixes.length + 1 };
-    // BPF_F_NO_PREALLOC, which tries want.
-    const map = native().createMap({ type: MapType.lpmTrie, name: `allow_${family}`, flags: 1, ...sizes });
+    const map = native().createMap({ type: MapType.lpmTrie, name: `allow_${family}`, flags: NO_PREALLOC, ...sizes });
     this.maps.push(map);
     const keys = new DataView(new ArrayBuffer(prefixes.length * keySize));
     prefixes.forEach(({ words, length }, i) => writeKey(keys, i * keySize, TYPE, family, words, length << 24));

@@ -1,13 +1,8 @@
 /** Which sets are in the kernel: those that the tables in force want there, and those of the tables that are to come. */
 import { native, type BpfMap } from '../../native.js';
+import { MapType } from '../ebpf/map_type.js';
 import { MAX_SETS_COUNTED, setNeeds, type NeedingTables } from '../ebpf/offload/set_needs.js';
-import {
-  MapType,
-  SET_COUNTER_BYTES,
-  type KernelSet,
-  type KernelSets,
-  type SetLookup,
-} from '../ebpf/offload/set_maps.js';
+import { SET_COUNTER_BYTES, type KernelSet, type KernelSets, type SetLookup } from '../ebpf/offload/set_maps.js';
 import { encodeU32, sumPerCpu } from '../bpf_layout.js';
 import { SetSides } from '../../shared/sets/index.js';
 import type { Log } from '../log.js';

@@ -1,7 +1,8 @@
 /** A copy of a set in maps of the kernel, which goes along with every change. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { native, type BpfMap } from '../../native.js';
-import { hasPortType, isNetType, keyBytes, MapType, SetValue, valueBytes, writeKey, type KernelSet } from '../ebpf/offload/set_maps.js'; // prettier-ignore
+import { MapType, NO_PREALLOC } from '../ebpf/map_type.js';
+import { hasPortType, isNetType, keyBytes, SetValue, valueBytes, writeKey, type KernelSet } from '../ebpf/offload/set_maps.js'; // prettier-ignore
 import type { IpSet, SetObserver } from '../sets/index.js';
 import { maskOf } from '../sets/options.js';
 
@@ -16,9 +17,6 @@ const LOOK_EVERY = 128;
 
 /** The kernel counts entries of a hash map by CPU, and so not to the last; a trie has no room to exchange one when it is full. */
 const SPARE = 1024;
-
-/** BPF_F_NO_PREALLOC: entries are allocated as they come. */
-const NO_PREALLOC = 1;
 
 /** One family's map, and changes that have not gone there yet: all additions, or all removals. */
 interface Part {
@@ -118,21 +116,15 @@ export class SetMirror implements SetObserver {
   }
 
   put(family: 4 | 6, words: ArrayLike<number>, scope: number, state: number): void {
-    const part = this.room(family, false);
+    const part = this.add(family, false, words, scope);
     if (part === null) return;
-    const { type, counters } = this.set.options;
-    writeKey(part.keyView, part.count * keyBytes(type, family), type, family, words, scope);
+    const at = (part.count - 1) * valueBytes(this.set.options.counters);
     // The rest of a value is 0, and stays so here.
-    part.valueView.setUint32(part.count * valueBytes(counters) + SetValue.state, state, true);
-    part.count++;
+    part.valueView.setUint32(at + SetValue.state, state, true);
   }
 
   removed(family: 4 | 6, words: ArrayLike<number>, scope: number): void {
-    const part = this.room(family, true);
-    if (part === null) return;
-    const { type } = this.set.options;
-    writeKey(part.keyView, part.count * keyBytes(type, family), type, family, words, scope);
-    part.count++;
+    this.add(family, true, words, scope);
   }
 
   /** Empty maps take the place of those that are there. */
@@ -222,8 +214,8 @@ export class SetMirror implements SetObserver {
     return this.parts.find((one) => one.family === family) ?? null;
   }
 
-  /** Room for one more change; null when there is nothing to be kept any more. */
-  private room(family: 4 | 6, removes: boolean): Part | null {
+  /** One more change, by its key; null when there is nothing to be kept any more. */
+  private add(family: 4 | 6, removes: boolean, words: ArrayLike<number>, scope: number): Part | null {
     const part = this.part(family);
     if (part === null || this.stopped) return null;
     if (part.count === RUN_MOST || part.removes !== removes) this.send(part);
@@ -236,6 +228,8 @@ export class SetMirror implements SetObserver {
         this.flush();
       });
     }
+    const { type } = this.set.options;
+    writeKey(part.keyView, part.count++ * keyBytes(type, family), type, family, words, scope);
     return part;
   }
 

@@ -37,6 +37,8 @@ export class PcapPort extends PoolPort {
   readonly capture: Capture;
   /** Text that follows the verdict in the comment of the packet in a slot; asked while its burst is being settled. */
   annotate: ((slot: number) => string) | null = null;
+  /** Packets so far of which the capture does not have all bytes. */
+  cut = 0;
   readonly #writer: PcapngWriter | undefined;
   readonly #interfaceId: number;
   readonly #outputs: ReadonlySet<PcapOutput>;
@@ -95,6 +97,7 @@ export class PcapPort extends PoolPort {
         this.#positions[frame] = this.#next;
         this.#times[frame] = timeNs;
       }
+      if (packet.originalLength > packet.data.length) this.cut++;
       this.#clockMs = clockMs;
       this.#lastNs = timeNs;
       this.#next++;

@@ -6,7 +6,8 @@ import { Label, type Assembler } from '../assembler.js';
 import { Alu, Jump, Reg, Size } from '../instruction.js';
 import { COPIED, emitCopies, emitCopy, OFFSET, REST } from './copies.js';
 import { emitExtensions } from './extensions.js';
-import { At, COPIES, Copy, emitReach, field, FRAME, Kept, NO_PORT, type WayTo } from './kinds.js';
+import { At, COPIES, Copy, emitReach, field, FRAME, NO_PORT, type WayTo } from './kinds.js';
+import { Kept } from './stack.js';
 
 const VLAN = [0x8100, 0x88a8] as const;
 /** 802.3 lengths end below it; ARP, LLDP, SLOW, PAE, 1588: what is_housekeeping() of bpf/redirect.bpf.c gives to the host. */

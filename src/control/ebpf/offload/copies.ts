@@ -3,7 +3,8 @@ import type { Label } from '../assembler.js';
 import { type Assembler } from '../assembler.js';
 import { Stack } from '../from_cbpf.js';
 import { Alu, Helper, Jump, Reg, Size, XdpMd } from '../instruction.js';
-import { COPIES, DATA, END, Kept, type Copy } from './kinds.js';
+import { COPIES, DATA, END, type Copy } from './kinds.js';
+import { Kept } from './stack.js';
 
 /** Offset in the frame of what is read next. */
 export const OFFSET = Reg.r8;

@@ -2,8 +2,9 @@
 import { MAX_RULES } from '../../../shared/layout.js';
 import { Label, type Assembler } from '../assembler.js';
 import { Alu, Helper, Jump, Reg, Size } from '../instruction.js';
-import { Kept } from './kinds.js';
+
 import type { Plan } from './plan.js';
+import { Kept } from './stack.js';
 
 /**
  * Value of the counters' map (BPF_MAP_TYPE_PERCPU_ARRAY), one a rule number (RuleField.id): uint64s in the order of RuleCounter.

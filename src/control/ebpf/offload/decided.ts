@@ -8,6 +8,7 @@ import { Label, type Assembler } from '../assembler.js';
 import { Stack } from '../from_cbpf.js';
 import { Alu, Helper, Jump, Reg, Size, XdpMd } from '../instruction.js';
 import { creditOf } from './limit_credit.js';
+import { Decided } from './stack.js';
 
 /** What decides whether a record that matches drops the packet. */
 export interface Stateful {
@@ -16,16 +17,6 @@ export interface Stateful {
   /** RuleField.threshold of a rule that draws; 0: it meters. */
   readonly threshold: number;
   readonly limit: LimitSpec | null;
-}
-
-/** Places on the stack, below those of kinds.ts and above those of set_lookup.ts. */
-export const enum Decided {
-  /** 32 bits: what the second word in front of the packet will be. */
-  rules = Stack.END - 60,
-  /** An entry of a limit that is about to be made, LimitEntry.BYTES. */
-  entry = Stack.END - 104,
-  /** Key of a limit, 40 bytes at most. */
-  key = Stack.END - 144,
 }
 
 /** What a record says of its rule, for one that drops by chance or above a limit; or why the kernel cannot do it. null: it needs no such thing. */

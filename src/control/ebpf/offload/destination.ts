@@ -1,6 +1,7 @@
 import { Label, type Assembler } from '../assembler.js';
 import { Alu, Helper, Jump, Reg, Size } from '../instruction.js';
-import { addressesOf, field, Kept, type PacketKind } from './kinds.js';
+import { addressesOf, field, type PacketKind } from './kinds.js';
+import { Kept } from './stack.js';
 
 /**
  * Goes to `leave` with a packet whose destination is not in `vips` (vip_map of bpf/maps.h), and with one to ::ffff:a.b.c.d, which

@@ -4,6 +4,7 @@ import { encodeU32, REDIRECT_STATS, sumPerCpu } from '../../bpf_layout.js';
 import { Assembler, encode, Label } from '../assembler.js';
 import { Stack, type Access } from '../from_cbpf.js';
 import { Alu, Helper, Jump, Reg, Size } from '../instruction.js';
+import { MapType } from '../map_type.js';
 import type { SanityBefore } from './sanity.js';
 import { Copy } from './kinds.js';
 import type { LimitSource } from './limit_maps.js';
@@ -11,9 +12,6 @@ import { planOffload, type Plan, type PlannedTables } from './plan.js';
 import { COUNTER_BYTES, emitRules, SET_DROPS } from './rules_program.js';
 import type { KernelSets } from './set_maps.js';
 
-/** enum bpf_map_type. */
-const PROG_ARRAY = 3;
-const PERCPU_ARRAY = 6;
 /** enum xdp_action. */
 const XDP_DROP = 1;
 const XDP_PASS = 2;
@@ -23,7 +21,7 @@ export interface Behind {
   /** Descriptor of the program. */
   readonly program: number;
   readonly stats: BpfMap;
-  /** vip_map; null: all traffic is for user space. */
+  /** vip_map; null: all traffic is for user space (MATCH_TRAFFIC). */
   readonly vips: BpfMap | null;
 }
 
@@ -60,15 +58,15 @@ export class RuleFront {
 
   /** Makes the maps. Needs CAP_BPF and CAP_NET_ADMIN, as load() does. */
   constructor(private readonly behind: Behind) {
-    const make = (type: number, name: string, valueSize: number, maxEntries: number): BpfMap => {
+    const make = (type: MapType, name: string, valueSize: number, maxEntries: number): BpfMap => {
       const map = native().createMap({ type, name, keySize: 4, valueSize, maxEntries });
       this.maps.push(map);
       return map;
     };
     try {
-      this.counters = make(PERCPU_ARRAY, 'rule_counters', COUNTER_BYTES, SET_DROPS + 1);
-      this.copies = make(PERCPU_ARRAY, 'rule_copies', Copy.SIZE, 1);
-      this.next = make(PROG_ARRAY, 'rules_next', 4, 1);
+      this.counters = make(MapType.percpuArray, 'rule_counters', COUNTER_BYTES, SET_DROPS + 1);
+      this.copies = make(MapType.percpuArray, 'rule_copies', Copy.SIZE, 1);
+      this.next = make(MapType.progArray, 'rules_next', 4, 1);
       this.next.update(encodeU32(0), encodeU32(behind.program));
     } catch (error) {
       this.close();
@@ -92,6 +90,7 @@ export class RuleFront {
       vips: behind.vips?.fd ?? null,
       dropped: () => this.dropped(asm),
       left: () => this.left(asm),
+      notIp: () => this.count(asm, ['not_ip']),
       cut: (rule) => cut.add(rule),
     });
     const instructions = encode(asm.instructions());
@@ -125,6 +124,13 @@ export class RuleFront {
 
   /** Counts as the redirect program does: seen, and dropped. */
   private dropped(asm: Assembler): void {
+    this.count(asm, ['seen', 'drop']);
+    asm.alu32(Alu.MOV, Reg.r0, XDP_DROP);
+    asm.exit();
+  }
+
+  /** Adds one to these of the redirect program's counters. */
+  private count(asm: Assembler, names: readonly (typeof REDIRECT_STATS)[number][]): void {
     const absent = new Label();
     asm.storeImm(Size.W, Reg.r10, Stack.scratch, 0);
     asm.loadMap(Reg.r1, this.behind.stats.fd);
@@ -132,15 +138,13 @@ export class RuleFront {
     asm.alu64(Alu.ADD, Reg.r2, Stack.scratch);
     asm.call(Helper.map_lookup_elem);
     asm.jump64(Jump.JEQ, Reg.r0, 0, absent);
-    for (const name of ['seen', 'drop'] as const) {
+    for (const name of names) {
       const at = REDIRECT_STATS.indexOf(name) * 8;
       asm.load(Size.DW, Reg.r1, Reg.r0, at);
       asm.alu64(Alu.ADD, Reg.r1, 1);
       asm.store(Size.DW, Reg.r0, at, Reg.r1);
     }
     asm.place(absent);
-    asm.alu32(Alu.MOV, Reg.r0, XDP_DROP);
-    asm.exit();
   }
 
   private left(asm: Assembler): void {

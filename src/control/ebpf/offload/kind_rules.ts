@@ -6,13 +6,14 @@ import { Alu, Jump, Reg, Size } from '../instruction.js';
 import { emitCopiesAgain, emitFramePointers } from './copies.js';
 import { SET_DROPS } from './counting.js';
 import { emitDestination } from './destination.js';
-import { emitReach, Kept, least, port, type PacketKind } from './kinds.js';
+import { emitReach, least, port, type PacketKind } from './kinds.js';
 import type { Plan, PlannedRecord } from './plan.js';
 import { canMatch, emitFields } from './record.js';
 import { emitSanity, leavesAll, type SanityBefore } from './sanity.js';
 import { emitAsk, emitEntryCounts, emitNoneAsked, emitStages, type LookupContext } from './set_lookup.js';
 import type { KernelSets } from './set_maps.js';
 import { splitOf } from './split.js';
+import { Kept } from './stack.js';
 import { emitStateful, type StatefulEnvironment } from './stateful.js';
 
 /** Instructions of one kind's rules, at most: so are all within the reach of a jump. Rules behind are left to user space. */
@@ -33,6 +34,8 @@ export interface RulesEnvironment extends StatefulEnvironment {
   /** Writes what ends the program for a packet that a rule has dropped, and for one that is left, behind what is said of it in front of the packet. */
   dropped(): void;
   left(): void;
+  /** Counts a frame that is not IP and will be dropped; the program goes on behind it. */
+  notIp?(): void;
   /** Hears of each rule (RuleField.id) that there was no room for, perhaps several times. */
   cut?(rule: number): void;
 }

@@ -1,6 +1,5 @@
 /** The kinds of packet that the rules are written for, each with its own copy of the records that can match, and where their headers are. */
 import type { Assembler, Label } from '../assembler.js';
-import { Stack } from '../from_cbpf.js';
 import { Alu, Jump, Reg, Size } from '../instruction.js';
 
 export interface PacketKind {
@@ -15,26 +14,6 @@ export interface PacketKind {
   /** Byte offset of the IP header, and of the transport header. */
   readonly l3: number;
   readonly l4: number;
-}
-
-/** Words on the stack, below those of the classic programs: 32 bits, host order. */
-export const enum Kept {
-  /** Length of the frame. */
-  frameBytes = Stack.END - 4,
-  /** Length of the IP packet. */
-  l3Bytes = Stack.END - 8,
-  /** Number of the rule that drops the packet. */
-  rule = Stack.END - 12,
-  /** Key of a look-up. */
-  key = Stack.END - 16,
-  /** 64 bits: rules that have matched and let the search go on, by their position in Plan.marks. */
-  marks = Stack.END - 24,
-  /** struct lpm_key of bpf/types.h: 32 bits of prefix length, 128 of address. */
-  destination = Stack.END - 48,
-  /** 64 bits: address of the copies (Copy) of a packet that is not plain. */
-  copies = Stack.END - 56,
-  /** What is below is free. */
-  END = Stack.END - 56,
 }
 
 /**

@@ -4,10 +4,11 @@ import { HashLimitMode } from '../../../shared/limits/hash_limit.js';
 import { maskWords } from '../../../shared/mask_words.js';
 import { Label, type Assembler } from '../assembler.js';
 import { Alu, Helper, Jump, Reg, Size } from '../instruction.js';
-import { Decided } from './decided.js';
-import { addressesOf, field, Kept, ports, type PacketKind } from './kinds.js';
+
+import { addressesOf, field, ports, type PacketKind } from './kinds.js';
 import { creditOf, type Credit } from './limit_credit.js';
 import { LimitEntry, type LimitMap } from './limit_maps.js';
+import { Decided, Kept } from './stack.js';
 
 /** BPF_NOEXIST. */
 const NO_EXIST = 1;

@@ -8,6 +8,7 @@ import { HashLimitMode } from '../../../shared/limits/hash_limit.js';
 import { TableHeader } from '../../../shared/limits/key_table.js';
 import { sumPerCpu } from '../../bpf_layout.js';
 import { BtfBuilder } from '../btf.js';
+import { MapType, NO_PREALLOC } from '../map_type.js';
 import { creditOf } from './limit_credit.js';
 
 /** Value of a map: byte offsets. */
@@ -37,13 +38,6 @@ export interface LimitMap {
 export interface LimitSource {
   of(limit: LimitSpec): LimitMap;
 }
-
-/** enum bpf_map_type. */
-const HASH = 1;
-const ARRAY = 2;
-const PERCPU_ARRAY = 6;
-/** BPF_F_NO_PREALLOC: memory for a key when it comes. */
-const NO_PREALLOC = 1;
 
 /** How often entries are looked at, and how many of a map at a time: at least more than collide in one place of its hash, at most some 10 ms. */
 const SWEEP_MS = 250;
@@ -80,7 +74,7 @@ export class LimitMaps implements LimitSource {
       this.#timer ??= setInterval(() => this.#trySweep(), SWEEP_MS).unref();
     }
     const sizes = { keySize: 4, valueSize: 8, maxEntries: 1 };
-    this.#full ??= native().createMap({ type: PERCPU_ARRAY, name: 'limit_full', ...sizes });
+    this.#full ??= native().createMap({ type: MapType.percpuArray, name: 'limit_full', ...sizes });
     return { fd: known.map.fd, full: this.#full.fd, baseMs: known.baseMs };
   }
 
@@ -145,7 +139,7 @@ export class LimitMaps implements LimitSource {
 function keyedMap({ shared: { run, table } }: LimitSpec & { kind: 'hash' }): BpfMap {
   const words = keyWords(run.mode);
   return native().createMap({
-    ...{ type: HASH, name: 'limit', keySize: words * 4, valueSize: LimitEntry.BYTES, flags: NO_PREALLOC },
+    ...{ type: MapType.hash, name: 'limit', keySize: words * 4, valueSize: LimitEntry.BYTES, flags: NO_PREALLOC },
     maxEntries: new Int32Array(table)[TableHeader.capacity],
     btf: entryTypes(words),
   });
@@ -153,7 +147,7 @@ function keyedMap({ shared: { run, table } }: LimitSpec & { kind: 'hash' }): Bpf
 
 function singleMap(spec: LimitSpec): BpfMap {
   const sizes = { keySize: 4, valueSize: LimitEntry.BYTES, maxEntries: 1 };
-  const map = native().createMap({ type: ARRAY, name: 'limit', ...sizes, btf: entryTypes(0) });
+  const map = native().createMap({ type: MapType.array, name: 'limit', ...sizes, btf: entryTypes(0) });
   const value = new Uint8Array(LimitEntry.BYTES);
   new BigUint64Array(value.buffer)[LimitEntry.credit / 8] = creditOf(spec)!.cap;
   map.update(new Uint8Array(4), value);

@@ -5,7 +5,8 @@
 import { Label, type Assembler } from '../assembler.js';
 import { Stack } from '../from_cbpf.js';
 import { Alu, Helper, Jump, Reg, Size } from '../instruction.js';
-import { At, emitReach, field, FRAME, Kept, type WayTo } from './kinds.js';
+import { At, emitReach, field, FRAME, type WayTo } from './kinds.js';
+import { Kept } from './stack.js';
 
 /** Reads the packet up to where it is known to be of a plain kind, and goes there; or to `others` with frameBytes alone. r1 to r5 are used. */
 export function emitPlain(asm: Assembler, to: WayTo, others: Label): void {

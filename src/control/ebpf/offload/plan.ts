@@ -174,7 +174,7 @@ function runsInKernel(program: Program): boolean {
 
 /** '' when the kernel can carry the rule out. */
 function whyLeft(rules: Int32Array, at: number, program: Program | null, asks: Stateful | string | null): string {
-  if (program !== null && program.link === 'ip') return 'matches bytecode from the IP header on';
+  if (program !== null && program.link === 'ip') return 'matches from the IP header on (bytecode, p0f, dns)';
   if (program !== null && !runsInKernel(program)) return 'matches a program with a loop';
   if (asks !== null) return typeof asks === 'string' ? asks : '';
   if (rules[at + RuleField.threshold] !== 0) return 'is hit by chance';

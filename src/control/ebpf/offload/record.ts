@@ -1,7 +1,8 @@
 import { RuleField, RuleMatch } from '../../../shared/layout.js';
 import type { Assembler, Label } from '../assembler.js';
 import { Alu, Jump, Reg, Size } from '../instruction.js';
-import { addressesOf, COPIES, Copy, field, Kept, port, type PacketKind } from './kinds.js';
+import { addressesOf, COPIES, Copy, field, port, type PacketKind } from './kinds.js';
+import { Kept } from './stack.js';
 
 /** Whether a packet of the kind can match the record at all: what all packets of the kind have in common. */
 export function canMatch(rules: Int32Array, at: number, { family, protocol, plain }: PacketKind): boolean {

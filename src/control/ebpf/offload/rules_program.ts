@@ -62,6 +62,7 @@ class Parts {
     // What is not for user space needs no word to it.
     const host = plan.nonce === 0 ? leave : new Label();
     const ends: Ends = { leave, host, drop: new Label() };
+    const dropNotIp = new Label();
     const labels = kinds.map((kind) => (this.dropping.has(kind) ? new Label() : leave));
     read((family, protocol) => {
       return labels[kinds.findIndex((kind) => kind.family === family && kind.protocol === protocol)];
@@ -69,9 +70,14 @@ class Parts {
     kinds.forEach((kind, i) => {
       if (labels[i] === leave) return;
       asm.place(labels[i]);
-      this.written.set(kind, emitKind(asm, plan, environment, kind, ends));
+      const drop = kind === NOT_IP ? dropNotIp : ends.drop;
+      this.written.set(kind, emitKind(asm, plan, environment, kind, { ...ends, drop }));
     });
-    if (ends.drop.firstUse >= 0) {
+    if (dropNotIp.firstUse >= 0) {
+      asm.place(dropNotIp);
+      environment.notIp?.();
+    }
+    if (ends.drop.firstUse >= 0 || dropNotIp.firstUse >= 0) {
       asm.place(ends.drop);
       emitCounting(asm, plan, environment.counters);
       if (environment.sets) emitSetCounts(asm, { lookups: plan.lookups, sets: environment.sets });

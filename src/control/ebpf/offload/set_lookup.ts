@@ -2,22 +2,13 @@
 import { SetSides } from '../../../shared/sets/index.js';
 import { Label, type Assembler } from '../assembler.js';
 import { Alu, Helper, Jump, Reg, Size } from '../instruction.js';
-import { addressesOf, Kept, type PacketKind } from './kinds.js';
+import { addressesOf, type PacketKind } from './kinds.js';
 import { emitPortKey } from './set_port.js';
 import { hasPortType, isNetType, SetValue, type KernelSets, type KernelTable, type SetLookup } from './set_maps.js';
+import { Kept, SetKept } from './stack.js';
 
 /** Look-ups of different sets, or by different sides, that a program has room for. */
 export const LOOKUPS_MOST = 16;
-
-/** The lower end of the stack, from r10. */
-const enum SetKept {
-  /** Key, of at most 24 bytes. */
-  key = -512,
-  /** State of an entry, 32 bits. */
-  state = -488,
-  /** 64 bits a look-up of Plan.lookups: how often it was made (in sets with counters; else 0), and << 32 how often it found the packet. */
-  asked = -480,
-}
 
 const NS_A_SECOND = 1_000_000_000;
 

@@ -15,9 +15,6 @@
  */
 import type { SetSides, SetType } from '../../../shared/sets/index.js';
 
-/** enum bpf_map_type. */
-export const MapType = { hash: 1, percpuArray: 6, lpmTrie: 11 } as const;
-
 /** Of a value. */
 export const enum SetValue {
   state = 0,
