@@ -1,4 +1,5 @@
 import { setImmediate as turn } from 'node:timers/promises';
+import { GcWatch, type GcPauses } from './gc.js';
 import type { BenchCounts, Job } from './modes.js';
 
 /** How long the event loop waits for the job, ms. */
@@ -11,6 +12,8 @@ export interface BenchReport extends BenchCounts {
   seconds: number;
   /** CPU time of the process, all threads, in that time. */
   cpuSeconds: number;
+  /** Of this thread's garbage collector; absent where there is none. */
+  gc?: GcPauses;
   /** The last one. */
   final: boolean;
 }
@@ -35,9 +38,11 @@ export async function runJob(job: Job, options: RunOptions, report: (report: Ben
   const sleepMs = poll ? SLEEP_MS : 0;
   const started = performance.now();
   const cpuStarted = process.cpuUsage();
+  const watch = new GcWatch();
   const tell = (now: number, final: boolean): void => {
     const { user, system } = process.cpuUsage(cpuStarted);
-    report({ seconds: (now - started) / 1000, ...job.counts(), cpuSeconds: (user + system) / 1e6, final });
+    const seconds = (now - started) / 1000;
+    report({ seconds, ...job.counts(), cpuSeconds: (user + system) / 1e6, gc: watch.pauses(), final });
   };
   const end = durationMs > 0 ? started + durationMs : Infinity;
   let next = started + intervalMs;
@@ -54,6 +59,7 @@ export async function runJob(job: Job, options: RunOptions, report: (report: Ben
     }
   } finally {
     job.close();
+    watch.stop();
   }
   tell(performance.now(), true);
 }

@@ -154,6 +154,20 @@ describe('a run', () => {
     expect(new Set(job.slept)).toEqual(new Set([20]));
   });
 
+  it('counts the pauses of the garbage collector, up to the end', async () => {
+    const hold: unknown[] = [];
+    // 16 MiB and more of short-lived arrays: several collections of the young generation.
+    const garbage = new FakeJob(20, () => {
+      for (let i = 0; i < 1000; i++) hold[0] = new Array(100).fill(i);
+    });
+    let gc: BenchReport['gc'];
+    await runJob(garbage, options, (report) => (gc = report.gc));
+    expect(gc!.count).toBeGreaterThan(0);
+    expect(gc!.maxMs).toBeGreaterThan(0);
+    expect(gc!.totalMs).toBeGreaterThanOrEqual(gc!.maxMs);
+    expect(gc!.heapBytes).toBeGreaterThan(1 << 20);
+  });
+
   it('ends on the signal, and closes the job also when that fails', async () => {
     const controller = new AbortController();
     const stopped = new FakeJob();
