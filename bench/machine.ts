@@ -21,13 +21,14 @@ export interface Machine {
   /** Pinned to one CPU. */
   pinned: boolean;
   commit: string;
-  /** Files that git knows and that differ from the commit. */
+  /** Files that git knows and that differ from the commit, other than results. */
   modified: boolean;
   date: string;
 }
 
 export function describeMachine(): Machine {
-  const status = ask('git', '-C', packageRoot, 'status', '--porcelain', '--untracked-files=no');
+  const tracked = ['status', '--porcelain', '--untracked-files=no', '--', '.', ':(exclude)bench/results'];
+  const status = ask('git', '-C', packageRoot, ...tracked);
   return {
     cpu: cpus()[0]?.model.trim() ?? 'unknown',
     cpus: availableParallelism(),

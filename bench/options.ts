@@ -1,97 +1,59 @@
 import { parseArgs } from 'node:util';
-import { MODES, type Mode } from '../src/bench/modes.js';
+import type { Bench, EffortName } from './bench.js';
+import { BENCHES } from './benches.js';
+import { COMPARED } from './compare/compared.js';
 
-export type Part = 'path' | 'ways' | 'tables' | 'micro' | 'drop' | 'pps';
-
-const PARTS: readonly Part[] = ['path', 'ways', 'tables', 'micro', 'drop', 'pps'];
-
-/** How long to measure. */
-export interface Effort {
-  name: 'full' | 'quick' | 'smoke';
-  /** Rounds of the path bench: one trial of each side a round. */
-  rounds: number;
-  /** Time that a trial of the path bench measures for, ms; start-up and warm-up come on top. */
-  trialMs: number;
-  /** The same of the bench of ways, which has eight times as many cases. */
-  wayRounds: number;
-  wayMs: number;
-  /** Times that each table is built. */
-  builds: number;
-  /** Longest time of one micro bench, seconds. */
-  microSeconds: number;
-  /** Rounds of the drop bench, and how long each of its cases sends in one, ms. */
-  dropRounds: number;
-  dropMs: number;
-  /** The same of the pps bench. */
-  ppsRounds: number;
-  ppsMs: number;
+/** A bench that was asked for, and which of its words. */
+export interface Chosen {
+  bench: Bench;
+  words: ReadonlySet<string>;
 }
 
 export interface BenchOptions {
-  parts: ReadonlySet<Part>;
-  /** Of the pps bench; all where none is named. */
-  modes: ReadonlySet<Mode>;
-  effort: Effort;
-  /** Where to write the results as JSON. */
+  chosen: readonly Chosen[];
+  effort: EffortName;
+  /** Where to write all reports as JSON. */
   json: string | null;
-  /** Exit 1 when the median ratio of a path case is above this. */
+  /** Write results/NAME.json, the charts and results/README.md. */
+  save: boolean;
+  /** Measure nothing: draw charts and tables of what results/ has. */
+  render: boolean;
+  /** Exit 1 when the median ratio of a case of the path bench is above this. */
   gate: number | null;
+  /** Revision to compare with, as git understands it. */
+  compare: string | null;
+  /** Exit 1 when a case takes this many times as long as in the revision. */
+  threshold: number;
 }
 
-const FULL: Effort = {
-  name: 'full',
-  rounds: 10,
-  trialMs: 1000,
-  wayRounds: 7,
-  wayMs: 400,
-  builds: 5,
-  microSeconds: 1.5,
-  dropRounds: 9,
-  dropMs: 1000,
-  ppsRounds: 7,
-  ppsMs: 700,
-};
-const QUICK: Effort = {
-  name: 'quick',
-  rounds: 5,
-  trialMs: 500,
-  wayRounds: 5,
-  wayMs: 150,
-  builds: 3,
-  microSeconds: 0.3,
-  dropRounds: 5,
-  dropMs: 250,
-  ppsRounds: 5,
-  ppsMs: 250,
-};
-/** Only shows that everything runs and that the bytes agree; its numbers are rough. */
-const SMOKE: Effort = {
-  name: 'smoke',
-  rounds: 1,
-  trialMs: 100,
-  wayRounds: 1,
-  wayMs: 20,
-  builds: 1,
-  microSeconds: 0.03,
-  dropRounds: 1,
-  dropMs: 60,
-  ppsRounds: 1,
-  ppsMs: 60,
-};
+const DEFAULT_THRESHOLD = 1.1;
 
-export const USAGE = `usage: npm run bench -- [path] [ways] [tables] [micro] [drop] [pps [MODE…]] [--quick | --smoke] [--gate RATIO] [--json FILE]
+function benchLines(): string {
+  const lines = BENCHES.map(({ name, about, needsRoot, words }) => {
+    const more = words ? `; words: ${words.join(', ')}` : '';
+    return `  ${name.padEnd(16)}${about}${needsRoot ? '; root' : ''}${more}`;
+  });
+  return lines.join('\n');
+}
 
-  path         the whole path in TypeScript against the same work in C++, as a ratio, by number of flows; needs g++
-  ways         the same by family, encapsulation, and whether the flow is known; needs g++
-  tables       how long the control plane's tables take to build, ms
-  micro        steps of the path one by one, ns a packet
-  drop         packets a second that are dropped over a veth pair: XDP_DROP, rules in the kernel, rules in JavaScript; needs root
-  pps          packets a second of \`sluice bench\`, of the same jobs in C and in XDP: ${MODES.join(', ')}, or those named; needs root and g++
-               (none named: all)
-  --quick      fewer and shorter trials: about six minutes, wider spread
-  --smoke      only shows that everything runs and that the bytes agree: about a minute
-  --gate 1.3   exit 1 when the median ratio of a path case is above this
-  --json FILE  results, machine and every trial as JSON`;
+const DEFAULTS = BENCHES.filter(({ byDefault }) => byDefault).map(({ name }) => name);
+
+export const USAGE = `usage: npm run bench -- [NAME [WORD…]]… [--quick | --smoke] [--save] [--json FILE] [--gate RATIO]
+       npm run bench -- [NAME…] --compare REVISION [--threshold RATIO] [--quick] [--json FILE]
+       npm run bench -- --render
+
+${benchLines()}
+  all             every one of these. None named: ${DEFAULTS.join(', ')}; with --smoke all
+
+  --quick         fewer cases, fewer and shorter trials: ${DEFAULTS.join(', ')} in under two minutes, wider spread
+  --smoke         only shows that everything runs and does what it should; its numbers say nothing
+  --save          writes bench/results/NAME.json, its charts as SVG, and bench/results/README.md
+  --render        draws charts and tables of bench/results/ again, and measures nothing
+  --json FILE     reports of all benches that ran, every trial and the machine
+  --gate 1.3      exit 1 when the median ratio of a path case is above this
+  --compare REV   what ${COMPARED.join(', ')} take here, as a ratio to that revision, in turn. Exit 1 when a case became slower: all its rounds are above 1,
+                  their median above the threshold
+  --threshold R   default ${DEFAULT_THRESHOLD}`;
 
 /** Arguments that make no sense; the message says which. */
 export class UsageError extends Error {}
@@ -100,28 +62,62 @@ export class UsageError extends Error {}
 export function parseOptions(args: readonly string[]): BenchOptions | null {
   const { values, positionals } = read(args);
   if (values.help) return null;
-  const parts = new Set<Part>();
-  const modes = new Set<Mode>();
-  for (const name of positionals) {
-    const mode = MODES.find((each) => each === name);
-    if (mode !== undefined) {
-      modes.add(mode);
-      continue;
-    }
-    const part = PARTS.find((each) => each === name);
-    if (part === undefined) throw new UsageError(`unknown bench "${name}": there are ${PARTS.join(', ')}`);
-    parts.add(part);
-  }
-  if (modes.size > 0 && !parts.has('pps'))
-    throw new UsageError(`${[...modes].join(', ')}: modes of pps, which was not asked for`);
-  if (modes.size === 0) for (const mode of MODES) modes.add(mode);
   if (values.quick && values.smoke) throw new UsageError('--quick and --smoke exclude each other');
-  const gate = values.gate === undefined ? null : Number(values.gate);
-  if (gate !== null && !(gate > 0)) throw new UsageError(`--gate takes a ratio such as 1.3, not "${values.gate}"`);
-  if (parts.size === 0) for (const part of PARTS) parts.add(part);
-  if (gate !== null && !parts.has('path'))
+  const effort: EffortName = values.smoke ? 'smoke' : values.quick ? 'quick' : 'full';
+  const compare = values.compare ?? null;
+  const chosen = choose(positionals, compare === null ? (effort === 'smoke' ? 'all' : 'default') : 'compared');
+  const gate = ratio('--gate', values.gate);
+  const threshold = ratio('--threshold', values.threshold);
+  const options = { save: values.save, render: values.render, json: values.json ?? null };
+  if (gate !== null && !chosen.some(({ bench }) => bench.aboveGate))
     throw new UsageError('--gate is about the path bench, which was not asked for');
-  return { parts, modes, effort: values.smoke ? SMOKE : values.quick ? QUICK : FULL, json: values.json ?? null, gate };
+  if (values.save && effort === 'smoke') throw new UsageError('--save: numbers of a smoke run say nothing');
+  const part = chosen.find(({ bench, words }) => words.size < (bench.words?.length ?? 0));
+  if (values.save && part) throw new UsageError(`--save: that would replace all of ${part.bench.name} by a part of it`);
+  if (values.render && (positionals.length > 0 || values.save || compare !== null || options.json !== null))
+    throw new UsageError('--render measures nothing: it stands alone');
+  if (compare === null && threshold !== null) throw new UsageError('--threshold is for --compare');
+  if (compare !== null) refuseWithCompare(chosen, values.save, gate);
+  return { chosen, effort, ...options, gate, compare, threshold: threshold ?? DEFAULT_THRESHOLD };
+}
+
+function refuseWithCompare(chosen: readonly Chosen[], save: boolean, gate: number | null): void {
+  if (save || gate !== null) throw new UsageError('--compare takes neither --save nor --gate');
+  const other = chosen.find(({ bench }) => !COMPARED.includes(bench.name));
+  if (other) throw new UsageError(`--compare knows ${COMPARED.join(', ')}, not ${other.bench.name}`);
+}
+
+/** Benches of these names, in the order in which they run, with the words that belong to them. */
+function choose(positionals: readonly string[], otherwise: 'all' | 'default' | 'compared'): Chosen[] {
+  const names = new Set<string>();
+  const words: string[] = [];
+  for (const name of positionals) {
+    if (name === 'all') for (const bench of BENCHES) names.add(bench.name);
+    else if (BENCHES.some((bench) => bench.name === name)) names.add(name);
+    else if (BENCHES.some((bench) => bench.words?.includes(name))) words.push(name);
+    else throw new UsageError(`unknown bench "${name}": there are ${BENCHES.map((bench) => bench.name).join(', ')}`);
+  }
+  const stray = words.find((word) => !BENCHES.some((bench) => names.has(bench.name) && bench.words?.includes(word)));
+  if (stray !== undefined) {
+    const owners = BENCHES.filter((bench) => bench.words?.includes(stray)).map(({ name }) => name);
+    throw new UsageError(`${stray}: a word of ${owners.join(', ')}, not of what was asked for`);
+  }
+  const wanted = ({ name, byDefault }: Bench): boolean => {
+    if (names.size > 0) return names.has(name);
+    if (otherwise === 'compared') return name === COMPARED[0];
+    return otherwise === 'all' || byDefault;
+  };
+  return BENCHES.filter(wanted).map((bench) => {
+    const named = words.filter((word) => bench.words?.includes(word));
+    return { bench, words: new Set(named.length > 0 ? named : (bench.words ?? [])) };
+  });
+}
+
+function ratio(option: string, text: string | undefined): number | null {
+  if (text === undefined) return null;
+  const value = Number(text);
+  if (!(value > 0)) throw new UsageError(`${option} takes a ratio such as 1.3, not "${text}"`);
+  return value;
 }
 
 function read(args: readonly string[]) {
@@ -132,9 +128,13 @@ function read(args: readonly string[]) {
       options: {
         quick: { type: 'boolean', default: false },
         smoke: { type: 'boolean', default: false },
+        save: { type: 'boolean', default: false },
+        render: { type: 'boolean', default: false },
         help: { type: 'boolean', short: 'h', default: false },
         gate: { type: 'string' },
         json: { type: 'string' },
+        compare: { type: 'string' },
+        threshold: { type: 'string' },
       },
     });
   } catch (error) {

@@ -14,6 +14,11 @@ export function spread(values: readonly number[]): Spread {
   return { median, min: sorted[0], max: sorted[sorted.length - 1] };
 }
 
+/** The same in another unit. */
+export function scaled({ median, min, max }: Spread, factor: number): Spread {
+  return { median: median * factor, min: min * factor, max: max * factor };
+}
+
 /** "24.3 [23.9..25.1]" */
 export function formatSpread({ median, min, max }: Spread, digits: number): string {
   return `${median.toFixed(digits)} [${min.toFixed(digits)}..${max.toFixed(digits)}]`;
@@ -25,4 +30,12 @@ export function formatTable(rows: readonly (readonly string[])[]): string {
   const line = (row: readonly string[]): string =>
     row.map((cell, column) => (column === 0 ? cell.padEnd(widths[0]) : cell.padStart(widths[column]))).join('  ');
   return [line(rows[0]), widths.map((width) => '─'.repeat(width)).join('  '), ...rows.slice(1).map(line)].join('\n');
+}
+
+/** The same as a table of Markdown. */
+export function markdownTable(rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+  const escaped = rows.map((row) => row.map((cell) => cell.replaceAll('|', '\\|').replaceAll('<', '&lt;')));
+  const rule = rows[0].map((_, column) => (column === 0 ? '---' : '---:'));
+  return [line(escaped[0]), line(rule), ...escaped.slice(1).map(line)].join('\n');
 }

@@ -4,14 +4,21 @@
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import type { LoadResult } from '../../src/generator/engine.js';
-import type { Effort } from '../options.js';
+import type { Say } from '../bench.js';
 import { ChildError } from '../process.js';
-import { formatSpread, formatTable, spread, type Spread } from '../statistics.js';
+import { spread, type Spread } from '../statistics.js';
 import { dropCases, type DropCase } from './cases.js';
 import { DropRig, type ReceiverCounts } from './rig.js';
 
-/** Workers' code is new after each change of rules: it runs this long before it is timed. */
-const WARM_MS = 200;
+export interface DropEffort {
+  rounds: number;
+  /** How long each case sends in a round, ms. */
+  ms: number;
+  /** Workers' code is new after each change of rules: it runs this long before it is timed, ms. */
+  warmMs: number;
+  /** With lists and sets that take long to load. */
+  large: boolean;
+}
 
 export interface DropTrial {
   /** Packets a second: made by the sender, and dropped as the case means it. */
@@ -42,22 +49,22 @@ export interface DropResult {
 }
 
 /** @throws ChildError, with nothing measured, where it cannot run or packets are missing from the account */
-export async function runDrop(effort: Effort, say: (line: string) => void): Promise<DropResult[]> {
+export async function runDrop(effort: DropEffort, say: Say): Promise<DropResult[]> {
   const rig = await DropRig.start();
   try {
-    const cases = dropCases(effort.name !== 'smoke');
+    const cases = dropCases(effort.large);
     const trials = cases.map((): DropTrial[] => []);
     const runs = cases.map(() => '');
-    for (let round = 0; round < effort.dropRounds; round++) {
+    for (let round = 0; round < effort.rounds; round++) {
       // There and back: a slow drift meets all alike.
       const order = [...cases.keys()];
       if (round % 2 === 1) order.reverse();
       for (const i of order) {
         runs[i] = await rig.apply(cases[i]);
-        if (runs[i] !== 'kernel') await rig.send(cases[i], effort.name === 'smoke' ? effort.dropMs : WARM_MS);
-        trials[i].push(await trial(rig, cases[i], effort.dropMs));
+        if (runs[i] !== 'kernel') await rig.send(cases[i], effort.warmMs);
+        trials[i].push(await trial(rig, cases[i], effort.ms));
       }
-      say(`  round ${round + 1} of ${effort.dropRounds}: all packets accounted for`);
+      say(`round ${round + 1} of ${effort.rounds}: all packets accounted for`, (round + 1) / effort.rounds);
     }
     return cases.map(({ name, rate }, i) => ({ name, rate, runs: runs[i], ...summary(trials[i], trials[0]) }));
   } finally {
@@ -119,29 +126,4 @@ function summary(rounds: DropTrial[], limit: readonly DropTrial[]): Summary {
     ratio: of(({ dropped }, round) => dropped / limit[round].dropped),
     aboveNs: of(({ senderNs }, round) => senderNs - limit[round].senderNs),
   };
-}
-
-/** The results as text. */
-export function dropTable(results: readonly DropResult[]): string {
-  const millions = ({ median, min, max }: Spread): string =>
-    formatSpread({ median: median / 1e6, min: min / 1e6, max: max / 1e6 }, 2);
-  const rows = results.map(({ name, rate, runs, offered, dropped, ratio, senderNs, aboveNs, daemonNs }) => [
-    name,
-    runs,
-    millions(offered),
-    millions(dropped),
-    rate === 0 ? formatSpread(ratio, 2) : '',
-    formatSpread(senderNs, 0),
-    rate === 0 ? formatSpread(aboveNs, 0) : '',
-    daemonNs.median > 0 ? formatSpread(daemonNs, 0) : '',
-  ]);
-  const titles = [
-    'offered, Mpps',
-    'dropped, Mpps',
-    'of XDP_DROP',
-    "sender's CPU, ns",
-    'above XDP_DROP',
-    "daemon's CPU a drop, ns",
-  ];
-  return formatTable([['drop, median [min..max]', 'runs in', ...titles], ...rows]);
 }

@@ -1,4 +1,5 @@
 /** The cases of the path bench: how many flows, and which of the ways that a packet can go. */
+import type { EffortName } from '../bench.js';
 import { PLAIN_WAY, type FixtureOptions, type Way } from './fixture.js';
 
 /** What a packet finds: its flow in the table, a full table without it, or a service that remembers no flows. */
@@ -24,8 +25,8 @@ export const PATH_CASES: readonly PathCase[] = [
 /** Stands for the last in a smoke run: writing and comparing a million packets takes longer than all the rest. */
 const SMOKE_CASE = known('262,144 flows', 262_144, 524_288);
 
-export function pathCases(smoke: boolean): readonly PathCase[] {
-  return smoke ? [...PATH_CASES.slice(0, -1), SMOKE_CASE] : PATH_CASES;
+export function pathCases(effort: EffortName): readonly PathCase[] {
+  return effort === 'smoke' ? [...PATH_CASES.slice(0, -1), SMOKE_CASE] : PATH_CASES;
 }
 
 const KINDS = ['ipip', 'gue'] as const;

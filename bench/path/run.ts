@@ -6,11 +6,11 @@ import { rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { packageRoot } from '../../src/native.js';
-import type { Effort } from '../options.js';
+import type { Say } from '../bench.js';
 import { ChildError, PIN, run, temporaryDirectory } from '../process.js';
-import { formatSpread, formatTable, spread, type Spread } from '../statistics.js';
+import { formatSpread, spread, type Spread } from '../statistics.js';
 import { compareFiles } from './compare.js';
-import { packetsToCompare, pathCases, wayCases, type PathCase } from './cases.js';
+import { packetsToCompare, type PathCase } from './cases.js';
 import { FRAME_BYTES, outerBytes, writeFixture } from './fixture.js';
 
 /** One trial's line, as both children print it. */
@@ -41,25 +41,19 @@ export interface PathResult extends PathCase {
   ratio: Spread;
 }
 
+/** What to measure, and how long. */
+export interface PathEffort {
+  cases: readonly PathCase[];
+  /** One trial of each side a round. */
+  rounds: number;
+  /** Time that a trial measures for, ms; start-up and warm-up come on top. */
+  trialMs: number;
+}
+
 type Side = 'typescript' | 'cpp';
 
-/** All sizes: the plainest way with more and more flows. */
-export async function runPath(effort: Effort, say: (line: string) => void): Promise<PathResult[]> {
-  return runCases(pathCases(effort.name === 'smoke'), effort.rounds, effort.trialMs, say);
-}
-
-/** All ways: families, encapsulations, and flows that the table knows or does not. */
-export async function runWays(effort: Effort, say: (line: string) => void): Promise<PathResult[]> {
-  return runCases(wayCases(effort.name === 'smoke'), effort.wayRounds, effort.wayMs, say);
-}
-
 /** ChildError, with nothing measured, when the reference does not compile or the two sides differ in a case. */
-async function runCases(
-  cases: readonly PathCase[],
-  rounds: number,
-  trialMs: number,
-  say: (line: string) => void,
-): Promise<PathResult[]> {
+export async function runCases({ cases, rounds, trialMs }: PathEffort, say: Say): Promise<PathResult[]> {
   const directory = temporaryDirectory();
   const sides = { typescript: typescriptChild(), cpp: [await compileReference(directory)] };
   const ready: { bench: PathCase; fixture: string; verifiedBytes: number }[] = [];
@@ -67,7 +61,7 @@ async function runCases(
     const fixture = join(directory, `${n}.fixture`);
     writeFixture(fixture, bench);
     const verifiedBytes = await verify(sides, bench, fixture, directory);
-    say(`  ${bench.name}: both sides wrote the same ${verifiedBytes.toLocaleString('en')} bytes`);
+    say(`${bench.name}: both sides wrote the same ${verifiedBytes.toLocaleString('en')} bytes`);
     ready.push({ bench, fixture, verifiedBytes });
   }
   const results: PathResult[] = [];
@@ -75,7 +69,7 @@ async function runCases(
     const done: Round[] = [];
     for (let n = 0; n < rounds; n++) done.push(await round(sides, bench, fixture, trialMs, n % 2 === 1));
     const ratio = spread(done.map((each) => each.ratio));
-    say(`  ${bench.name}: ${rounds} rounds, ratio ${formatSpread(ratio, 2)}`);
+    say(`${bench.name}: ${rounds} rounds, ratio ${formatSpread(ratio, 2)}`, (results.length + 1) / ready.length);
     results.push({
       ...bench,
       verifiedBytes,
@@ -171,17 +165,6 @@ function didAsMeant({ hits, misses, flows, evictions }: Trial, bench: PathCase):
     case 'ring':
       return hits === 0 && flows === 0 && misses > 0;
   }
-}
-
-/** The results as text. */
-export function pathTable(results: readonly PathResult[]): string {
-  const rows = results.map(({ name, typescriptNs, cppNs, ratio }) => [
-    name,
-    formatSpread(typescriptNs, 1),
-    formatSpread(cppNs, 1),
-    formatSpread(ratio, 2),
-  ]);
-  return formatTable([['ns a packet, median [min..max]', 'TypeScript', 'C++', 'ratio a round'], ...rows]);
 }
 
 /** Names and ratios of the cases above the gate. */

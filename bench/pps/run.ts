@@ -6,15 +6,22 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { Mode } from '../../src/bench/modes.js';
 import type { BenchReport } from '../../src/bench/run.js';
 import type { LoadResult } from '../../src/generator/engine.js';
-import type { Effort } from '../options.js';
+import type { EffortName, Say } from '../bench.js';
 import { ChildError } from '../process.js';
-import { formatSpread, formatTable, spread, type Spread } from '../statistics.js';
+import { spread, type Spread } from '../statistics.js';
 import { account, accountKernel, since } from './account.js';
 import { leavesBy, PACED, ppsCases, type PpsCase } from './cases.js';
 import { PpsRig, type LinkCounts, type Subject } from './rig.js';
 
 /** Code is new in each trial: it runs this long before it is timed. */
 const WARM_MS = 300;
+
+export interface PpsEffort {
+  name: EffortName;
+  rounds: number;
+  /** How long each case is under full load in a round, ms. */
+  ms: number;
+}
 
 export interface PpsTrial {
   /** Packets a second that the generator made; 0 with txonly. */
@@ -38,21 +45,17 @@ export interface PpsResult extends PpsCase {
 }
 
 /** @throws ChildError, with nothing measured, where it cannot run or packets are missing from the account */
-export async function runPps(
-  effort: Effort,
-  modes: ReadonlySet<Mode>,
-  say: (line: string) => void,
-): Promise<PpsResult[]> {
+export async function runPps(effort: PpsEffort, modes: ReadonlySet<Mode>, say: Say): Promise<PpsResult[]> {
   const rig = await PpsRig.start();
   try {
     const cases = ppsCases(modes, effort.name !== 'full');
     const trials = cases.map((): PpsTrial[] => []);
-    for (let round = 0; round < effort.ppsRounds; round++) {
+    for (let round = 0; round < effort.rounds; round++) {
       // There and back: a slow drift meets all alike.
       const order = [...cases.keys()];
       if (round % 2 === 1) order.reverse();
       for (const i of order) trials[i].push(await trial(rig, cases[i], effort));
-      say(`  round ${round + 1} of ${effort.ppsRounds}: all packets accounted for`);
+      say(`round ${round + 1} of ${effort.rounds}: all packets accounted for`, (round + 1) / effort.rounds);
     }
     return summaries(cases, trials);
   } finally {
@@ -60,19 +63,19 @@ export async function runPps(
   }
 }
 
-async function trial(rig: PpsRig, wanted: PpsCase, { ppsMs, name }: Effort): Promise<PpsTrial> {
-  if (wanted.by === 'kernel') return kernelTrial(rig, wanted, ppsMs);
-  const warmMs = name === 'smoke' ? ppsMs : WARM_MS;
-  if (wanted.mode === 'txonly') return sendingTrial(rig, wanted, warmMs, ppsMs);
+async function trial(rig: PpsRig, wanted: PpsCase, { ms, name }: PpsEffort): Promise<PpsTrial> {
+  if (wanted.by === 'kernel') return kernelTrial(rig, wanted, ms);
+  const warmMs = name === 'smoke' ? ms : WARM_MS;
+  if (wanted.mode === 'txonly') return sendingTrial(rig, wanted, warmMs, ms);
   const subject = await rig.subject(wanted);
   try {
     await measure(rig, wanted, subject, warmMs, 0);
-    const { load, peer, did } = await measure(rig, wanted, subject, ppsMs, 0);
+    const { load, peer, did } = await measure(rig, wanted, subject, ms, 0);
     const seconds = load.elapsedMs / 1000;
     const amount = leavesBy(wanted.mode) === null ? did.dropped : peer.packets;
     // A brief run has no time for it.
     if (name === 'quick') return { offered: load.packets / seconds, done: amount / seconds, paced: null };
-    const slow = await measure(rig, wanted, subject, ppsMs / 2, PACED);
+    const slow = await measure(rig, wanted, subject, ms / 2, PACED);
     const carried = leavesBy(wanted.mode) === null ? slow.did.dropped : slow.peer.packets;
     const paced = { carried: carried / slow.load.packets, cpuNs: (slow.did.cpuSeconds * 1e9) / carried };
     return { offered: load.packets / seconds, done: amount / seconds, paced };
@@ -162,24 +165,4 @@ export function summaries(cases: readonly PpsCase[], trials: readonly PpsTrial[]
       cpuNs: paced.length > 0 && wanted.poll ? spread(paced.map(({ cpuNs }) => cpuNs)) : null,
     };
   });
-}
-
-/** The results as text. */
-export function ppsTable(results: readonly PpsResult[]): string {
-  const millions = ({ median, min, max }: Spread): string =>
-    formatSpread({ median: median / 1e6, min: min / 1e6, max: max / 1e6 }, 2);
-  const percent = ({ median, min, max }: Spread): string =>
-    formatSpread({ median: median * 100, min: min * 100, max: max * 100 }, 1);
-  const rows = results.map(({ name, offered, done, toC, toKernel, carried, cpuNs }) => [
-    name,
-    offered.max > 0 ? millions(offered) : '',
-    millions(done),
-    toC ? formatSpread(toC, 2) : '',
-    toKernel ? formatSpread(toKernel, 2) : '',
-    carried ? percent(carried) : '',
-    cpuNs ? formatSpread(cpuNs, 0) : '',
-  ]);
-  const paced = `of ${PACED / 1000} k/s`;
-  const titles = ['offered, Mpps', 'done, Mpps', 'of C', 'of XDP', `${paced}, %`, 'CPU a packet, ns'];
-  return formatTable([['pps, median [min..max]', ...titles], ...rows]);
 }

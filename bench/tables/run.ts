@@ -1,9 +1,9 @@
 /** How long tables take to build, off the path: in a process of its own, pinned as the path is. */
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Effort } from '../options.js';
+import type { Say } from '../bench.js';
 import { ChildError, PIN, run } from '../process.js';
-import { formatSpread, formatTable, spread, type Spread } from '../statistics.js';
+import { spread, type Spread } from '../statistics.js';
 
 /** A line of the child. */
 export interface BuildLine {
@@ -17,21 +17,15 @@ export interface BuildResult extends BuildLine {
   spread: Spread;
 }
 
-/** All tables, in the order of the child. */
-export async function runTables(effort: Effort, say: (line: string) => void): Promise<BuildResult[]> {
+/** All tables, each built so often, in the order of the child. `small`: without those that take seconds. */
+export async function runTables(builds: number, small: boolean, say: Say): Promise<BuildResult[]> {
   const child = join(dirname(fileURLToPath(import.meta.url)), 'child.js');
-  const size = effort.name === 'smoke' ? 'small' : 'whole';
-  const lines = (await run([...PIN, process.execPath, child, String(effort.builds), size]))
+  const size = small ? 'small' : 'whole';
+  const lines = (await run([...PIN, process.execPath, child, String(builds), size]))
     .split('\n')
     .filter((line) => line !== '')
     .map((line) => JSON.parse(line) as BuildLine);
   if (lines.length === 0) throw new ChildError('bench/tables/child.ts measured nothing');
-  say(`  ${lines.length} tables measured`);
+  say(`${lines.length} tables measured`);
   return lines.map((line) => ({ ...line, spread: spread(line.ms) }));
-}
-
-/** The results as text. */
-export function tablesTable(results: readonly BuildResult[]): string {
-  const rows = results.map(({ name, firstMs, spread: ms }) => [name, formatSpread(ms, 1), firstMs.toFixed(1)]);
-  return formatTable([['build, ms of CPU time, median [min..max]', 'warm', 'first'], ...rows]);
 }

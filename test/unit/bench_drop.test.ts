@@ -1,7 +1,9 @@
 /** The drop bench's account of packets: a trial with one too few is no number. */
 import { describe, expect, it } from 'vitest';
 import { dropCases, FLOWS, RULE, SOURCES } from '../../bench/drop/cases.js';
-import { account, dropTable, type DropResult } from '../../bench/drop/run.js';
+import { account, type DropResult } from '../../bench/drop/run.js';
+import { dropRows } from '../../bench/drop/show.js';
+import { formatTable } from '../../bench/statistics.js';
 import { parseConfig } from '../../src/control/config/index.js';
 import { sourceAddresses } from '../../src/generator/load.js';
 import { parsePrefix } from '../../src/shared/addr.js';
@@ -65,7 +67,7 @@ it('prints no ratio for what had a rate of its own', () => {
   const one = { median: 1, min: 1, max: 1 };
   const spreads = { offered: same, dropped: same, senderNs: one, daemonNs: one, ratio: one, aboveNs: one };
   const result = (rate: number): DropResult => ({ name: `at ${rate}`, rate, runs: 'kernel', rounds: [], ...spreads });
-  const [fast, slow] = dropTable([result(0), result(100)])
+  const [fast, slow] = formatTable(dropRows([result(0), result(100)]))
     .split('\n')
     .slice(2);
   expect(fast).toMatch(/^at 0 .* kernel {2}2\.00 \[1\.00\.\.3\.00\] .* 1\.00 \[1\.00\.\.1\.00\] /);

@@ -3,7 +3,9 @@ import { describe, expect, it } from 'vitest';
 import { MODES, type Mode } from '../../src/bench/modes.js';
 import { account, accountKernel, since } from '../../bench/pps/account.js';
 import { bytesCounted, leavesBy, ppsCases, type PpsCase } from '../../bench/pps/cases.js';
-import { ppsTable, summaries, type PpsTrial } from '../../bench/pps/run.js';
+import { summaries, type PpsTrial } from '../../bench/pps/run.js';
+import { ppsRows } from '../../bench/pps/show.js';
+import { formatTable } from '../../bench/statistics.js';
 
 const LOAD = { packets: 1000, sent: 990, dropped: 10 };
 const RECEIVED = { rx: 600, rxBytes: 38_400, tx: 0, txBytes: 0, dropped: 0, txLost: 0, missed: 390 };
@@ -108,7 +110,7 @@ describe('results', () => {
   });
 
   it('are a table with the spread of everything', () => {
-    const lines = ppsTable(summaries(cases, rounds)).split('\n');
+    const lines = formatTable(ppsRows(summaries(cases, rounds))).split('\n');
     expect(lines[4]).toMatch(
       /^rxdrop: sluice +2\.00 \[2\.00\.\.2\.00\] +0\.60 \[0\.40\.\.0\.80\] +0\.90 \[0\.80\.\.1\.00\] +0\.40 \[0\.40\.\.0\.40\] +50\.0/,
     );

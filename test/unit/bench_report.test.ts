@@ -4,11 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { noiseWarning } from '../../bench/machine.js';
+import { BENCHES } from '../../bench/benches.js';
 import { parseOptions, UsageError } from '../../bench/options.js';
 import { compareFiles } from '../../bench/path/compare.js';
 import { known } from '../../bench/path/cases.js';
 import { aboveGate, type PathResult } from '../../bench/path/run.js';
-import { formatSpread, formatTable, spread } from '../../bench/statistics.js';
+import { Progress } from '../../bench/progress.js';
+import { formatSpread, formatTable, markdownTable, scaled, spread } from '../../bench/statistics.js';
 
 describe('statistics', () => {
   it('gives the middle and the extremes, in any order of trials', () => {
@@ -32,38 +34,90 @@ describe('statistics', () => {
     ]);
     expect(text.split('\n')).toEqual(['name        ns', '──────  ──────', 'a         1.25', 'longer  100.00']);
     expect(formatSpread({ median: 1.234, min: 1, max: 2 }, 2)).toBe('1.23 [1.00..2.00]');
+    expect(scaled({ median: 1e6, min: 5e5, max: 2e6 }, 1e-6)).toEqual({ median: 1, min: 0.5, max: 2 });
+  });
+
+  it('writes the same as Markdown, where a bar in a cell is no border', () => {
+    const text = markdownTable([['a|b', 'ns'], ['<c>', '1']]); // prettier-ignore
+    expect(text.split('\n')).toEqual(['| a\\|b | ns |', '| --- | ---: |', '| &lt;c> | 1 |']);
   });
 });
 
 describe('the command line', () => {
-  it('does everything when nothing is named', () => {
-    const options = parseOptions([]);
-    expect([...(options?.parts ?? [])]).toEqual(['path', 'ways', 'tables', 'micro', 'drop', 'pps']);
-    expect([...(options?.modes ?? [])]).toEqual(['rxdrop', 'txonly', 'l2fwd', 'forward', 'lb', 'filter']);
-    expect(options?.effort.rounds).toBeGreaterThanOrEqual(10);
+  const chosen = (...args: string[]) => parseOptions(args)!.chosen.map(({ bench }) => bench.name);
+  const words = (...args: string[]) => parseOptions(args)!.chosen.map(({ words: some }) => [...some]);
+
+  it('does micro, path and pps when nothing is named, and everything where it is only to run', () => {
+    expect(chosen()).toEqual(['path', 'micro', 'pps']);
+    expect(chosen('--quick')).toEqual(['path', 'micro', 'pps']);
+    const all = BENCHES.map(({ name }) => name);
+    expect(chosen('--smoke')).toEqual(all);
+    expect(chosen('all')).toEqual(all);
+    expect(words('pps')).toEqual([['rxdrop', 'txonly', 'l2fwd', 'forward', 'lb', 'filter']]);
   });
 
-  it('takes a part, an effort, a gate and a file', () => {
+  it('takes benches in their order, words of theirs, an effort, a gate and a file', () => {
     const options = parseOptions(['path', '--quick', '--gate', '1.3', '--json', 'out.json']);
-    expect([...(options?.parts ?? [])]).toEqual(['path']);
-    expect(options).toMatchObject({ effort: { name: 'quick', rounds: 5 }, gate: 1.3, json: 'out.json' });
-    expect([...(parseOptions(['pps', 'lb', 'rxdrop'])?.modes ?? [])]).toEqual(['lb', 'rxdrop']);
-    expect(parseOptions(['--smoke'])?.effort).toMatchObject({ rounds: 1, wayRounds: 1, builds: 1 });
+    expect(options).toMatchObject({ effort: 'quick', gate: 1.3, json: 'out.json', save: false, compare: null });
+    expect(chosen('pps', 'micro', 'path')).toEqual(['path', 'micro', 'pps']);
+    expect(words('pps', 'lb', 'rxdrop')).toEqual([['lb', 'rxdrop']]);
     expect(parseOptions(['--help', 'nonsense'])).toBeNull();
+  });
+
+  it('compares the path with a revision, or what is named', () => {
+    expect(parseOptions(['--compare', 'HEAD~3'])).toMatchObject({ compare: 'HEAD~3', threshold: 1.1 });
+    expect(chosen('--compare', 'main')).toEqual(['path']);
+    expect(chosen('micro', 'ways', '--compare', 'main')).toEqual(['ways', 'micro']);
+    expect(parseOptions(['--compare', 'main', '--threshold', '1.05'])?.threshold).toBe(1.05);
+  });
+
+  it('has names of its own for all benches, and none that is also a word', () => {
+    const names = BENCHES.map(({ name }) => name);
+    expect(new Set(names).size).toBe(names.length);
+    expect(BENCHES.flatMap((bench) => bench.words ?? []).filter((word) => names.includes(word))).toEqual([]);
   });
 
   it.each([
     [['pss'], 'pss'],
-    [['lb'], 'modes of pps'],
-    [['path', 'rxdrop', 'lb'], 'rxdrop, lb: modes of pps'],
+    [['lb'], 'a word of pps'],
+    [['path', 'lb', 'rxdrop'], 'lb: a word of pps'],
     [['--gate', 'fast'], 'fast'],
     [['--gate', '0'], '--gate'],
     [['micro', '--gate', '1.3'], 'path'],
     [['--quick', '--smoke'], '--quick'],
+    [['--smoke', '--save'], '--save'],
+    [['pps', 'lb', '--save'], 'a part of it'],
+    [['--render', 'path'], '--render'],
+    [['--threshold', '1.2'], '--compare'],
+    [['pps', '--compare', 'main'], 'not pps'],
+    [['--compare', 'main', '--save'], '--save'],
+    [['--compare', 'main', '--threshold', 'x'], '--threshold'],
     [['--fast'], '--fast'],
   ])('refuses %j and says what it stumbled over', (args, word) => {
     expect(() => parseOptions(args)).toThrow(UsageError);
     expect(() => parseOptions(args)).toThrow(word);
+  });
+});
+
+describe('the time that is left', () => {
+  const planned = [
+    { name: 'a', seconds: 100 },
+    { name: 'b', seconds: 50 },
+  ];
+
+  it('is what was planned, until the bench says how far it is', () => {
+    let now = 1000;
+    const progress = new Progress(planned, () => now);
+    expect(progress.left).toBe(150);
+    expect(progress.next()).toBe('a (1 of 2): about 2 min');
+    now += 30;
+    expect(progress.stamp).toBe('[ 0:30,  2:00 left]');
+    progress.reach(0.5);
+    expect(progress.left).toBe(30 + 50);
+    now += 500;
+    expect(progress.next()).toBe('b (2 of 2): about 50 s');
+    now += 70;
+    expect(progress.left).toBe(0);
   });
 });
 

@@ -1,0 +1,48 @@
+/** The pps bench's results as a table and as a chart. */
+import type { Rows } from '../bench.js';
+import type { Bar, Chart } from '../chart/chart.js';
+import { formatSpread, scaled } from '../statistics.js';
+import { PACED, type Doer } from './cases.js';
+import type { PpsResult } from './run.js';
+
+export function ppsRows(results: readonly PpsResult[]): Rows {
+  const rows = results.map(({ name, offered, done, toC, toKernel, carried, cpuNs }) => [
+    name,
+    offered.max > 0 ? formatSpread(scaled(offered, 1e-6), 2) : '',
+    formatSpread(scaled(done, 1e-6), 2),
+    toC ? formatSpread(toC, 2) : '',
+    toKernel ? formatSpread(toKernel, 2) : '',
+    carried ? formatSpread(scaled(carried, 100), 1) : '',
+    cpuNs ? formatSpread(cpuNs, 0) : '',
+  ]);
+  const paced = `of ${PACED / 1000} k/s`;
+  const titles = ['offered, Mpps', 'done, Mpps', 'of C', 'of XDP', `${paced}, %`, 'CPU a packet, ns'];
+  return [['pps, median [min..max]', ...titles], ...rows];
+}
+
+const SERIES: readonly Doer[] = ['kernel', 'c', 'typescript'];
+
+/** A group for each mode, of those that spin; the sleeping ones are in the table. */
+export function ppsChart(results: readonly PpsResult[]): Chart {
+  const spinning = results.filter(({ poll }) => !poll);
+  const bar = ({ by, done, toC }: PpsResult): Bar => {
+    const note = toC ? `${toC.median.toFixed(2)} of C` : '';
+    return { series: SERIES.indexOf(by), value: scaled(done, 1e-6), note };
+  };
+  return {
+    key: '',
+    title: 'One thread over AF_XDP: TypeScript, C, and what the kernel can do',
+    subtitle: '64-byte UDP over veth in copy mode, one core, spinning; more is better',
+    axis: 'million packets a second',
+    digits: 2,
+    series: [
+      { name: 'XDP program in the kernel (the limit)', tone: 'limit' },
+      { name: 'minimal C program on AF_XDP', tone: 'reference' },
+      { name: 'sluice (TypeScript)', tone: 'ours' },
+    ],
+    groups: [...new Set(spinning.map(({ mode }) => mode))].map((mode) => ({
+      label: mode,
+      bars: spinning.filter((one) => one.mode === mode).map(bar),
+    })),
+  };
+}
