@@ -6,6 +6,7 @@ import type { Bench, EffortName } from './bench.js';
 import { benchNamed, BENCHES } from './benches.js';
 import { drawChart } from './chart/svg.js';
 import { noiseWarning, type Machine, type Noise } from './machine.js';
+import { duration } from './progress.js';
 import { markdownTable } from './statistics.js';
 
 export interface Report {
@@ -14,8 +15,8 @@ export interface Report {
   effort: EffortName;
   /** What else the machine did while the bench ran. */
   noise: Noise;
-  /** How long it took. */
-  seconds: number;
+  /** How long it took. Not in reports from before it was kept. */
+  seconds?: number;
   /** As the bench of that name returned them. */
   results: unknown;
 }
@@ -105,7 +106,7 @@ export function page(reports: readonly Report[]): string {
       [
         ...machineLines(report.machine),
         ...noiseLines(report.noise),
-        `\`${again}\`, ${Math.round(report.seconds)} s; every trial: [${bench.name}.json](${bench.name}.json)`,
+        `\`${again}\`${report.seconds === undefined ? '' : `, ${duration(report.seconds)}`}; every trial: [${bench.name}.json](${bench.name}.json)`,
       ].join('  \n'),
     ].join('\n\n');
   });

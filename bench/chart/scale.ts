@@ -13,9 +13,9 @@ export function linearScale(largest: number): Scale {
   const top = largest > 0 ? largest : 1;
   const step = roundStep(top / 6);
   const count = Math.ceil(top / step - 1e-9);
-  const max = count * step;
-  // Multiplied, not added up: 0.1 + 0.2 is no label for a tick.
+  // Rounded: 0.1 + 0.2 is no label for a tick.
   const ticks = Array.from({ length: count + 1 }, (_, i) => Number((i * step).toPrecision(12)));
+  const max = ticks[count];
   return { min: 0, max, ticks, at: (value) => Math.max(value, 0) / max };
 }
 

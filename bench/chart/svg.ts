@@ -2,7 +2,7 @@
  * Charts as SVG that stands alone: no script, no font of its own, text as text. It paints its own background, and another one where the reader's system is set to
  * dark, so that it can be read on any page.
  */
-import type { Chart, Tone } from './chart.js';
+import type { Bar, Chart, Tone } from './chart.js';
 import { BAR, layOut, MARGIN, SIZES, valueLabel, WIDTH, type Layout, type Text } from './layout.js';
 import { tickLabel } from './scale.js';
 import { escapeXml } from './text.js';
@@ -50,11 +50,13 @@ function style(): string {
       `.grid{stroke:${palette.grid}}`,
       `.base{stroke:${palette.muted}}`,
       `.whisker{stroke:${palette.text}}`,
+      // Grid lines do not cross the figures.
+      `.value{stroke:${palette.background}}`,
       `.mark{stroke:${palette.mark}}`,
       `.marked{fill:${palette.mark}}`,
       ...TONES.map((tone) => `.${tone}{fill:${palette[tone]}}`),
     ].join('');
-  const fixed = `text{font-family:${FONT};font-size:${SIZES.text}px}.title{font-size:${SIZES.title}px}.title,.group{font-weight:600}.small{font-size:${SIZES.small}px}`;
+  const fixed = `text{font-family:${FONT};font-size:${SIZES.text}px}.title{font-size:${SIZES.title}px}.title,.group{font-weight:600}.small{font-size:${SIZES.small}px}.value{paint-order:stroke;stroke-width:4px;stroke-linejoin:round}`;
   return `<style>${fixed}${rules(LIGHT)}@media (prefers-color-scheme:dark){${rules(DARK)}}</style>`;
 }
 
@@ -66,6 +68,13 @@ function px(value: number): string {
 function text({ x, y, text: content }: Text, kind: string, anchor: 'start' | 'middle' | 'end' = 'start'): string {
   const side = anchor === 'start' ? '' : ` text-anchor="${anchor}"`;
   return `<text x="${px(x)}" y="${px(y)}" class="${kind}"${side}>${escapeXml(content)}</text>`;
+}
+
+/** The number, and what is said of it in a fainter colour. */
+function valueText({ x, y, text: content }: Text, { note }: Bar): string {
+  const number = note ? content.slice(0, content.length - note.length - 3) : content;
+  const rest = note ? `<tspan class="muted" dx="6">${escapeXml(`(${note})`)}</tspan>` : '';
+  return `<text x="${px(x)}" y="${px(y)}" class="value">${escapeXml(number.trimEnd())}${rest}</text>`;
 }
 
 function line(x1: number, y1: number, x2: number, y2: number, kind: string, more = ''): string {
@@ -89,7 +98,7 @@ function drawGroups(chart: Chart, { plot, groups }: Layout): string[] {
       return [
         `<rect x="${px(plot.left)}" y="${px(y)}" width="${px(Math.max(end - plot.left, 1))}" height="${BAR}" rx="2" class="${tone}"><title>${escapeXml(told)}</title></rect>`,
         ...whisker,
-        text(label, 'value'),
+        valueText(label, bar),
       ];
     }),
   ]);

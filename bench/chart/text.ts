@@ -1,10 +1,10 @@
 /** Text in SVG: how wide it will be, about, where it breaks, and how it is written. */
 
 /** Of a font's size: wide enough for the sans-serif fonts that systems have, so that texts that fit here do everywhere. */
-const NARROW = 0.32;
-const USUAL = 0.58;
-const WIDE = 0.88;
-const BOLD = 1.07;
+const NARROW = 0.35;
+const USUAL = 0.62;
+const WIDE = 0.95;
+const BOLD = 1.12;
 
 /** px, from above. The font is whatever the reader's system has, so nothing exact can be known. */
 export function textWidth(text: string, size: number, bold = false): number {
