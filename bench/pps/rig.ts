@@ -19,13 +19,12 @@ import { Playground, type Namespace } from '../../src/playground/netns.js';
 import { parseLine, type ChildProgram } from '../../src/playground/process.js';
 import { parseAddress, parseMac } from '../../src/shared/addr.js';
 import { ChildError } from '../process.js';
-import { BACKENDS, destinationPort, leavesBy, PORT, RULES, VIP, type PpsCase } from './cases.js';
+import { BACKENDS, destinationPort, leavesBy, MACS, PORT, RULES, VIP, type PpsCase } from './cases.js';
 import type { KernelRequest } from './kernel.js';
 import { loadOf, type SenderRequest } from './sender.js';
 import { writeTables } from './tables_file.js';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
-const MACS = { g0: '02:00:00:00:01:01', d0: '02:00:00:00:01:02', d1: '02:00:00:00:01:03', s0: '02:00:00:00:01:04' };
 const START_MS = 20_000;
 /** Longest time until counters stand still after a load. */
 const SETTLE_MS = 5000;
@@ -95,7 +94,7 @@ export class PpsRig {
   private constructor(
     private readonly playground: Playground,
     private readonly gen: Namespace,
-    private readonly node: Namespace,
+    readonly node: Namespace,
     private readonly sink: Namespace,
     private readonly sender: ChildProgram,
     private readonly kernel: ChildProgram,
@@ -181,6 +180,16 @@ export class PpsRig {
       process.execPath,
       [main, 'bench', mode, ...common, '--json', '-n', `${REPORT_MS}ms`, '--copy', ...(own[mode] ?? [])],
     ];
+  }
+
+  /** Starts a program on the CPU of those under test. */
+  start(label: string, command: string, args: readonly string[]): ChildProgram {
+    return this.playground.start(this.node, 'taskset', ['-c', '1', command, ...args], { label });
+  }
+
+  /** A file that goes with the rig. */
+  path(name: string): string {
+    return this.playground.path(name);
   }
 
   async send(wanted: PpsCase, durationMs: number, packetsPerSecond: number): Promise<LoadResult> {

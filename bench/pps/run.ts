@@ -7,6 +7,7 @@ import type { Mode } from '../../src/bench/modes.js';
 import type { BenchReport } from '../../src/bench/run.js';
 import type { LoadResult } from '../../src/generator/engine.js';
 import type { EffortName, Say } from '../bench.js';
+import { peerTrial } from '../peers/run.js';
 import { ChildError } from '../process.js';
 import { spread, type Spread } from '../statistics.js';
 import { account, accountKernel, since } from './account.js';
@@ -15,6 +16,8 @@ import { PpsRig, type LinkCounts, type Subject } from './rig.js';
 
 /** Code is new in each trial: it runs this long before it is timed. */
 const WARM_MS = 300;
+/** Nothing was measured. */
+const NOTHING: Spread = { median: 0, min: 0, max: 0 };
 
 export interface PpsEffort {
   name: EffortName;
@@ -32,6 +35,7 @@ export interface PpsTrial {
   paced: { carried: number; cpuNs: number } | null;
 }
 
+/** One that is `missing` has no rounds, and 0 for what it offered and did. */
 export interface PpsResult extends PpsCase {
   rounds: PpsTrial[];
   offered: Spread;
@@ -48,11 +52,12 @@ export interface PpsResult extends PpsCase {
 export async function runPps(effort: PpsEffort, modes: ReadonlySet<Mode>, say: Say): Promise<PpsResult[]> {
   const rig = await PpsRig.start();
   try {
-    const cases = ppsCases(modes, effort.name !== 'full');
+    // A brief run has no time for peers.
+    const cases = ppsCases(modes, effort.name !== 'full', effort.name !== 'quick');
     const trials = cases.map((): PpsTrial[] => []);
     for (let round = 0; round < effort.rounds; round++) {
       // There and back: a slow drift meets all alike.
-      const order = [...cases.keys()];
+      const order = [...cases.keys()].filter((i) => !cases[i].missing);
       if (round % 2 === 1) order.reverse();
       for (const i of order) trials[i].push(await trial(rig, cases[i], effort));
       say(`round ${round + 1} of ${effort.rounds}: all packets accounted for`, (round + 1) / effort.rounds);
@@ -66,6 +71,7 @@ export async function runPps(effort: PpsEffort, modes: ReadonlySet<Mode>, say: S
 async function trial(rig: PpsRig, wanted: PpsCase, { ms, name }: PpsEffort): Promise<PpsTrial> {
   if (wanted.by === 'kernel') return kernelTrial(rig, wanted, ms);
   const warmMs = name === 'smoke' ? ms : WARM_MS;
+  if (wanted.peer) return peerTrial(rig, wanted, wanted.peer, { warmMs, ms, pacedMs: ms / 2 });
   if (wanted.mode === 'txonly') return sendingTrial(rig, wanted, warmMs, ms);
   const subject = await rig.subject(wanted);
   try {
@@ -146,6 +152,8 @@ async function sendingTrial(rig: PpsRig, wanted: PpsCase, warmMs: number, ms: nu
 export function summaries(cases: readonly PpsCase[], trials: readonly PpsTrial[][]): PpsResult[] {
   return cases.map((wanted, i) => {
     const rounds = trials[i];
+    const none = { toC: null, toKernel: null, carried: null, cpuNs: null };
+    if (wanted.missing) return { ...wanted, rounds, offered: NOTHING, done: NOTHING, ...none };
     const ratioTo = (other: (one: PpsCase) => boolean): Spread | null => {
       const base = cases.findIndex((one) => one.mode === wanted.mode && other(one));
       if (base < 0 || base === i) return null;

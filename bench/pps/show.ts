@@ -6,10 +6,10 @@ import { PACED, type Doer } from './cases.js';
 import type { PpsResult } from './run.js';
 
 export function ppsRows(results: readonly PpsResult[]): Rows {
-  const rows = results.map(({ name, offered, done, toC, toKernel, carried, cpuNs }) => [
-    name,
+  const rows = results.map(({ name, missing, offered, done, toC, toKernel, carried, cpuNs }) => [
+    missing ? `${name}: ${missing}` : name,
     offered.max > 0 ? formatSpread(scaled(offered, 1e-6), 2) : '',
-    formatSpread(scaled(done, 1e-6), 2),
+    missing ? '' : formatSpread(scaled(done, 1e-6), 2),
     toC ? formatSpread(toC, 2) : '',
     toKernel ? formatSpread(toKernel, 2) : '',
     carried ? formatSpread(scaled(carried, 100), 1) : '',
@@ -20,13 +20,14 @@ export function ppsRows(results: readonly PpsResult[]): Rows {
   return [['pps, median [min..max]', ...titles], ...rows];
 }
 
-const SERIES: readonly Doer[] = ['kernel', 'c', 'typescript'];
+const SERIES: readonly Doer[] = ['kernel', 'c', 'typescript', 'peer'];
 
 /** A group for each mode, of those that spin; the sleeping ones are in the table. */
 export function ppsChart(results: readonly PpsResult[]): Chart {
-  const spinning = results.filter(({ poll }) => !poll);
-  const bar = ({ by, done, toC }: PpsResult): Bar => {
-    const note = toC ? `${toC.median.toFixed(2)} of C` : '';
+  const spinning = results.filter(({ poll, missing }) => !poll && !missing);
+  const bar = ({ name, mode, by, done, toC }: PpsResult): Bar => {
+    const share = toC ? `${toC.median.toFixed(2)} of C` : '';
+    const note = by === 'peer' ? `${name.slice(mode.length + 2)}: ${share}` : share;
     return { series: SERIES.indexOf(by), value: scaled(done, 1e-6), note };
   };
   return {
@@ -39,6 +40,7 @@ export function ppsChart(results: readonly PpsResult[]): Chart {
       { name: 'XDP program in the kernel (the limit)', tone: 'limit' },
       { name: 'minimal C program on AF_XDP', tone: 'reference' },
       { name: 'sluice (TypeScript)', tone: 'ours' },
+      { name: 'others', tone: 'other' },
     ],
     groups: [...new Set(spinning.map(({ mode }) => mode))].map((mode) => ({
       label: mode,
