@@ -11,10 +11,10 @@
  * A step that is already right is skipped, so a second run takes a fraction of a second. "Right" is decided by content (a
  * hash of what goes in, kept beside what comes out), not by time stamps, so a checkout or a copy never confuses it.
  *
- *   node setup.mjs [--only apt|npm|native|dist|bench]… [--bench] [--check] [--quiet]
+ *   node setup.mjs [--only apt|peers|npm|native|dist|bench]… [--bench] [--peers] [--check] [--quiet]
  *
- * --check says what is missing and exits 1, changing nothing. Nothing is downloaded but by apt and npm, from the
- * registries that they are configured for. This file uses Node's own modules only: it runs before anything is installed.
+ * --peers installs what the benches compare with and nothing else needs (DPDK: 200 small packages). --check says what is missing and exits 1,
+ * changing nothing. Nothing is downloaded but by apt and npm, from the registries that they are configured for. This file uses Node's own modules only: it runs before anything is installed.
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -60,12 +60,15 @@ const PACKAGES = [
   { name: 'curl', probe: 'curl', why: 'to talk to the playground of demo --keep by hand' },
 ];
 
+/** What the pps bench holds sluice against where it is there; only installed when asked for (--peers). */
+const PEERS = [{ name: 'dpdk-dev', probe: 'dpdk-testpmd', why: "DPDK's testpmd, with net_af_xdp, in the pps bench" }];
+
 /** Names in other distributions, for the message only. */
 const ELSEWHERE =
   'Fedora: dnf install clang libbpf-devel libpcap-devel elfutils-libelf-devel gcc-c++ make python3 iproute ethtool bpftool curl tcpdump iptables iputils\n' +
   '  Arch: pacman -S clang libbpf libpcap gcc make python iproute2 ethtool bpf curl tcpdump iptables iputils';
 
-const STEPS = ['apt', 'npm', 'native', 'dist', 'bench'];
+const STEPS = ['apt', 'peers', 'npm', 'native', 'dist', 'bench'];
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Helpers
@@ -77,7 +80,7 @@ const options = parseArguments(process.argv.slice(2));
 const missing = [];
 
 function parseArguments(args) {
-  const parsed = { only: [], bench: false, check: false, quiet: false };
+  const parsed = { only: [], bench: false, peers: false, check: false, quiet: false };
   for (let i = 0; i < args.length; i++) {
     const [name, inline] = args[i].split('=', 2);
     if (name === '--only') {
@@ -85,6 +88,7 @@ function parseArguments(args) {
       if (!STEPS.includes(step)) usage(`--only takes one of ${STEPS.join(', ')}, not ${step ?? 'nothing'}`);
       parsed.only.push(step);
     } else if (name === '--bench') parsed.bench = true;
+    else if (name === '--peers') parsed.peers = true;
     else if (name === '--check') parsed.check = true;
     else if (name === '--quiet') parsed.quiet = true;
     else if (name === '--help' || name === '-h') usage();
@@ -94,7 +98,7 @@ function parseArguments(args) {
 }
 
 function usage(problem) {
-  const text = `usage: node setup.mjs [--only ${STEPS.join('|')}]... [--bench] [--check] [--quiet]`;
+  const text = `usage: node setup.mjs [--only ${STEPS.join('|')}]... [--bench] [--peers] [--check] [--quiet]`;
   if (problem) console.error(`setup: ${problem}`);
   (problem ? console.error : console.log)(text);
   process.exit(problem ? 2 : 0);
@@ -215,10 +219,10 @@ function withLock(work) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Steps
 
-function apt() {
+function apt(packages = PACKAGES) {
   const present = (probe) => (probe.startsWith('/') ? fs.existsSync(probe) : onPath(probe));
   // dpkg is asked only about what the probe did not find: asking costs more than all the probes.
-  let absent = PACKAGES.filter((wanted) => !present(wanted.probe));
+  let absent = packages.filter((wanted) => !present(wanted.probe));
   const debian = onPath('dpkg-query') && onPath('apt-get');
   if (debian && absent.length > 0) {
     const format = ['-W', '-f', '${Package} ${db:Status-Abbrev}\n', ...absent.map((wanted) => wanted.name)];
@@ -382,9 +386,10 @@ function main() {
     throw new SetupError(`Node ${process.versions.node} is too old: sluice needs ${MINIMUM_NODE.join('.')} or newer.`);
   }
   if (process.platform !== 'linux') throw new SetupError('sluice is built on AF_XDP: it needs Linux.');
-  const steps = { apt, npm, native, dist, bench };
+  const steps = { apt: () => apt(), peers: () => apt(PEERS), npm, native, dist, bench };
   const chosen = options.only.length > 0 ? [...options.only] : ['apt', 'npm', 'native', 'dist'];
   if (options.bench && !chosen.includes('bench')) chosen.push('bench');
+  if (options.peers && !chosen.includes('peers')) chosen.push('peers');
   const started = performance.now();
   const work = () => STEPS.filter((step) => chosen.includes(step)).forEach((step) => steps[step]());
   if (options.check) work();

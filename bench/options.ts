@@ -16,6 +16,8 @@ export interface BenchOptions {
   json: string | null;
   /** Write results/NAME.json, the charts and results/README.md. */
   save: boolean;
+  /** Install what the pps bench compares with, before all else. */
+  peers: boolean;
   /** Measure nothing: draw charts and tables of what results/ has. */
   render: boolean;
   /** Exit 1 when the median ratio of a case of the path bench is above this. */
@@ -48,6 +50,7 @@ ${benchLines()}
   --quick         fewer cases, fewer and shorter trials: ${DEFAULTS.join(', ')} in under two minutes, wider spread
   --smoke         only shows that everything runs and does what it should; its numbers say nothing
   --save          writes bench/results/NAME.json, its charts as SVG, and bench/results/README.md
+  --peers         has apt install what pps compares with and is not there: DPDK's testpmd
   --render        draws charts and tables of bench/results/ again, and measures nothing
   --json FILE     reports of all benches that ran, every trial and the machine
   --gate 1.3      exit 1 when the median ratio of a path case is above this
@@ -68,12 +71,14 @@ export function parseOptions(args: readonly string[]): BenchOptions | null {
   const chosen = choose(positionals, compare === null ? (effort === 'smoke' ? 'all' : 'default') : 'compared');
   const gate = ratio('--gate', values.gate);
   const threshold = ratio('--threshold', values.threshold);
-  const options = { save: values.save, render: values.render, json: values.json ?? null };
+  const options = { save: values.save, peers: values.peers, render: values.render, json: values.json ?? null };
   if (gate !== null && !chosen.some(({ bench }) => bench.aboveGate))
     throw new UsageError('--gate is about the path bench, which was not asked for');
   if (values.save && effort === 'smoke') throw new UsageError('--save: numbers of a smoke run say nothing');
   const part = chosen.find(({ bench, words }) => words.size < (bench.words?.length ?? 0));
   if (values.save && part) throw new UsageError(`--save: that would replace all of ${part.bench.name} by a part of it`);
+  if (values.peers && !chosen.some(({ bench }) => bench.name === 'pps'))
+    throw new UsageError('--peers is about the pps bench, which was not asked for');
   if (values.render && (positionals.length > 0 || values.save || compare !== null || options.json !== null))
     throw new UsageError('--render measures nothing: it stands alone');
   if (compare === null && threshold !== null) throw new UsageError('--threshold is for --compare');
@@ -129,6 +134,7 @@ function read(args: readonly string[]) {
         quick: { type: 'boolean', default: false },
         smoke: { type: 'boolean', default: false },
         save: { type: 'boolean', default: false },
+        peers: { type: 'boolean', default: false },
         render: { type: 'boolean', default: false },
         help: { type: 'boolean', short: 'h', default: false },
         gate: { type: 'string' },

@@ -1,10 +1,12 @@
 /** `npm run bench`: see USAGE in options.ts, and bench/README.md for what the numbers mean. */
 import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { packageRoot } from '../src/native.js';
 import type { EffortName, Rows } from './bench.js';
 import { compareWith } from './compare/run.js';
 import { describeMachine, watchNoise, type Machine } from './machine.js';
 import { parseOptions, USAGE, UsageError, type BenchOptions, type Chosen } from './options.js';
-import { ChildError, cleanUpAtExit } from './process.js';
+import { ChildError, cleanUpAtExit, run } from './process.js';
 import { Progress } from './progress.js';
 import { machineLines, noiseLines, render, saveReport, type Report } from './report.js';
 import { formatTable } from './statistics.js';
@@ -43,7 +45,8 @@ async function runOne({ bench, words }: Chosen, effort: EffortName, machine: Mac
 }
 
 /** Returns the exit code. A bench that fails does not keep the others from being run. */
-async function bench({ chosen, effort, json, save, gate }: BenchOptions): Promise<number> {
+async function bench({ chosen, effort, json, save, peers, gate }: BenchOptions): Promise<number> {
+  if (peers) await run([process.execPath, join(packageRoot, 'setup.mjs'), '--only', 'peers'], true);
   const machine = describeMachine();
   for (const line of machineLines(machine)) print(line);
   const todo = runnable(chosen);
