@@ -40,12 +40,13 @@ export class FlowSlots {
 
   /** The first empty slot of the window that starts at `home`, or −1. */
   emptyIn(home: number): number {
-    const slot = home >>> FlowField.STRIDE_SHIFT;
-    const word = slot >>> 5;
+    const slot = home >> FlowField.STRIDE_SHIFT;
+    const word = slot >> 5;
     const bit = slot & 31;
-    let taken = this.occupied[word] >>> bit;
+    // A number without a sign would be one of 64 bits to V8, and a float where ways meet.
+    let taken = (this.occupied[word] >>> bit) | 0;
     // A window is shorter than a word, so it lies in two at most.
-    if (bit > 32 - Lodgers.WINDOW) taken |= this.occupied[(word + 1) & this.occupiedMask] << (32 - bit);
+    if (bit > 32 - Lodgers.WINDOW) taken |= this.occupied[((word + 1) | 0) & this.occupiedMask] << (32 - bit);
     const empty = ~taken & Lodgers.HERE;
     return empty === 0 ? -1 : this.slotOf(home, empty);
   }
@@ -70,6 +71,16 @@ export class FlowSlots {
     const home = this.home(hash);
     if (window === home) this.lodge(at, home, hash);
     else this.lodgeAway(at, home, window, hash);
+  }
+
+  /** Takes a slot from its flow and gives it to the one with this hash, one of whose windows starts at `window`. It was taken, and stays so. */
+  replace(at: number, window: number, hash: number): void {
+    const words = this.words;
+    this.unlodge(at);
+    words[(window + FlowField.lodgers) | 0] |= this.bitOf(at, window);
+    words[(at + FlowField.hash) | 0] = hash;
+    const home = this.home(hash);
+    if (window !== home) words[(home + FlowField.lodgers) | 0] += 1 << Lodgers.AWAY_SHIFT;
   }
 
   /** Makes a slot in the window that starts at `window` empty by moving its flow to that flow's other window; −1: none can move. */
@@ -98,17 +109,24 @@ export class FlowSlots {
 
   /** Takes a flow's slot away from it; the words of the flow stay for the caller to clear or overwrite. */
   release(at: number): void {
-    const words = this.words;
-    const hash = words[at + FlowField.hash];
-    const home = this.home(hash);
-    if (this.isHere(at, home)) {
-      words[home + FlowField.lodgers] ^= this.bitOf(at, home);
-    } else {
-      const second = this.secondHome(hash);
-      words[second + FlowField.lodgers] ^= this.bitOf(at, second);
-      words[home + FlowField.lodgers] -= 1 << Lodgers.AWAY_SHIFT;
-    }
+    this.unlodge(at);
     this.flip(at);
+  }
+
+  /** Takes the flow at `at` out of the words that look-ups go by. */
+  private unlodge(at: number): void {
+    const words = this.words;
+    const hash = words[(at + FlowField.hash) | 0];
+    const home = this.home(hash);
+    const bit = this.bitOf(at, home);
+    // Most that are away are also far away, and then the home's cache line need not be read.
+    if (bit !== 0 && (words[(home + FlowField.lodgers) | 0] & bit) !== 0) {
+      words[(home + FlowField.lodgers) | 0] ^= bit;
+      return;
+    }
+    const second = this.secondHome(hash);
+    words[(second + FlowField.lodgers) | 0] ^= this.bitOf(at, second);
+    words[(home + FlowField.lodgers) | 0] -= 1 << Lodgers.AWAY_SHIFT;
   }
 
   private lodge(at: number, home: number, hash: number): void {
@@ -136,17 +154,17 @@ export class FlowSlots {
 
   /** The bit for slot `at` in the window that starts at `home`; 0 when it is not within. */
   private bitOf(at: number, home: number): number {
-    const distance = ((at - home) & this.mask) >>> FlowField.STRIDE_SHIFT;
+    const distance = (((at - home) | 0) & this.mask) >> FlowField.STRIDE_SHIFT;
     return distance < Lodgers.WINDOW ? 1 << distance : 0;
   }
 
   private flip(at: number): void {
-    const slot = at >>> FlowField.STRIDE_SHIFT;
-    this.occupied[slot >>> 5] ^= 1 << (slot & 31);
+    const slot = at >> FlowField.STRIDE_SHIFT;
+    this.occupied[slot >> 5] ^= 1 << (slot & 31);
   }
 
   /** The slot of the lowest bit that is set. */
   private slotOf(home: number, bits: number): number {
-    return (home + ((31 - Math.clz32(bits & -bits)) << FlowField.STRIDE_SHIFT)) & this.mask;
+    return ((home + ((31 - Math.clz32(bits & -bits)) << FlowField.STRIDE_SHIFT)) | 0) & this.mask;
   }
 }

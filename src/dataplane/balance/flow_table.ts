@@ -10,6 +10,18 @@ const SWEEP_ROUND_MS = 8192;
 /** Most slots that one call looks at: some 20 µs. */
 const SWEEP_MOST = 8192;
 
+/** Bit of a flow's weight in `survey` that says it is unproven; below it, how long it was silent, ms. */
+const UNPROVEN = 1 << 30;
+/** `isProven` by state, a bit each. */
+const PROVEN = (1 << FlowState.tcpEstablished) | (1 << FlowState.udp) | (1 << FlowState.other);
+
+/** What gives way in a window. */
+const enum Survey {
+  proven = 0,
+  unproven = 1,
+  timedOut = 2,
+}
+
 /**
  * A worker's connection table: five-tuple → backend. Fixed size, no rehash; where flows lie is the business of FlowSlots.
  *
@@ -27,8 +39,10 @@ export class FlowTable {
   readonly places: FlowSlots;
   /** From this number of flows on none is moved: with one slot in 128 empty, the search for room costs more than it finds. */
   private readonly crowded: number;
-  /** By FlowState, with room for the states of a table that has its own. */
+  /** By FlowState, with room for the states of a table that has its own; −1: no such state. Call `timeoutsChanged` after writing. */
   readonly timeoutMs: Int32Array;
+  /** The shortest of them, at most what a weight can say: nothing that was silent for less has timed out. */
+  private leastTimeoutMs = 0;
   /** Number of the slot that the sweeper looks at next. */
   private cursor = 0;
   private sweptMs = 0;
@@ -40,7 +54,7 @@ export class FlowTable {
   /** Out parameters of `insert`: backend of the flow whose slot was taken, or −1; and whether that flow was still alive. */
   evictedBackend = -1;
   evictedAlive = false;
-  /** Of the same flow: its state, 0 when no slot was taken from another flow, its `kind` word and its addresses. */
+  /** Of the same flow, where the table tells: its state, 0 when no slot was taken from another flow, its `kind` word and its addresses. */
   evictedState: number = FlowState.free;
   evictedKind = 0;
   evictedSrc0 = 0;
@@ -51,17 +65,20 @@ export class FlowTable {
   evictedDst1 = 0;
   evictedDst2 = 0;
   evictedDst3 = 0;
-  // What `survey` found in a window.
-  private timedOut = -1;
-  private unproven = -1;
-  private proven = -1;
+  /** Out parameter of `survey`. */
+  private victim = 0;
 
-  constructor(words: Int32Array, timeouts: FlowTimeouts) {
+  /** `tellsEvicted`: whether somebody reads more of an evicted flow than its backend. */
+  constructor(
+    words: Int32Array,
+    timeouts: FlowTimeouts,
+    private readonly tellsEvicted = false,
+  ) {
     this.places = new FlowSlots(words);
     this.words = words;
     this.wordMask = (words.length - 1) | 0;
     this.crowded = this.slots - (this.slots >> 7);
-    this.timeoutMs = new Int32Array(16);
+    this.timeoutMs = new Int32Array(16).fill(-1);
     this.setTimeouts(timeouts);
   }
 
@@ -79,6 +96,12 @@ export class FlowTable {
     this.timeoutMs[FlowState.tcpEstablished] = timeouts.tcpEstablished * 1000;
     this.timeoutMs[FlowState.tcpPickup] = timeouts.tcpEstablished * 1000;
     this.timeoutMs[FlowState.tcpClosing] = timeouts.tcpClosing * 1000;
+    this.timeoutsChanged();
+  }
+
+  /** To be called when `timeoutMs` was written. */
+  timeoutsChanged(): void {
+    this.leastTimeoutMs = Math.min(UNPROVEN - 1, ...this.timeoutMs.filter((timeout) => timeout >= 0));
   }
 
   /**
@@ -206,61 +229,84 @@ export class FlowTable {
     const home = this.places.home(hash);
     const fromFirst = this.claimIn(home, hash, nowMs);
     if (fromFirst >= 0) return fromFirst;
-    const longest = this.proven;
+    const longest = this.victim;
     // Its home has as many away as it can count.
     if (!this.places.mayGoAway(home)) return this.evict(longest, home, hash, true);
     const second = this.places.secondHome(hash);
     const fromSecond = this.claimIn(second, hash, nowMs);
     if (fromSecond >= 0) return fromSecond;
-    const isOlder = ((nowMs - this.seen(longest)) | 0) >= ((nowMs - this.seen(this.proven)) | 0);
-    return isOlder ? this.evict(longest, home, hash, true) : this.evict(this.proven, second, hash, true);
+    const isOlder = ((nowMs - this.seen(longest)) | 0) >= ((nowMs - this.seen(this.victim)) | 0);
+    return isOlder ? this.evict(longest, home, hash, true) : this.evict(this.victim, second, hash, true);
   }
 
-  /** A slot in a full window; −1 when that would cost a proven flow. */
+  /** A slot in a full window; −1 when that would cost a proven flow, which is then `victim`. */
   private claimIn(window: number, hash: number, nowMs: number): number {
-    this.survey(window, nowMs);
-    if (this.timedOut >= 0) return this.evict(this.timedOut, window, hash, false);
+    const found = this.survey(window, nowMs);
+    if (found === Survey.timedOut) return this.evict(this.victim, window, hash, false);
     const room = this.count < this.crowded ? this.places.makeRoom(window) : -1;
     if (room >= 0) {
       this.places.takeAt(room, window, hash);
       this.count++;
       return room;
     }
-    return this.unproven >= 0 ? this.evict(this.unproven, window, hash, true) : -1;
+    return found === Survey.unproven ? this.evict(this.victim, window, hash, true) : -1;
   }
 
-  /** Looks through a full window: a flow that timed out, and the unproven and the proven flow that were silent longest. */
-  private survey(window: number, nowMs: number): void {
+  /**
+   * Looks through a full window for who gives way, `victim`: a flow that timed out; else the unproven one that was silent longest; else the proven one.
+   *
+   * Who is best so far changes at random as it goes, which a branch would predict wrongly four or five times a window. So the comparison is arithmetic, of
+   * numbers in which unproven comes before idle; and whether something timed out is asked once, at the end.
+   */
+  private survey(window: number, nowMs: number): Survey {
     const words = this.words;
-    const timeoutMs = this.timeoutMs;
-    const mask = this.wordMask;
-    // In locals: a store to a field is not kept in a register over the next look at the table.
-    let unproven = -1;
-    let proven = -1;
-    let unprovenIdle = -1;
-    let provenIdle = -1;
-    let at = window;
-    this.timedOut = -1;
-    for (let i = 0; i < Lodgers.WINDOW; i++) {
-      const idle = (nowMs - words[(at + FlowField.lastSeen) | 0]) | 0;
+    const mask = this.wordMask | 0;
+    const now = nowMs | 0;
+    const least = this.leastTimeoutMs | 0;
+    const end = ((window + Lodgers.WINDOW * FlowField.STRIDE) | 0) & mask;
+    let best = -1;
+    let victim = window | 0;
+    let at = window | 0;
+    // Negative once a flow was silent for longer than the shortest timeout.
+    let margin = 0;
+    do {
       const state = words[(at + FlowField.state) | 0];
-      if (idle > timeoutMs[state]) {
-        this.timedOut = at;
-        return;
+      const idle = (now - words[(at + FlowField.lastSeen) | 0]) | 0;
+      margin |= (least - idle) | 0;
+      const weight = idle | (UNPROVEN & (((PROVEN >> state) & 1) - 1));
+      const isMore = ((best - weight) | 0) >> 31;
+      best ^= (best ^ weight) & isMore;
+      victim ^= (victim ^ at) & isMore;
+      at = ((at + FlowField.STRIDE) | 0) & mask;
+    } while (at !== end);
+    this.victim = victim;
+    if (margin < 0) return this.surveyExactly(window, nowMs);
+    return best >= UNPROVEN ? Survey.unproven : Survey.proven;
+  }
+
+  private surveyExactly(window: number, nowMs: number): Survey {
+    const words = this.words;
+    let provenIdle = -1;
+    let unprovenIdle = -1;
+    let proven = window;
+    let unproven = -1;
+    for (let i = 0, at = window; i < Lodgers.WINDOW; i++, at = (at + FlowField.STRIDE) & this.wordMask) {
+      if (this.expired(at, nowMs)) {
+        this.victim = at;
+        return Survey.timedOut;
       }
-      if (isProven(state)) {
-        if (idle > provenIdle || proven < 0) {
-          provenIdle = idle;
-          proven = at;
-        }
+      const idle = (nowMs - words[at + FlowField.lastSeen]) | 0;
+      if (isProven(words[at + FlowField.state])) {
+        if (idle <= provenIdle) continue;
+        provenIdle = idle;
+        proven = at;
       } else if (idle > unprovenIdle || unproven < 0) {
         unprovenIdle = idle;
         unproven = at;
       }
-      at = (at + FlowField.STRIDE) & mask;
     }
-    this.unproven = unproven;
-    this.proven = proven;
+    this.victim = unproven >= 0 ? unproven : proven;
+    return unproven >= 0 ? Survey.unproven : Survey.proven;
   }
 
   private seen(at: number): number {
@@ -272,6 +318,13 @@ export class FlowTable {
     const words = this.words;
     this.evictedBackend = words[at + FlowField.backend];
     this.evictedAlive = alive;
+    if (this.tellsEvicted) this.tellEvicted(at);
+    this.places.replace(at, window, hash);
+    return at;
+  }
+
+  private tellEvicted(at: number): void {
+    const words = this.words;
     this.evictedState = words[at + FlowField.state];
     this.evictedKind = words[at + FlowField.kind];
     this.evictedSrc0 = words[at + FlowField.src0];
@@ -282,9 +335,6 @@ export class FlowTable {
     this.evictedDst1 = words[at + FlowField.dst1];
     this.evictedDst2 = words[at + FlowField.dst2];
     this.evictedDst3 = words[at + FlowField.dst3];
-    this.places.release(at);
-    this.places.takeAt(at, window, hash);
-    return at;
   }
 
   /** Forgets the flow at `at`. */

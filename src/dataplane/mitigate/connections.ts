@@ -67,13 +67,14 @@ export class Connections {
 
   /** `words`: 16 int32 a connection, all zero; a power of two of them, at least 32. `window`: 2^17 to 2^30 bytes. */
   constructor(words: Int32Array, timeouts: ConnectionTimeouts, window = LARGEST_WINDOW) {
-    this.table = new FlowTable(words, { tcpSyn: 0, tcpEstablished: 0, tcpClosing: 0, udp: 0, other: 0 });
+    this.table = new FlowTable(words, { tcpSyn: 0, tcpEstablished: 0, tcpClosing: 0, udp: 0, other: 0 }, true);
     this.configure(timeouts, window);
   }
 
   /** Takes effect for all connections at once. */
   configure(timeouts: ConnectionTimeouts, window: number): void {
     setConnectionTimeouts(this.table.timeoutMs, timeouts);
+    this.table.timeoutsChanged();
     if (!(window >= NEAR && window <= LARGEST_WINDOW)) {
       throw new RangeError(`a window is ${NEAR} to ${LARGEST_WINDOW} bytes, not ${window}`);
     }
