@@ -2,8 +2,10 @@
  * The sending end: each line of standard input is a load of live frames, each line out what came of it. Ends with its input.
  *
  *   {"interface":"g0","destinationMac":"02:…","destinationPort":9,"durationMs":500,"packetsPerSecond":0}
+ *   {"stop":true}   ends it before its time
  */
 import { createInterface } from 'node:readline';
+import type { RunningLoad } from '../../src/generator/engine.js';
 import { LiveEngine } from '../../src/generator/live.js';
 import type { Load } from '../../src/generator/load.js';
 import { native } from '../../src/native.js';
@@ -40,8 +42,10 @@ export function loadOf(request: SenderRequest, sourceMac: Uint8Array): Load {
   };
 }
 
+let running: RunningLoad | null = null;
+
 async function send(engine: LiveEngine, request: SenderRequest): Promise<void> {
-  const running = await engine.start(loadOf(request, native().linkInfo(request.interface).address));
+  running = await engine.start(loadOf(request, native().linkInfo(request.interface).address));
   process.stdout.write(`${JSON.stringify({ result: await running.ended })}\n`);
 }
 
@@ -49,7 +53,9 @@ if (process.argv[2] === '--serve') {
   const engine = new LiveEngine();
   process.stdout.write(`${JSON.stringify({ ready: true })}\n`);
   createInterface({ input: process.stdin }).on('line', (line) => {
-    send(engine, JSON.parse(line) as SenderRequest).catch((error: unknown) => {
+    const request = JSON.parse(line) as SenderRequest | { stop: true };
+    if ('stop' in request) return running?.stop();
+    send(engine, request).catch((error: unknown) => {
       console.error(error);
       process.exit(1);
     });
