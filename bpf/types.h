@@ -167,9 +167,9 @@ struct flow_value {
 	__u32 host;
 	/* Outer UDP source port. */
 	__u16 sport;
-	/* For user space alone: number of the worker whose flow table has the flow, and where its list of cached flows has it. */
+	/* For user space alone: number of the worker whose flow table has the flow. */
 	__u16 worker;
-	__u32 place;
+	__u32 reserved;
 };
 
 /* EncapKind of src/shared/layout.ts. */

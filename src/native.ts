@@ -204,6 +204,13 @@ export interface BpfMap extends BpfMapInfo {
    * (at most 2^20) and goes on from there the next time, round and round. Linux 5.6 and newer.
    */
   deleteUpTo(offset: number, most: number, count: number): number;
+  /**
+   * Reads the next entries of a hash map into `keys` and `values`, one after the other, as many as there is room for. `from`: null to begin, later
+   * `next` of the call before; `next` is null after the last ones. An entry that is there from the first call to the last is read
+   * once; the kernel takes whole buckets, so a call may read fewer than there is room for, and with room for hardly any throws ENOSPC. Does not
+   * count as a use of the entries in LRU maps. Looks through empty buckets in the same call: some 2 ns each. Linux 5.6 and newer.
+   */
+  lookupBatch(keys: Uint8Array, values: Uint8Array, from: number | null): { count: number; next: number | null };
   /** Releases a map of createMap. One of a BpfObject is that object's: here it only ends the use of this view. */
   close(): void;
 }

@@ -16,7 +16,7 @@ import { CaptureTap } from './capture/tap.js';
 import { buildChain, programsOf } from './filter/build.js';
 import { NO_PARTS } from './filter/rule_parts.js';
 import { MitigationStages } from './mitigate/stages.js';
-import { FlowOffers } from './flow_offers.js';
+import { FlowOffers, HEAR_MOST, HEAR_SOME } from './flow_offers.js';
 import { Path } from './poll.js';
 import { XskPort } from './ports/xsk.js';
 import { BurstHeader } from './port.js';
@@ -185,6 +185,7 @@ export class Engine {
     if (packets > 0) {
       this.balancer.sweep(this.nowMs);
       this.stages.tick(this.nowMs);
+      if (this.offers !== null) this.offers.hear(HEAR_SOME);
       if (((this.nowMs - this.lastHousekeepingMs) | 0) >= HOUSEKEEPING_MS) this.housekeep(false);
     }
     return packets;
@@ -206,7 +207,7 @@ export class Engine {
     }
     this.lastHousekeepingMs = this.nowMs;
     programsOf(this.counters)?.compileSome();
-    this.offers?.hear();
+    this.offers?.hear(idle ? HEAR_MOST : HEAR_SOME);
     this.countPrograms();
     if (idle) {
       this.balancer.sweep(this.nowMs);
@@ -258,8 +259,8 @@ export class Engine {
         this.send({ kind: 'closed', index: command.index });
         break;
       case 'offer-flows': {
-        const { flows, flowHash } = this.balancer;
-        this.offers = command.rings && new FlowOffers(flows, flowHash, command.rings);
+        const { flows, flowHash, snapshot } = this.balancer;
+        this.offers = command.rings && new FlowOffers(flows, flowHash, command.rings, snapshot, command.ruled);
         this.path.offerFlows(this.offers);
         break;
       }

@@ -1,12 +1,16 @@
 import { FlowRecord, FlowRing, FlowSaying, type FlowRings } from '../shared/flow_ring.js';
 import { OuterKind, OuterWord } from './balance/egress.js';
-import { FlowField, isProven } from './balance/flow_entry.js';
+import { FlowField, FlowState, isProven } from './balance/flow_entry.js';
 import type { FlowTable } from './balance/flow_table.js';
 import type { FlowHash } from './balance/hash.js';
 import { hashOf } from './balance/slot.js';
-import { Packet } from './packet/packet.js';
+import type { RuleIndex } from './filter/rule_index.js';
+import { FlowOuter } from './flow_outer.js';
+import { Packet, PacketFlag } from './packet/packet.js';
+import { Wire } from './packet/wire.js';
+import type { Snapshot } from './snapshot.js';
 
-/** Packets on the short way after which a flow is offered. */
+/** Packets after which a flow is offered. */
 const OFFER_AFTER = 16;
 /** From there on it is offered again so often, if its packets still come here: the table was full, or the offer was refused. */
 const OFFER_AGAIN = 240;
@@ -14,8 +18,9 @@ const OFFER_AGAIN = 240;
 /** A mark: upper bits of the flow's hash, by which a flow that came into the slot later is told, and a count of packets. */
 const COUNT_MASK = 0xff;
 
-/** Records that are heard at a time: some 100 µs. */
-const HEAR_MOST = 1024;
+/** Records that are heard at most while packets wait, some 5 µs, and when none do. */
+export const HEAR_SOME = 32;
+export const HEAR_MOST = 16384;
 
 /**
  * A worker's side of flows in the kernel: counts the packets of a flow, offers it to the main thread, says when it may go elsewhere, and keeps flows
@@ -27,43 +32,85 @@ export class FlowOffers {
   private readonly in: FlowRing;
   /** A flow to be found. */
   private readonly sought = new Packet(new DataView(new ArrayBuffer(0)), 1);
+  private readonly outer: FlowOuter;
+  private ruleIndex: RuleIndex | null = null;
 
+  /** `ruled`: flows that rules may match are offered too, since the kernel has all rules. */
   constructor(
     private readonly flows: FlowTable,
     private readonly hash: FlowHash,
     { fromWorker, toWorker }: FlowRings,
+    snapshot: Snapshot,
+    private readonly ruled: boolean,
   ) {
     this.marks = new Int32Array(flows.slots);
     this.out = new FlowRing(fromWorker);
     this.in = new FlowRing(toWorker);
+    this.outer = new FlowOuter(snapshot);
+  }
+
+  /** `ruleIndex`: of the rules in force; null: there are none. */
+  adopt(snapshot: Snapshot, ruleIndex: RuleIndex | null): void {
+    this.outer.adopt(snapshot);
+    this.ruleIndex = ruleIndex;
   }
 
   /**
-   * Counts a packet of the flow at `flow`, which goes to its backend the short way.
+   * Counts a packet of the flow at `flow`, which goes to its backend the short way, and which no rule may match.
    *
    * @param outer Egress.outer of the backend
    * @param ringHash of the five-tuple, for backends with GUE
    * @param port number of the port that it came in by
    */
   note(flow: number, outer: number, ringHash: number, port: number): void {
+    if (this.isDue(flow)) this.offer(flow, outer, ringHash, port);
+  }
+
+  /** The same of a packet that the steps send, for backends with any outer header. It has none yet. */
+  noteStep(flow: number, packet: Packet): void {
+    const words = this.flows.words;
+    const state = words[flow + FlowField.state];
+    if (state !== FlowState.udp && state !== FlowState.tcpEstablished) return;
+    if (!this.isBare(packet) || (!this.ruled && this.ruleIndex !== null && touches(this.ruleIndex, packet))) return;
+    if (!this.isDue(flow)) return;
+    this.write(flow, FlowSaying.offer);
+    this.writeBackend(flow);
+    this.outer.write(this.out.record, packet, words[flow + FlowField.backend], packet.port);
+    this.out.put();
+  }
+
+  /** Whether its headers are where those of plain packets are. */
+  private isBare(packet: Packet): boolean {
+    const l3Bytes = packet.family === 4 ? Wire.ipv4Bytes : Wire.ipv6Bytes;
+    return packet.vlanTags === 0 && (packet.flags & PacketFlag.fragment) === 0 && packet.l4 - packet.l3 === l3Bytes;
+  }
+
+  /** Counts a packet of the flow; true: it is to be offered. */
+  private isDue(flow: number): boolean {
     const slot = flow >> FlowField.STRIDE_SHIFT;
     const tag = this.flows.words[flow + FlowField.hash] & ~COUNT_MASK;
     const mark = this.marks[slot];
     const count = (mark & ~COUNT_MASK) === tag ? ((mark & COUNT_MASK) + 1) | 0 : 1;
-    if (count === OFFER_AFTER) this.offer(flow, outer, ringHash, port);
     this.marks[slot] = tag | (count === OFFER_AFTER + OFFER_AGAIN - 1 ? OFFER_AFTER - 1 : count);
+    return count === OFFER_AFTER;
   }
 
   private offer(flow: number, outer: number, ringHash: number, port: number): void {
     const { record } = this.out;
     this.write(flow, FlowSaying.offer);
+    this.writeBackend(flow);
     const kind = outer & OuterWord.KIND_MASK;
     const isIpip = kind === OuterKind.ipv4 || kind === OuterKind.ipv6;
-    record[FlowRecord.backend] = this.flows.words[flow + FlowField.backend];
-    record[FlowRecord.incarnation] = this.flows.words[flow + FlowField.incarnation];
     record[FlowRecord.sportAndPort] = ((isIpip ? 0 : 0x8000 | (ringHash & 0x7fff)) << 16) | port;
     record[FlowRecord.label] = isIpip || kind < OuterKind.ipv6 ? 0 : ringHash >>> 12;
+    record[FlowRecord.host] = 0;
     this.out.put();
+  }
+
+  private writeBackend(flow: number): void {
+    const { record } = this.out;
+    record[FlowRecord.backend] = this.flows.words[flow + FlowField.backend];
+    record[FlowRecord.incarnation] = this.flows.words[flow + FlowField.incarnation];
   }
 
   /** The flow at `flow` ended, begins anew, or goes to another backend. */
@@ -93,10 +140,10 @@ export class FlowOffers {
     record[FlowRecord.ports] = words[flow + FlowField.ports];
   }
 
-  /** Takes over what the main thread says of flows whose packets the kernel sends. */
-  hear(): void {
+  /** Takes over what the main thread says of flows whose packets the kernel sends, `most` records of it. */
+  hear(most: number): void {
     const { record } = this.in;
-    for (let i = 0; i < HEAR_MOST && this.in.take(); i++) {
+    for (let i = 0; i < most && this.in.take(); i++) {
       const flow = this.find(record);
       if (flow < 0) continue;
       const words = this.flows.words;
@@ -123,4 +170,9 @@ export class FlowOffers {
     sought.flowHash = hashOf(hash, sought);
     return this.flows.find(sought);
   }
+}
+
+/** Whether any rule may match packets of a flow, by the five-tuple. `packet`: one of it whose headers are where those of plain packets are. */
+function touches(index: RuleIndex, { family, protocol, src0, dst0, ports, view, l3 }: Packet): boolean {
+  return family === 4 ? index.touches4(protocol, src0, dst0, ports) : index.touches6(view, l3);
 }

@@ -28,6 +28,8 @@ export const enum FlowRecord {
   label = 13,
   /** Of `seen`: when, wrapping ms. */
   seenMs = 14,
+  /** Of an offer: host bits of the last word of the source outside. */
+  host = 15,
 }
 
 export const enum FlowSaying {

@@ -38,8 +38,8 @@ export type WorkerCommand =
   | { kind: 'tables'; tables: Tables }
   | { kind: 'open'; port: PortSpec }
   | { kind: 'close'; index: number }
-  /** From now on flows are offered to the kernel, over these rings; null: no more. */
-  | { kind: 'offer-flows'; rings: FlowRings | null }
+  /** From now on flows are offered to the kernel, over these rings; null: no more. `ruled`: those too that rules may match. */
+  | { kind: 'offer-flows'; rings: FlowRings | null; ruled: boolean }
   | CaptureCommand;
 
 export interface OpenedPort {

@@ -126,7 +126,6 @@ describe('structures', () => {
         generation: 8,
         seenMs: 123456789,
         worker: 3,
-        place: 4,
       });
       expect(map.lookup(encodeFlowKey({ ...tuple, ports: tuple.ports ^ 1 }))).toBeNull();
     }

@@ -76,22 +76,29 @@ it('goes back to user space for what only that can do, and loses nothing on the 
   };
   const flows = async () => (await daemon.status()).flowOffload!;
   await expect.poll(isOffloaded, { timeout: 8000 }).toBe(true);
-  expect((await flows()).interfaces.find(({ name }) => name === 'in0')).toMatchObject({ why: '', flows: 8 });
+  const inside = async () => (await flows()).interfaces.find(({ name }) => name === 'in0');
+  await expect.poll(inside, { timeout: 5000 }).toMatchObject({ why: '', flows: 8 });
 
   // Longer than it takes to forget a flow that is idle.
   await pause(3000);
 
   const count = { name: 'see', match: { protocol: 'udp' }, action: 'count' };
   await reload({ rules: [count] });
-  expect((await flows()).why).toBe('a rule does more than drop');
+  // It may match each of the flows, so all of them are void, and none comes back.
   const from = inKernel(await daemon.status());
-  await pause(300);
-  expect(inKernel(await daemon.status())).toBe(from);
-  expect((await daemon.status()).totals.flowMiss).toBe(8);
+  await pause(500);
+  const counted = await daemon.status();
+  expect((await inside())!.why).toBe('');
+  // Of 1,500; a status reads totals and workers one after the other.
+  expect(Math.abs(inKernel(counted) - from)).toBeLessThan(50);
+  expect(counted.totals.flowMiss).toBe(8);
   const drop = { name: 'bad', match: { protocol: 'udp', dport: 7777 }, action: 'drop' };
   await reload({ rules: [drop] });
-  expect((await flows()).why).toMatch(/^a rule runs in user space/);
-  await reload({ rules: [drop], offload: 'auto' });
+  // This one may match none.
+  await expect.poll(isOffloaded, { timeout: 8000 }).toBe(true);
+  await reload({ rules: [{ ...drop, match: { protocol: 'udp', length: '1000-1500' } }] });
+  expect(await isOffloaded()).toBe(false);
+  await reload({ rules: [{ ...drop, match: { protocol: 'udp', length: '1000-1500' } }], offload: 'auto' });
   await expect.poll(isOffloaded, { timeout: 8000 }).toBe(true);
 
   // Flows stay with a backend that drains, in the kernel too. With another encapsulation they are gone for 20 ms.

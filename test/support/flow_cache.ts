@@ -81,7 +81,7 @@ export class FlowCache {
   }
 
   install(tuple: FlowTuple, backend: number, outer: FlowOuter, { generation = 1, seenMs = nowMs() } = {}): void {
-    const value = encodeFlowValue({ ...outer, seenMs, backend, generation, worker: 3, place: 4 });
+    const value = encodeFlowValue({ ...outer, seenMs, backend, generation, worker: 3 });
     this.object.map(`flows${tuple.family}`).update(encodeFlowKey(tuple), value);
   }
 

@@ -16,10 +16,10 @@ services:
   - { name: ring, vip: 198.51.100.10, port: 55, protocol: udp, flow_table: false, backends: [10.0.0.41] }
 `;
 
-function offeringLab(records = 64, slots = 4096) {
-  const lab = new Lab(CONFIG, { flowSlots: slots });
+function offeringLab({ yaml = CONFIG, ruled = false, records = 64 } = {}) {
+  const lab = new Lab(yaml);
   const rings = { fromWorker: flowRingMemory(records), toWorker: flowRingMemory(records) };
-  const offers = new FlowOffers(lab.flows, lab.balancer.flowHash, rings);
+  const offers = new FlowOffers(lab.flows, lab.balancer.flowHash, rings, lab.balancer.snapshot, ruled);
   lab.path.offerFlows(offers);
   return { lab, offers, said: new FlowRing(rings.fromWorker), tell: new FlowRing(rings.toWorker) };
 }
@@ -70,11 +70,11 @@ describe('the ring', () => {
 });
 
 describe('a flow', () => {
-  it('is offered with its sixteenth packet on the short way, once', () => {
+  it('is offered with its sixteenth packet, once', () => {
     const { lab, said } = offeringLab();
+    // The ACK that follows the SYN takes the steps, and counts; the SYN does not.
     for (const flags of [TCP.SYN, TCP.ACK]) lab.run([tcp(flags)]);
-    // The ACK that follows the SYN was not on the short way.
-    lab.run(times(15, tcp()));
+    lab.run(times(14, tcp()));
     expect(takeAll(said)).toEqual([]);
     lab.run([tcp()], 1);
     const [record, ...more] = takeAll(said);
@@ -111,9 +111,18 @@ describe('a flow', () => {
     );
   });
 
-  it('that does not go the short way, or is not remembered, is not offered', () => {
+  it('that is not remembered is not offered, nor are packets whose headers are not where plain ones have them', () => {
     const { lab, said } = offeringLab();
-    for (const port of [54, 55]) expect(send(lab, 60, udp(port))).toHaveLength(58);
+    expect(send(lab, 60, udp(55))).toHaveLength(58);
+    const ip = { src: '192.0.2.1', dst: '198.51.100.10' };
+    const port = { sport: 4000, dport: 53 };
+    const tagged = new PacketBuilder().ethernet().vlan(7).ipv4(ip).udp(port).build();
+    const optional = new PacketBuilder()
+      .ethernet()
+      .ipv4({ ...ip, options: [1, 1, 1, 1] })
+      .udp(port)
+      .build();
+    for (const frame of [tagged, optional]) expect(send(lab, 60, frame)).toHaveLength(58);
     expect(takeAll(said)).toEqual([]);
   });
 
@@ -163,7 +172,7 @@ describe('a flow', () => {
       // One that it does not know.
       tell.record[FlowRecord.ports]++;
       tell.put();
-      offers.hear();
+      offers.hear(64);
       lab.balancer.sweep(lab.nowMs);
     }
     expect(lab.flows.count).toBe(3);
@@ -174,11 +183,39 @@ describe('a flow', () => {
     tell.record.set(records[0]);
     tell.record[FlowRecord.seenMs] = lab.nowMs - 100_000;
     tell.put();
-    offers.hear();
+    offers.hear(64);
     lab.run([tcp()]);
     expect(lab.total(Counter.flowExpire)).toBe(0);
     lab.nowMs += 20_000;
     lab.balancer.sweep(lab.nowMs);
     expect(lab.flows.count).toBe(0);
+  });
+});
+
+describe('where there are rules', () => {
+  const RULES = `rules:
+  - { name: long, match: { protocol: udp, dport: 53, length: 500-65535 }, action: drop }
+  - { name: six, match: { src: '2001:db8:1::/64', sport: 4000, dport: 80, length: 500-65535 }, action: count }
+`;
+  const ports = (records: Int32Array[]): number[] => records.map((record) => record[FlowRecord.ports] & 0xffff);
+
+  it('flows that one may match are not offered, and the others are; all are where the kernel has the rules', () => {
+    for (const ruled of [false, true]) {
+      const { lab, said } = offeringLab({ yaml: CONFIG + RULES, ruled });
+      for (const frame of [udp(53), tcp6(), tcp()]) send(lab, 40, frame);
+      expect(ports(takeAll(said))).toEqual(ruled ? [53, 80, 80] : [80]);
+      expect(lab.total(Counter.redirect) + lab.total(Counter.tx)).toBe(120);
+    }
+  });
+
+  it('rules that come are obeyed at once', () => {
+    const { lab, said } = offeringLab();
+    for (let i = 0; i < 10; i++) lab.run([udp(53)]);
+    lab.adopt(CONFIG + RULES);
+    send(lab, 400, udp(53));
+    expect(takeAll(said)).toEqual([]);
+    lab.adopt(CONFIG);
+    send(lab, 40, udp(53));
+    expect(ports(takeAll(said))).toEqual([53]);
   });
 });

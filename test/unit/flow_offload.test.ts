@@ -6,12 +6,20 @@ import {
   FLOW_BACKENDS,
   type FlowDecision,
 } from '../../src/control/ebpf/flow_layout.js';
-import { standsInTheWay, type RulesInKernel } from '../../src/control/manager/flow_admission.js';
+import {
+  admissionKey,
+  isCaptured,
+  runsAllRules,
+  standsInTheWay,
+  type FlowTables,
+  type RulesInKernel,
+} from '../../src/control/manager/flow_admission.js';
 import { FlowBackends } from '../../src/control/manager/flow_backends.js';
 import { FlowCounts } from '../../src/control/manager/flow_counts.js';
 import { FlowInstaller } from '../../src/control/manager/flow_installer.js';
 import { FlowProof } from '../../src/control/manager/flow_proof.js';
-import { FlowRecord, FlowRing, flowRingMemory, FlowSaying } from '../../src/shared/flow_ring.js';
+import { Verdict } from '../../src/dataplane/verdict.js';
+import { FlowRecord, FlowSaying } from '../../src/shared/flow_ring.js';
 import {
   BackendCounter,
   BackendField,
@@ -161,37 +169,26 @@ describe('flows', () => {
     record[FlowRecord.backend] = backend;
     record[FlowRecord.sportAndPort] = (0xc123 << 16) | 1;
     record[FlowRecord.label] = 0x54321;
+    record[FlowRecord.host] = 0x3333;
     return record;
   };
-  function cache(most = Infinity) {
+  function cache() {
     const map = new Map<string, Uint8Array>();
     const hex = (key: Uint8Array): string => Buffer.from(key).toString('hex');
-    const ring = new FlowRing(flowRingMemory(64));
     const installer = new FlowInstaller({
       target: {
-        put: (_, key, value) => {
-          map.set(hex(key), value);
-          if (map.size > most) map.delete(map.keys().next().value!);
-        },
+        put: (_, key, value) => void map.set(hex(key), value),
         replace: (_, key, value) => map.has(hex(key)) && map.set(hex(key), value) !== null,
-        find: (_, key) => (map.has(hex(key)) ? decodeFlowValue(map.get(hex(key))!) : null),
         remove: (_, key) => void map.delete(hex(key)),
       },
       generationOf: (backend) => (backend === 3 ? 7 : 0),
-      idleMs: 30_000,
-      tell: () => ring,
     });
     const flows = (): (FlowDecision & { ports: number })[] =>
       [...map].map(([key, value]) => ({
         ...decodeFlowValue(value),
         ports: decodeFlowKey(Buffer.from(key, 'hex'), 0, 4).ports,
       }));
-    const see = (ports: number, seenMs: number): void => {
-      for (const [key, value] of map)
-        if (decodeFlowKey(Buffer.from(key, 'hex'), 0, 4).ports === ports)
-          new DataView(value.buffer).setBigUint64(0, BigInt(seenMs) * 1_000_000n, true);
-    };
-    return { installer, map, flows, ring, see };
+    return { installer, map, flows };
   }
 
   it('are announced in one turn, and in force from the next', () => {
@@ -210,12 +207,11 @@ describe('flows', () => {
         worker: 2,
         sport: 0xc123,
         label: 0x54321,
-        host: 0,
+        host: 0x3333,
         seenMs: 1100,
-        place: 0,
       },
     ]);
-    expect([installer.installed, installer.size]).toEqual([1, 1]);
+    expect(installer.installed).toBe(1);
   });
 
   it('that ended between are not put in force: not after a SYN that the kernel saw, not after a word of the worker', () => {
@@ -227,7 +223,7 @@ describe('flows', () => {
     map.delete([...map.keys()][0]);
     installer.ended(offer(81));
     installer.turn(100);
-    expect([flows(), installer.size]).toEqual([[], 0]);
+    expect([flows(), installer.installed]).toEqual([[], 0]);
     // One that is in force is taken out.
     installer.offer(0, offer(83), 100);
     installer.turn(150);
@@ -256,51 +252,6 @@ describe('flows', () => {
     installer.turn(10_001);
     for (let i = 0; i < 5000; i++) installer.offer(0, offer(5000 + i), 0);
     expect(installer.refused).toBe(500 + 3000);
-  });
-
-  it('are told of to their worker when a packet was seen, once, a second later than written; idle ones go', () => {
-    const { installer, flows, ring, see } = cache();
-    for (const ports of [80, 81]) installer.offer(0, offer(ports), 0);
-    for (const now of [50, 100, 2100]) installer.turn(now);
-    expect(ring.take()).toBe(false);
-    see(81, 4000);
-    installer.turn(6000);
-    installer.turn(8000);
-    expect(ring.take()).toBe(true);
-    expect([...ring.record.slice(0, 15)]).toEqual([
-      (FlowSaying.seen << 16) | 0x0411,
-      0xc0000201 | 0,
-      0,
-      0,
-      0,
-      0xc633640a | 0,
-      0,
-      0,
-      0,
-      81,
-      0,
-      0,
-      0,
-      0,
-      5000,
-    ]);
-    expect(ring.take()).toBe(false);
-    for (const now of [30_200, 32_200]) installer.turn(now);
-    expect([flows().map(({ ports }) => ports), installer.size]).toEqual([[81], 1]);
-  });
-
-  it('that leave the cache and come again are listed once, each in its place', () => {
-    const { installer, flows } = cache(20);
-    let now = 0;
-    for (let round = 0; round < 200; round++) {
-      for (let i = 0; i < 10; i++) installer.offer(0, offer((round * 7 + i * 3) % 40), now);
-      installer.turn((now += 50));
-    }
-    for (let i = 0; i < 200; i++) installer.turn((now += 50));
-    const served = flows().filter(({ generation }) => generation > 0);
-    expect(served.length).toBeGreaterThan(5);
-    expect(installer.size).toBe(served.length);
-    expect(served.map(({ place }) => place).sort((a, b) => a - b)).toEqual(served.map((_, i) => i));
   });
 });
 
@@ -370,40 +321,66 @@ describe('what stands in the way', () => {
     status: { active: false, why: 'offload is off' },
     placement: () => ({ runs: 'user space', why: 'offload is off' }),
   };
-  const of = (yaml: string, rules = inKernel): string =>
-    standsInTheWay(
-      new Lab(
-        `interfaces: [net0]\nservices: [{ name: w, vip: 198.51.100.10, port: 80, protocol: tcp, backends: [10.0.0.11] }]\n${yaml}`,
-      ).publisher.tables!,
-      rules,
-      [],
-    );
+  const of = (yaml: string): FlowTables =>
+    new Lab(
+      `interfaces: [net0]\nservices: [{ name: w, vip: 198.51.100.10, port: 80, protocol: tcp, backends: [10.0.0.11] }]\n${yaml}`,
+    ).publisher.tables!;
   const rule = (more: string): string => `rules: [{ name: r, match: { protocol: udp }, ${more} }]`;
 
   it.each([
     ['', ''],
     ['allow: [192.0.2.0/24]', ''],
     [rule('action: drop'), ''],
-    [rule('action: count'), 'a rule does more than drop'],
-    [rule('action: pass'), 'a rule does more than drop'],
-    [rule('action: drop, mode: shadow'), 'a rule does more than drop'],
-    [rule('action: drop, probability: 50%'), 'a rule does more than drop'],
-    [rule('action: limit, limit: { rate: 1/s }'), 'a rule does more than drop'],
-    ['decapsulate: { addresses: [10.0.0.2], from: [10.0.0.0/8] }', 'packets are decapsulated'],
+    [rule('action: count'), ''],
+    ['decapsulate: { addresses: [10.0.0.2], from: [10.0.0.0/8] }', ''],
+    ['mitigation: { challenge: { mode: always } }', ''],
     ['mitigation: { tcp_state: { mode: monitor } }', 'TCP connections are tracked'],
-    ['mitigation: { challenge: { mode: always } }', 'SYNs may be challenged'],
     ['mitigation: { fair_share: { rate: 1000/s } }', 'fair share counts every packet'],
   ])('%s: %s', (yaml, why) => {
-    expect(of(yaml)).toBe(why);
+    expect(standsInTheWay(of(yaml), inUserSpace)).toBe(why);
   });
 
-  it('rules and sets that drop in user space; captures', () => {
-    expect(of(rule('action: drop'), inUserSpace)).toBe('a rule runs in user space: offload is off');
-    const sets = 'sets: [{ name: s, type: hash:ip, entries: [192.0.2.1], drop: src }]';
-    expect(of('', inUserSpace)).toBe('');
-    expect(of(sets, inUserSpace)).toBe('sets drop in user space: offload is off');
-    expect(of(sets)).toBe('');
-    const { tables } = new Lab('interfaces: [net0]').publisher;
-    expect(standsInTheWay(tables!, inKernel, [{} as never])).toBe('a capture runs');
+  it('sets that drop in user space, which have no tables of another generation when they change', () => {
+    const tables = of('sets: [{ name: s, type: hash:ip, entries: [192.0.2.1], drop: src }]');
+    expect(standsInTheWay(tables, inUserSpace)).toBe('sets drop in user space: offload is off');
+    expect(standsInTheWay(tables, inKernel)).toBe('');
+  });
+
+  it.each([
+    ['action: drop', true],
+    ['action: count', false],
+    ['action: pass', false],
+    ['action: drop, mode: shadow', false],
+    ['action: drop, probability: 50%', false],
+    ['action: limit, limit: { rate: 1/s }', false],
+  ])('for flows that a rule may match: %s', (more, runs) => {
+    expect(runsAllRules(of(rule(more)), inKernel)).toBe(runs);
+    expect(runsAllRules(of(rule(more)), inUserSpace)).toBe(false);
+    expect(runsAllRules(of(''), inUserSpace)).toBe(true);
+  });
+
+  it('captures, of that port, that ask for packets which are sent', () => {
+    const capture = { ports: 2, verdicts: 0, reasons: [] as number[], rules: null as number[] | null };
+    const sees = (port: number, more: Partial<typeof capture> = {}): boolean =>
+      isCaptured([{ ...capture, ...more } as never], port);
+    expect([sees(0), sees(1)]).toEqual([false, true]);
+    expect([isCaptured([], 1), sees(1, { verdicts: 1 << Verdict.Redirect })]).toEqual([false, true]);
+    expect([sees(1, { verdicts: 1 << Verdict.Drop }), sees(1, { reasons: [3] }), sees(1, { rules: [0] })]).toEqual([
+      false,
+      false,
+      false,
+    ]);
+  });
+
+  it('former decisions, after filters or rules have changed; not after a backend has', () => {
+    const key = (yaml: string): string => admissionKey(of(yaml));
+    expect(key('')).not.toBe(key(rule('action: drop')));
+    expect(key('')).not.toBe(key('filters: [{ sanity: { protocols: [tcp] } }]'));
+    const lab = new Lab('interfaces: [net0]');
+    const before = admissionKey(lab.publisher.tables!);
+    lab.adopt(
+      'interfaces: [net0]\nservices: [{ name: w, vip: 198.51.100.10, port: 80, protocol: tcp, backends: [10.0.0.11] }]',
+    );
+    expect(admissionKey(lab.publisher.tables!)).toBe(before);
   });
 });

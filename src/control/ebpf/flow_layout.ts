@@ -81,23 +81,29 @@ export interface FlowDecision extends FlowOuter {
   /** 0: not to be served yet. */
   generation: number;
   worker: number;
-  /** Where the list of cached flows has it. */
-  place: number;
 }
 
-/** Where in a flow's value its time is, a uint64 in ns. */
-export const FLOW_SEEN_OFFSET = 0;
+/** Where the fields of struct flow_value are. */
+export const enum FlowValueAt {
+  /** uint64. */
+  seenNs = 0,
+  backend = 8,
+  generation = 12,
+  label = 16,
+  host = 20,
+  sport = 24,
+  worker = 26,
+}
 
 export function encodeFlowValue(flow: FlowDecision): Uint8Array {
   const view = new DataView(new ArrayBuffer(FLOW_VALUE_BYTES));
-  view.setBigUint64(FLOW_SEEN_OFFSET, BigInt(Math.floor(flow.seenMs)) * 1_000_000n, true);
-  view.setUint32(8, flow.backend, true);
-  view.setUint32(12, flow.generation, true);
-  view.setUint32(16, flow.label, true);
-  view.setInt32(20, flow.host, true);
-  view.setUint16(24, flow.sport, true);
-  view.setUint16(26, flow.worker, true);
-  view.setUint32(28, flow.place, true);
+  view.setBigUint64(FlowValueAt.seenNs, BigInt(Math.floor(flow.seenMs)) * 1_000_000n, true);
+  view.setUint32(FlowValueAt.backend, flow.backend, true);
+  view.setUint32(FlowValueAt.generation, flow.generation, true);
+  view.setUint32(FlowValueAt.label, flow.label, true);
+  view.setInt32(FlowValueAt.host, flow.host, true);
+  view.setUint16(FlowValueAt.sport, flow.sport, true);
+  view.setUint16(FlowValueAt.worker, flow.worker, true);
   return new Uint8Array(view.buffer);
 }
 
@@ -105,14 +111,13 @@ export function decodeFlowValue(bytes: Uint8Array, at = 0): FlowDecision {
   const view = new DataView(bytes.buffer, bytes.byteOffset + at, FLOW_VALUE_BYTES);
   return {
     // Exact to the microsecond for 285 years.
-    seenMs: (view.getUint32(4, true) * 2 ** 32 + view.getUint32(0, true)) / 1e6,
-    backend: view.getUint32(8, true),
-    generation: view.getUint32(12, true),
-    label: view.getUint32(16, true),
-    host: view.getInt32(20, true),
-    sport: view.getUint16(24, true),
-    worker: view.getUint16(26, true),
-    place: view.getUint32(28, true),
+    seenMs: (view.getUint32(FlowValueAt.seenNs + 4, true) * 2 ** 32 + view.getUint32(FlowValueAt.seenNs, true)) / 1e6,
+    backend: view.getUint32(FlowValueAt.backend, true),
+    generation: view.getUint32(FlowValueAt.generation, true),
+    label: view.getUint32(FlowValueAt.label, true),
+    host: view.getInt32(FlowValueAt.host, true),
+    sport: view.getUint16(FlowValueAt.sport, true),
+    worker: view.getUint16(FlowValueAt.worker, true),
   };
 }
 

@@ -1,4 +1,5 @@
 /** When flows may be in the kernel: nothing that only user space knows may stand in their packets' way, or count them. */
+import { Verdict } from '../../dataplane/verdict.js';
 import type { CaptureSpec } from '../../shared/capture_spec.js';
 import { RuleAction, RuleField, RuleFlag, type Tables } from '../../shared/layout.js';
 import type { Placement } from '../ebpf/offload/placement.js';
@@ -6,7 +7,7 @@ import type { Placement } from '../ebpf/offload/placement.js';
 /** What of the tables decides. */
 export type FlowTables = Pick<
   Tables,
-  'filters' | 'settings' | 'mitigation' | 'rules' | 'setAllows' | 'setDrops' | 'backends' | 'services'
+  'filters' | 'settings' | 'mitigation' | 'rules' | 'ruleStamp' | 'setAllows' | 'setDrops' | 'backends' | 'services'
 >;
 
 /** Of rules and sets in the kernel; see RuleOffload. */
@@ -16,50 +17,56 @@ export interface RulesInKernel {
   placement(rule: number): Placement;
 }
 
-/** What keeps all flows out of the kernel; '' when nothing does. */
-export function standsInTheWay(tables: FlowTables, rules: RulesInKernel, captures: readonly CaptureSpec[]): string {
-  if (captures.length > 0) return 'a capture runs';
-  const module = tables.filters.find(({ kind }) => kind === 'module');
+/**
+ * What keeps all flows out of the kernel; '' when nothing does. Of rules it is each flow's own matter (FlowOffers), and of SYN challenges nobody's: all packets that
+ * they judge are handed to user space.
+ */
+export function standsInTheWay(tables: FlowTables, rules: RulesInKernel): string {
+  const { filters, mitigation, setAllows, setDrops } = tables;
+  const module = filters.find(({ kind }) => kind === 'module');
   if (module?.kind === 'module') return `the filter ${module.name} sees every packet`;
-  if (tables.settings.decapsulate.addresses.length > 0) return 'packets are decapsulated';
-  return mitigationStands(tables) || sanityStands(tables) || rulesStand(tables, rules);
-}
-
-function mitigationStands({ mitigation, setAllows }: FlowTables): string {
   if (mitigation.tcpState !== null) return 'TCP connections are tracked';
-  if (mitigation.challenge !== null) return 'SYNs may be challenged';
   if (mitigation.fairShare !== null) return 'fair share counts every packet';
   if (mitigation.limits !== null || mitigation.connLimits.length > 0) return 'limits count every packet';
+  // Of both, the contents change without a publication.
   if (setAllows.length > 0) return 'sets on the allow list count packets';
+  if (setDrops.length > 0 && !rules.status.active) return `sets drop in user space: ${rules.status.why}`;
   return '';
 }
 
-/** TCP and UDP. */
-const TRANSPORT = [6, 17];
+/** Verdicts that packets sent by the kernel would have had. */
+const SENT = (1 << Verdict.Tx) | (1 << Verdict.Redirect);
 
-function sanityStands({ filters }: FlowTables): string {
-  const refuses = filters.some(
-    (filter) =>
-      filter.kind === 'sanity' &&
-      filter.protocols !== null &&
-      !TRANSPORT.every((protocol) => filter.protocols!.includes(protocol)),
+/**
+ * Whether a capture asks for packets that the kernel would send, of those that come in by port `port`. Those that a rule matches are not among them: flows that
+ * rules in user space may match are not in the kernel.
+ */
+export function isCaptured(captures: readonly CaptureSpec[], port: number): boolean {
+  return captures.some(
+    ({ ports, verdicts, reasons, rules }) =>
+      (ports & (1 << port)) !== 0 &&
+      (verdicts === 0 || (verdicts & SENT) !== 0) &&
+      reasons.length === 0 &&
+      rules === null,
   );
-  return refuses ? 'the sanity filter allows not both TCP and UDP' : '';
 }
 
-/** Rules that are in force: all must be in the kernel, and none may count what it does not drop. */
-function rulesStand({ filters, rules: buffer, setDrops }: FlowTables, rules: RulesInKernel): string {
-  if (setDrops.length > 0 && !rules.status.active) return `sets drop in user space: ${rules.status.why}`;
-  if (!filters.some(({ kind }) => kind === 'rules')) return '';
+/** Whether every rule that is in force runs in the kernel, in front of the cache, and counts only what it drops there. */
+export function runsAllRules({ filters, rules: buffer }: FlowTables, rules: RulesInKernel): boolean {
+  if (!filters.some(({ kind }) => kind === 'rules')) return true;
   const words = new Int32Array(buffer);
   const count = words.length > 0 ? words[0] : 0;
   for (let i = 0; i < count; i++) {
     const at = RuleField.HEADER + i * RuleField.STRIDE;
     const flags = words[at + RuleField.flags];
     const drops = words[at + RuleField.action] === (RuleAction.drop as number) && (flags & RuleFlag.shadow) === 0;
-    if (!drops || words[at + RuleField.threshold] !== 0) return 'a rule does more than drop';
-    const { runs, why } = rules.placement(words[at + RuleField.id]);
-    if (runs !== 'kernel') return `a rule runs in user space${why === '' ? '' : `: ${why}`}`;
+    if (!drops || words[at + RuleField.threshold] !== 0) return false;
+    if (rules.placement(words[at + RuleField.id]).runs !== 'kernel') return false;
   }
-  return '';
+  return true;
+}
+
+/** What of the tables decides which flows may go on as they are: flows of tables where it is another are void. */
+export function admissionKey({ filters, ruleStamp, settings: { decapsulate } }: FlowTables): string {
+  return JSON.stringify([filters, ruleStamp, decapsulate]);
 }

@@ -112,6 +112,12 @@ export class FlowBackends {
     return entry?.served && entry.incarnation === incarnation ? entry.generation : 0;
   }
 
+  /** Whether flows with this generation are the backend's, also while they are not served. */
+  keeps(number: number, generation: number): boolean {
+    const entry = this.entries.get(number);
+    return entry !== undefined && entry.keeps && entry.generation === generation;
+  }
+
   private write(number: number, entry: Entry, record: Uint8Array): void {
     const wasServed = entry.served;
     this.pause(number, entry);

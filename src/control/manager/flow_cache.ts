@@ -1,7 +1,7 @@
 import { bpfObjectPath, native, type BpfMap, type BpfObject } from '../../native.js';
 import { isKernelError } from '../../errors.js';
 import { encodeU32, sumPerCpu } from '../bpf_layout.js';
-import { decodeFlowValue, FLOW_PROGRAM, FLOW_STATS, type FlowDecision, type FlowStat } from '../ebpf/flow_layout.js';
+import { FLOW_KEY_BYTES, FLOW_PROGRAM, FLOW_STATS, FLOW_VALUE_BYTES, type FlowStat } from '../ebpf/flow_layout.js';
 
 /** BPF_EXIST. */
 const EXIST = 2;
@@ -69,13 +69,24 @@ export class FlowCache {
     }
   }
 
-  find(family: 4 | 6, key: Uint8Array): FlowDecision | null {
-    const value = this.flows[family].lookup(key);
-    return value && decodeFlowValue(value);
-  }
-
   remove(family: 4 | 6, key: Uint8Array): void {
     this.flows[family].delete(key);
+  }
+
+  /** Keys one after the other. */
+  removeMany(family: 4 | 6, keys: Uint8Array): void {
+    this.flows[family].deleteBatch(keys);
+  }
+
+  /** The next flows, as BpfMap.lookupBatch has it. Room in `values` beyond that in `keys` is left alone. */
+  read(
+    family: 4 | 6,
+    keys: Uint8Array,
+    values: Uint8Array,
+    from: number | null,
+  ): { count: number; next: number | null } {
+    const room = (keys.length / FLOW_KEY_BYTES[family]) * FLOW_VALUE_BYTES;
+    return this.flows[family].lookupBatch(keys, values.subarray(0, room), from);
   }
 
   /** `record`: see encodeFlowBackend(). */

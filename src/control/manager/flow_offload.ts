@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import type { CaptureSpec } from '../../shared/capture_spec.js';
 import type { Config } from '../../shared/config.js';
 import { FlowRecord, FlowRing, flowRingMemory, FlowSaying } from '../../shared/flow_ring.js';
@@ -6,12 +5,21 @@ import { BackendField, type BackendCounter, type Counter, type ServiceCounter } 
 import type { WorkerCommand } from '../../shared/worker_protocol.js';
 import type { FlowOffloadStatus } from '../api/contract_flows.js';
 import type { Log } from '../log.js';
-import { standsInTheWay, type FlowTables, type RulesInKernel } from './flow_admission.js';
+import {
+  admissionKey,
+  isCaptured,
+  runsAllRules,
+  standsInTheWay,
+  type FlowTables,
+  type RulesInKernel,
+} from './flow_admission.js';
 import { FlowBackends } from './flow_backends.js';
 import { FlowCache } from './flow_cache.js';
 import { FlowCounts } from './flow_counts.js';
+import { DropWatch } from './flow_drops.js';
 import { FlowInstaller } from './flow_installer.js';
 import { FlowProof } from './flow_proof.js';
+import { FlowWalk } from './flow_walk.js';
 import { errorText } from './text.js';
 
 export type FlowOffloadMode = Config['flowOffload'];
@@ -44,14 +52,11 @@ export interface FlowOffloadOptions {
 
 /** Between two turns, ms: longer than what lies in a worker's rings may wait for it. */
 const TURN_MS = 50;
-/** Between two looks at what the driver dropped, ms. */
-const WATCH_MS = 1000;
 /** From the update of a link until no CPU runs the former program any more, ms. */
 const RETIRE_MS = 200;
-/** Records of a worker's ring. */
-const RING_RECORDS = 1024;
-/** Packets between two looks from which it is believed what they say. */
-const TELLING_PACKETS = 8;
+/** Records of the rings from and to a worker: 64 KiB and 1 MiB. */
+const OFFERS = 1024;
+const SEEN = 16384;
 
 const OFF = 'flow_offload is off';
 
@@ -59,9 +64,8 @@ interface Active {
   cache: FlowCache;
   backends: FlowBackends;
   installer: FlowInstaller;
-  watchedMs: number;
-  sent: number;
-  dropped: number;
+  walk: FlowWalk;
+  drops: DropWatch;
 }
 
 interface Rings {
@@ -77,6 +81,9 @@ export class FlowOffload {
   private tables: FlowTables | null = null;
   private destinations: readonly string[] = [];
   private settings = '';
+  private admission = '';
+  /** Whether flows are offered that rules may match. */
+  private ruled = false;
   private why = OFF;
   /** By interface's index: what went wrong with it, for good. */
   private readonly failures = new Map<number, string>();
@@ -98,9 +105,10 @@ export class FlowOffload {
       mode: this.mode,
       why: this.why,
       interfaces: this.options.interfaces.map(({ name, index }) => {
-        const installer = this.active.get(index)?.installer;
-        const { size = 0, installed = 0, refused = 0 } = installer ?? {};
-        return { name, why: this.why || (this.hindrances.get(index) ?? ''), flows: size, installed, refused };
+        const { installer, walk } = this.active.get(index) ?? {};
+        const { installed = 0, refused = 0 } = installer ?? {};
+        const flows = walk?.flows ?? 0;
+        return { name, why: this.why || (this.hindrances.get(index) ?? ''), flows, installed, refused };
       }),
     };
   }
@@ -134,9 +142,11 @@ export class FlowOffload {
     this.counts.use(this.backends);
     for (const { backends: records, installer } of this.active.values()) {
       records.use(this.backends, new Int32Array(tables.services));
-      if (lostSome) records.renew();
       installer.discard();
     }
+    const admission = admissionKey(tables);
+    if (lostSome || admission !== this.admission) this.renew();
+    this.admission = admission;
     this.apply();
   }
 
@@ -144,7 +154,10 @@ export class FlowOffload {
   apply(): void {
     const { tables } = this;
     if (tables === null) return;
-    this.why = this.mode === 'off' ? OFF : standsInTheWay(tables, this.options.rules, this.options.captures());
+    this.why = this.mode === 'off' ? OFF : standsInTheWay(tables, this.options.rules);
+    const ruled = runsAllRules(tables, this.options.rules);
+    if (ruled !== this.ruled) this.renew();
+    this.ruled = ruled;
     for (const entry of this.options.interfaces) {
       const hindrance = this.why || this.hindranceOf(entry, tables);
       if (this.hindrances.get(entry.index) !== hindrance) this.say(entry, hindrance);
@@ -169,6 +182,7 @@ export class FlowOffload {
     if (failed !== undefined) return failed;
     if (entry.mode !== 'native') return 'its XDP program is in generic mode';
     if (settings.repairChecksums[entry.index] === true) return 'checksums are completed';
+    if (isCaptured(this.options.captures(), entry.index)) return 'a capture runs';
     return '';
   }
 
@@ -189,12 +203,15 @@ export class FlowOffload {
       const installer = new FlowInstaller({
         target: cache,
         generationOf: (number, incarnation) => backends.generationOf(number, incarnation),
-        idleMs: Math.max(idle.tcpMs, idle.udpMs),
+      });
+      const walk = new FlowWalk({
+        cache,
+        idle,
+        keeps: (number, generation) => backends.keeps(number, generation),
         tell: (worker) => this.rings.get(worker)?.toWorker ?? null,
       });
       entry.setFlowCache(cache);
-      const dropped = droppedBy(entry.name);
-      this.active.set(entry.index, { cache, backends, installer, watchedMs: 0, sent: 0, dropped });
+      this.active.set(entry.index, { cache, backends, installer, walk, drops: new DropWatch(entry.name) });
       this.counts.add(cache, () => backends.numbers);
     } catch (error) {
       cache?.close();
@@ -241,34 +258,44 @@ export class FlowOffload {
     active.cache.close();
   }
 
+  /** All flows are void, and what was offered; those that are offered from now on are not. */
+  private renew(): void {
+    for (const { backends, installer } of this.active.values()) {
+      backends.renew();
+      installer.discard();
+    }
+    // Over new rings: what workers have offered by the old ones was decided before.
+    this.rings.clear();
+  }
+
   /** Gives each thread of a worker its rings. */
   private connect(): void {
     for (const worker of this.options.workers()) {
       const { queue, thread } = worker;
       if (thread === null || this.rings.get(queue)?.thread === thread) continue;
-      const memory = { fromWorker: flowRingMemory(RING_RECORDS), toWorker: flowRingMemory(RING_RECORDS) };
-      if (!worker.post({ kind: 'offer-flows', rings: memory })) continue;
+      const memory = { fromWorker: flowRingMemory(OFFERS), toWorker: flowRingMemory(SEEN) };
+      if (!worker.post({ kind: 'offer-flows', rings: memory, ruled: this.ruled })) continue;
       const fromWorker = new FlowRing(memory.fromWorker);
       this.rings.set(queue, { thread, fromWorker, toWorker: new FlowRing(memory.toWorker), lost: 0 });
     }
   }
 
   private disconnect(): void {
-    if (this.timer) clearInterval(this.timer);
+    if (this.timer === null) return;
+    clearInterval(this.timer);
     this.timer = null;
-    for (const worker of this.options.workers()) {
-      if (this.rings.get(worker.queue)?.thread === worker.thread) worker.post({ kind: 'offer-flows', rings: null });
-    }
+    for (const worker of this.options.workers()) worker.post({ kind: 'offer-flows', rings: null, ruled: false });
     this.rings.clear();
   }
 
   private turn(): void {
     const now = Number(process.hrtime.bigint() / 1_000_000n);
-    this.connect();
     this.drain();
-    for (const [index, active] of this.active) {
+    this.connect();
+    for (const [index, active] of [...this.active]) {
       active.installer.turn(now);
-      if (now - active.watchedMs >= WATCH_MS) this.watch(this.options.interfaces[index], active, now);
+      active.walk.turn(now);
+      this.watch(this.options.interfaces[index], active, now);
     }
     const dropping = this.proof.judge(this.options.interfaces);
     for (const { name } of dropping) {
@@ -313,23 +340,12 @@ export class FlowOffload {
     if (this.proof.admits(outlet, out !== port, () => cache.countsOf(number)[0])) installer.offer(queue, record, now);
   }
 
-  /** Compares what the cache gave to the driver with what the driver dropped. */
-  private watch(entry: FlowInterface, active: Active, now: number): void {
-    const { tx } = active.cache.stats();
-    const sent = tx - active.sent;
-    const dropped = droppedBy(entry.name) - active.dropped;
-    active.watchedMs = now;
-    active.sent += sent;
-    active.dropped += dropped;
-    if (sent >= TELLING_PACKETS && dropped * 2 >= sent) {
-      this.failures.set(entry.index, 'its driver drops what XDP sends');
-      this.options.log.warn('flows go back to user space: the driver drops what XDP sends', {
-        interface: entry.name,
-        sent,
-        dropped,
-      });
-      this.apply();
-    }
+  private watch({ name, index }: FlowInterface, { cache, drops }: Active, now: number): void {
+    const lost = drops.look(() => cache.stats().tx, now);
+    if (lost === null) return;
+    this.failures.set(index, 'its driver drops what XDP sends');
+    this.options.log.warn('flows go back to user space: the driver drops what XDP sends', { interface: name, ...lost });
+    this.apply();
   }
 
   /** No program is attached any more. */
@@ -339,20 +355,4 @@ export class FlowOffload {
     this.takeOutAll();
     for (const active of [...this.retiring.keys()]) this.retire(active);
   }
-}
-
-/** Position of the dropped among the numbers of an interface in /proc/net/dev that are about sending, which follow eight about receiving. */
-const TX_DROPPED = 8 + 3;
-
-/** Packets that an interface could not send, since it is there. Not by /sys, which may be another namespace's. */
-function droppedBy(name: string): number {
-  const line = readFileSync('/proc/thread-self/net/dev', 'utf8')
-    .split('\n')
-    .find((text) => text.trimStart().startsWith(`${name}:`));
-  const numbers =
-    line
-      ?.slice(line.indexOf(':') + 1)
-      .trim()
-      .split(/\s+/) ?? [];
-  return Number(numbers[TX_DROPPED] ?? 0);
 }

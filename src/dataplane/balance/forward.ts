@@ -27,6 +27,14 @@ import { Sender } from './send.js';
 import { hashOf } from './slot.js';
 import { SteeredBy } from './steer.js';
 
+/** See FlowOffers. */
+export interface FlowWatcher {
+  /** Packets of the flow at this place may go elsewhere from now on. */
+  ended(flow: number): void;
+  /** This packet of the flow at this place goes to the backend that the flow has. */
+  noteStep(flow: number, packet: Packet): void;
+}
+
 /** Packets that end a connection, or may begin another. */
 const ENDS = TcpFlag.syn | TcpFlag.fin | TcpFlag.rst;
 
@@ -50,8 +58,8 @@ export class Balancer {
   private readonly inner: Packet;
   /** What an error about a packet of ours quotes; made when the first one comes. */
   private quote: EncapsulatedQuote | null = null;
-  /** Is told of flows whose packets may go elsewhere from now on; null: nobody has to know. */
-  endings: { ended(flow: number): void } | null = null;
+  /** Hears of flows; null: nobody has to know. */
+  watcher: FlowWatcher | null = null;
   /** Out parameter of `balance`: why it dropped. */
   reason: DropReason = DropReason.none;
 
@@ -222,8 +230,9 @@ export class Balancer {
     }
     this.counters[Counter.flowHit]++;
     this.flows.touch(flow, packet, nowMs);
-    if (this.endings !== null && packet.protocol === IpProtocol.tcp && (packet.tcpFlags & ENDS) !== 0) {
-      this.endings.ended(flow);
+    if (this.watcher !== null) {
+      if (packet.protocol === IpProtocol.tcp && (packet.tcpFlags & ENDS) !== 0) this.watcher.ended(flow);
+      else this.watcher.noteStep(flow, packet);
     }
     return backend;
   }
@@ -239,12 +248,12 @@ export class Balancer {
   private give(flow: number, packet: Packet, from: number, to: number, nowMs: number): void {
     this.lose(from);
     this.gain(to);
-    this.endings?.ended(flow);
+    this.watcher?.ended(flow);
     this.flows.assign(flow, packet, to, this.snapshot.egress[(to << Egress.SHIFT) + Egress.incarnation], nowMs);
   }
 
   private forget(flow: number, backend: number): void {
-    this.endings?.ended(flow);
+    this.watcher?.ended(flow);
     this.flows.remove(flow);
     this.lose(backend);
   }

@@ -47,9 +47,26 @@ export class Wrapper {
     const record = Math.imul(service, ServiceField.STRIDE);
     const toIpv6 = (backends[at + BackendField.flags] & BackendFlag.ipv6) !== 0;
     const words = services[record + ServiceField.hops] > 1 ? this.chain(tuple, backend, record, toIpv6) : 0;
+    return encapsulateSpecial(
+      packet,
+      backends,
+      at,
+      this.outerOf(tuple, backend, service),
+      this.hops,
+      words,
+      toIpv6 ? 6 : 4,
+    );
+  }
+
+  /** What outer headers to this backend take from the flow of `tuple`. Good until the next call. */
+  outerOf(tuple: Packet, backend: number, service: number): OuterFlow {
+    const { backends } = this.snapshot;
+    const at = Math.imul(backend, BackendField.STRIDE);
+    const record = Math.imul(service, ServiceField.STRIDE);
+    const toIpv6 = (backends[at + BackendField.flags] & BackendFlag.ipv6) !== 0;
     if ((backends[at + BackendField.encapFlags] & EncapFlag.katran) !== 0) this.asKatran(tuple, record, toIpv6);
     else this.outer.hash = this.entropy(tuple, record);
-    return encapsulateSpecial(packet, backends, at, this.outer, this.hops, words, toIpv6 ? 6 : 4);
+    return this.outer;
   }
 
   /** Bytes in front of a packet to this backend, at most. */
