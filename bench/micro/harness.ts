@@ -6,15 +6,13 @@
  */
 import Benchmark from 'benchmark';
 
-// As every worker does, before anything of the path is compiled.
-
 /** Packets that one call of a body does. */
 export const BURST = 64;
 
 const seconds = Number(process.argv[2] ?? 1);
 if (!(seconds > 0)) throw new RangeError(`"${process.argv[2]}" is not a number of seconds`);
 
-/** Only to show that it runs: leave out what takes long to set up. */
+/** A quick or a smoke run: leave out what takes long to set up, or to do once. */
 export const SMOKE = seconds < 0.1;
 
 export interface MicroCase {
@@ -79,5 +77,6 @@ export function measure(cases: readonly MicroCase[]): void {
 /** Runs it until all its loops are compiled: V8 compiles beside us, on the same CPU when we are pinned to one. */
 function warm(timed: () => void): void {
   const until = performance.now() + 40;
-  while (performance.now() < until) for (let i = 0; i < 100; i++) timed();
+  // The clock is asked each time: a body may take longer than all of this.
+  while (performance.now() < until) timed();
 }
