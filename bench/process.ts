@@ -8,6 +8,7 @@ export class ChildError extends Error {}
 
 let current: ChildProcess | null = null;
 const directories: string[] = [];
+const actions: (() => void)[] = [];
 
 /**
  * Kills the child that runs and removes temporary directories (fixtures of a million flows are large), whatever ends the
@@ -16,11 +17,17 @@ const directories: string[] = [];
 export function cleanUpAtExit(): void {
   process.on('exit', () => {
     current?.kill('SIGKILL');
+    for (const action of actions) action();
     for (const directory of directories) rmSync(directory, { recursive: true, force: true });
   });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => process.exit(128 + constants.signals[signal]));
   }
+}
+
+/** Does it when the process ends, before temporary directories are removed, if `cleanUpAtExit` was called. It cannot wait for anything. */
+export function atExit(action: () => void): void {
+  actions.push(action);
 }
 
 /** A directory that is gone when the process is, if `cleanUpAtExit` was called. */
@@ -54,7 +61,10 @@ export async function run(command: readonly string[], inherit = false): Promise<
       child.on('error', reject);
       child.on('close', (code, signal) => resolve(signal ?? code ?? 1));
     });
-    if (status !== 0) throw new ChildError(`${command.join(' ')}: ended with ${status}\n${errors.trimEnd()}`.trimEnd());
+    if (status !== 0)
+      throw new ChildError(
+        `${command.join(' ')}: ended with ${status}\n${(errors.trim() || output).slice(-4000).trimEnd()}`.trimEnd(),
+      );
   } finally {
     current = null;
   }

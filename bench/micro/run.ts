@@ -5,7 +5,8 @@ import type { Say } from '../bench.js';
 import { ChildError, PIN, run } from '../process.js';
 import type { MicroLine, MicroResult } from './harness.js';
 
-const FILES = [
+/** Of this folder, in the order in which they run. */
+export const MICRO_FILES = [
   'parse',
   'filter',
   'match',
@@ -27,18 +28,21 @@ export interface MicroRow extends MicroResult {
 export async function runMicro(seconds: number, say: Say): Promise<MicroRow[]> {
   const directory = dirname(fileURLToPath(import.meta.url));
   const rows: MicroRow[] = [];
-  for (const [n, file] of FILES.entries()) {
-    const command = [...PIN, process.execPath, join(directory, `${file}.js`), String(seconds)];
-    const lines = (await run(command))
-      .split('\n')
-      .filter((line) => line !== '')
-      .map((line) => JSON.parse(line) as MicroLine);
-    if (lines.length === 0) throw new ChildError(`bench/micro/${file}.ts measured nothing`);
+  for (const [n, file] of MICRO_FILES.entries()) {
+    const lines = await microLines(join(directory, `${file}.js`), seconds);
     for (const line of lines) {
       if ('skipped' in line) say(`${file}: skipped: ${line.skipped}`);
       else rows.push({ file, ...line });
     }
-    say(`${file}: ${lines.filter((line) => !('skipped' in line)).length} measured`, (n + 1) / FILES.length);
+    say(`${file}: ${lines.filter((line) => !('skipped' in line)).length} measured`, (n + 1) / MICRO_FILES.length);
   }
   return rows;
+}
+
+/** What a file prints: its rows, each for at most so many seconds. */
+export async function microLines(script: string, seconds: number): Promise<MicroLine[]> {
+  const output = await run([...PIN, process.execPath, script, String(seconds)]);
+  const lines = output.split('\n').filter((line) => line !== '');
+  if (lines.length === 0) throw new ChildError(`${script} measured nothing`);
+  return lines.map((line) => JSON.parse(line) as MicroLine);
 }

@@ -14,7 +14,7 @@ import { packetsToCompare, type PathCase } from './cases.js';
 import { FRAME_BYTES, outerBytes, writeFixture } from './fixture.js';
 
 /** One trial's line, as both children print it. */
-interface Trial {
+export interface Trial {
   /** Median over the trial's slices, CPU time. */
   ns: number;
   best: number;
@@ -151,7 +151,8 @@ function checkTrial(trial: Trial, bench: PathCase, side: Side): void {
   );
 }
 
-function didAsMeant({ hits, misses, flows, evictions }: Trial, bench: PathCase): boolean {
+/** Whether a trial found its flows, or did not, as the case has it. */
+export function didAsMeant({ hits, misses, flows, evictions }: Trial, bench: PathCase): boolean {
   switch (bench.finding) {
     case 'hit': {
       // Each flow entered the table once and was found ever after. Of a million, one or two may push out another, which then comes in again.
