@@ -112,6 +112,24 @@ static __always_inline int count_and_hand_on(struct xdp_md *ctx, __u64 *counter)
 	return hand_on(ctx);
 }
 
+/*
+ * CLOCK_MONOTONIC, coarse, ns: it moves when jiffies do, which are read without a call. At a tick the two are not written at once, so what is kept may be of the tick before.
+ */
+static __always_inline __s64 coarse_ns(void)
+{
+	__u32 zero = 0;
+	struct flow_clock *clock = bpf_map_lookup_elem(&flow_clock, &zero);
+	__u64 jiffies = bpf_jiffies64();
+
+	if (!clock)
+		return 0;
+	if (clock->jiffies != jiffies) {
+		clock->jiffies = jiffies;
+		clock->now_ns = bpf_ktime_get_coarse_ns();
+	}
+	return (__s64)clock->now_ns;
+}
+
 static __always_inline struct flow_stats *stats_of(void)
 {
 	__u32 zero = 0;
@@ -174,7 +192,7 @@ static __always_inline int serve(struct xdp_md *ctx, struct flow_value *flow, co
 		return count_and_hand_on(ctx, &stats->counts[FLOW_STAT_STALE]);
 
 	/* Another CPU, or user space with a finer clock, may have written a later time. */
-	now = (__s64)bpf_ktime_get_coarse_ns();
+	now = coarse_ns();
 	idle = now - (__s64)flow->seen_ns;
 	if (idle > (__s64)idle_ms * NS_PER_MS)
 		return count_and_hand_on(ctx, &stats->counts[FLOW_STAT_IDLE]);

@@ -31,7 +31,7 @@ struct inner {
 	__u32 frame;
 };
 
-/* As struct ethhdr and the like, in words: everything is on a boundary of two bytes. */
+/* As struct ethhdr and the like: everything is on a boundary of two bytes. */
 struct outer_ipv4 {
 	__u8 version_ihl;
 	__u8 tos;
@@ -77,17 +77,25 @@ static __always_inline __u32 outer_bytes(const struct flow_backend *backend)
 	return backend->encap == FLOW_ENCAP_GUE1 ? ip + UDP_BYTES : ip + UDP_BYTES + GUE0_BYTES;
 }
 
-static __always_inline void write_halves(__be16 *to, const void *from, int count)
+/* A word anywhere. */
+typedef __u32 __attribute__((__may_alias__)) any_word;
+
+/*
+ * Frames are on boundaries of two bytes, and these stores are of four: half as many. On machines that cannot do that the verifier refuses the program, and flows
+ * stay in user space.
+ */
+static __always_inline void write_words(void *to, const void *from, int count)
 {
-	const __be16 *halves = from;
+	const any_word *words = from;
+	any_word *out = to;
 
 	for (int i = 0; i < count; i++)
-		to[i] = halves[i];
+		out[i] = words[i];
 }
 
 static __always_inline void write_eth(struct eth_hdr *eth, const struct flow_backend *backend)
 {
-	write_halves(eth->dst, backend->eth, 6);
+	write_words(eth->dst, backend->eth, 3);
 }
 
 static __always_inline __u16 outer_checksum(const struct flow_backend *backend, __u32 changing)
@@ -116,8 +124,8 @@ static __always_inline void write_ipv4(struct outer_ipv4 *ip, const struct flow_
 	ip->ttl = OUTER_TTL;
 	ip->protocol = protocol;
 	ip->checksum = bpf_htons(outer_checksum(backend, changing));
-	write_halves(ip->addresses, &source, 2);
-	write_halves(ip->addresses + 2, backend->addr, 2);
+	write_words(ip->addresses, &source, 1);
+	write_words(ip->addresses + 2, backend->addr, 1);
 }
 
 static __always_inline void write_ipv6(struct outer_ipv6 *ip, const struct flow_backend *backend, const struct flow_value *flow,
@@ -126,13 +134,13 @@ static __always_inline void write_ipv6(struct outer_ipv6 *ip, const struct flow_
 	__be32 first = bpf_htonl(0x60000000 | (__u32)inner->tos << 20 | flow->label);
 	__be32 last = backend->source[3] | bpf_htonl(flow->host);
 
-	write_halves(ip->first, &first, 2);
+	write_words(ip->first, &first, 1);
 	ip->payload_length = bpf_htons(length - OUTER_IPV6_BYTES);
 	ip->next_header = protocol;
 	ip->hop_limit = OUTER_TTL;
-	write_halves(ip->addresses, backend->source, 6);
-	write_halves(ip->addresses + 6, &last, 2);
-	write_halves(ip->addresses + 8, backend->addr, 8);
+	write_words(ip->addresses, backend->source, 3);
+	write_words(ip->addresses + 6, &last, 1);
+	write_words(ip->addresses + 8, backend->addr, 4);
 }
 
 /* `length`: of the datagram. No checksum: a backend that wants one is not offered flows. */

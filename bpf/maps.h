@@ -90,6 +90,20 @@ struct {
 	__type(value, struct flow_stats);
 } flow_stats SEC(".maps");
 
+/* The time as a CPU last read it: a call a tick, not a packet. */
+struct flow_clock {
+	__u64 jiffies;
+	__u64 now_ns;
+};
+
+/* 0 → clock; the program's own. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct flow_clock);
+} flow_clock SEC(".maps");
+
 /* 0 → the program that gets what is handed on: redirect. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
