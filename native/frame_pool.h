@@ -45,23 +45,79 @@ class FramePool {
     return frame < total_ && tag_[frame] == Tag(state, socket);
   }
 
-  /// Free → Fill. There must be a free frame.
-  uint32_t Take(uint32_t socket) {
-    const uint32_t frame = stack_[--free_];
-    tag_[frame] = Tag(FrameState::Fill, socket);
-    ++owned_[tag_[frame]];
-    return frame;
+  /// `count` frames, of which there must be as many free: Free → `state`, Fill or Rx, of the socket. Where their numbers are until the pool next
+  /// changes, the warmest last.
+  const uint32_t* Take(uint32_t count, FrameState state, uint32_t socket) {
+    const uint8_t to = Tag(state, socket);
+    free_ -= count;
+    owned_[to] += count;
+    const uint32_t* taken = stack_.get() + free_;
+    uint8_t* const tag = tag_.get();
+    for (uint32_t i = 0; i < count; ++i) tag[taken[i]] = to;
+    return taken;
   }
 
-  /// Fill(socket) → Rx(socket). False, nothing changed, for a frame that is not there.
-  bool Received(uint64_t frame, uint32_t socket) {
-    return Change(frame, Tag(FrameState::Fill, socket), Tag(FrameState::Rx, socket));
-  }
+  /// One change of state for many frames of a burst; owned() knows of it when this is destroyed. Frame by frame it would be two counters in memory, each update
+  /// waiting for the one before.
+  class Changes {
+   public:
+    Changes(FramePool& pool, FrameState from, FrameState to, uint32_t fromSocket, uint32_t toSocket)
+        : pool_(pool), tag_(pool.tag_.get()), total_(pool.total_), from_(Tag(from, fromSocket)), to_(Tag(to, toSocket)) {}
+    Changes(const Changes&) = delete;
+    Changes& operator=(const Changes&) = delete;
+    ~Changes() {
+      pool_.owned_[from_] -= count_;
+      pool_.owned_[to_] += count_;
+    }
+    /// False, nothing changed, for a frame that is not there.
+    bool operator()(uint64_t frame) {
+      if (frame >= total_ || tag_[frame] != from_) return false;
+      tag_[frame] = to_;
+      ++count_;
+      return true;
+    }
 
-  /// Rx(from) → Tx(to). False, nothing changed, for a frame that is not there.
-  bool Transmit(uint64_t frame, uint32_t from, uint32_t to) {
-    return Change(frame, Tag(FrameState::Rx, from), Tag(FrameState::Tx, to));
-  }
+   private:
+    FramePool& pool_;
+    uint8_t* const tag_;
+    const uint32_t total_;
+    const uint8_t from_, to_;
+    uint32_t count_ = 0;
+  };
+
+  /// As Changes, to Free; free() does not know of it before either, and no other frame may come or go meanwhile.
+  class Returns {
+   public:
+    Returns(FramePool& pool, FrameState from, uint32_t socket)
+        : pool_(pool),
+          tag_(pool.tag_.get()),
+          top_(pool.stack_.get() + pool.free_),
+          total_(pool.total_),
+          from_(Tag(from, socket)) {}
+    Returns(const Returns&) = delete;
+    Returns& operator=(const Returns&) = delete;
+    ~Returns() {
+      const uint32_t count = this->count();
+      pool_.owned_[from_] -= count;
+      pool_.free_ += count;
+    }
+    /// False, nothing changed, for a frame that is not there.
+    bool operator()(uint64_t frame) {
+      if (frame >= total_ || tag_[frame] != from_) return false;
+      tag_[frame] = 0;
+      *top_++ = static_cast<uint32_t>(frame);
+      return true;
+    }
+    /// Frames returned so far.
+    uint32_t count() const { return static_cast<uint32_t>(top_ - (pool_.stack_.get() + pool_.free_)); }
+
+   private:
+    FramePool& pool_;
+    uint8_t* const tag_;
+    uint32_t* top_;
+    const uint32_t total_;
+    const uint8_t from_;
+  };
 
   /// Rx(socket) → Held(socket). False, nothing changed, for a frame that is not there.
   bool Hold(uint32_t frame, uint32_t socket) {
@@ -77,13 +133,6 @@ class FramePool {
   bool Release(uint32_t frame, uint32_t socket) {
     if (!is(frame, FrameState::Held, socket)) return false;
     Free(frame);
-    return true;
-  }
-
-  /// Tx(socket) → Free. False, nothing changed, for a frame that is not there: the address is not to be believed.
-  bool Completed(uint64_t frame, uint32_t socket) {
-    if (frame >= total_ || tag_[frame] != Tag(FrameState::Tx, socket)) return false;
-    Free(static_cast<uint32_t>(frame));
     return true;
   }
 

@@ -52,42 +52,98 @@ uint32_t XskSocket::Exchange() {
 
 void XskSocket::Settle() {
   const BurstMemory& burst = *burst_;
-  FramePool& pool = umem_->pool();
-  uint32_t dropped = 0;
-  uint32_t invalid = 0;
-  uint32_t touched = 0;
-  for (uint32_t i = 0; i < inHand_; ++i) {
-    const uint32_t frame = frame_[i];
-    const int32_t verdict = burst.verdict[i];
-    if (verdict == kTx || verdict == kRedirect) {
-      const uint32_t target = verdict == kTx ? config_.index : static_cast<uint32_t>(burst.target[i]);
-      const int32_t offset = burst.offset[i];
-      const int32_t length = burst.length[i];
-      if (umem_->socket(target) && length >= kMinFrame && InsideChunk(offset, length, frame)) {
-        touched |= Send(target, offset, length, frame) << target;
-      } else {
-        ++invalid;
-        pool.Free(frame);
-      }
-    } else if (verdict == kPass) {
-      Pass(burst.offset[i], burst.length[i], frame);
-    } else if (verdict == kHold) {
-      pool.Hold(frame, config_.index);
-      if (resumeAtSettle_[i].length >= 0) Resume(resumeAtSettle_[i].offset, resumeAtSettle_[i].length);
-    } else {
-      ++dropped;
-      pool.Free(frame);
+  // By runs of packets that go the same way, which most bursts have few of.
+  for (uint32_t i = 0; i < inHand_;) {
+    switch (burst.verdict[i]) {
+      case kTx:
+      case kRedirect:
+        i = SendRun(i);
+        break;
+      case kPass:
+        Pass(burst.offset[i], burst.length[i], frame_[i]);
+        ++i;
+        break;
+      case kHold:
+        umem_->pool().Hold(frame_[i], config_.index);
+        if (resumeAtSettle_[i].length >= 0) Resume(resumeAtSettle_[i].offset, resumeAtSettle_[i].length);
+        ++i;
+        break;
+      default:
+        i = DropRun(i);
     }
   }
   inHand_ = 0;
-  burst.counters[kDropped] += dropped;
-  burst.counters[kTxInvalid] += invalid;
-  for (; touched != 0; touched &= touched - 1) {
-    XskSocket* socket = umem_->socket(static_cast<uint32_t>(__builtin_ctz(touched)));
-    socket->burst_->counters[kTxPackets] += socket->txReserved_;
-    socket->tx_.submit(socket->txReserved_);
-    socket->txReserved_ = 0;
+}
+
+/// Frees the packet at `first` and those behind it whose verdict is none that keeps them. Where they end.
+uint32_t XskSocket::DropRun(uint32_t first) {
+  const int32_t* const verdict = burst_->verdict;
+  const uint32_t* const frame = frame_.get();
+  const uint32_t end = inHand_;
+  uint32_t i = first;
+  {
+    FramePool::Returns dropped(umem_->pool(), FrameState::Rx, config_.index);
+    for (; i < end && !(verdict[i] >= kPass && verdict[i] <= kHold); ++i) dropped(frame[i]);
   }
+  burst_->counters[kDropped] += i - first;
+  return i;
+}
+
+/// Puts the packet at `first` and those behind it that leave by the same socket on its TX ring. Where they end. What cannot be sent, or has no room, is freed.
+uint32_t XskSocket::SendRun(uint32_t first) {
+  const BurstMemory& burst = *burst_;
+  FramePool& pool = umem_->pool();
+  const uint32_t target = Leaves(first);
+  XskSocket* const out = umem_->socket(target);
+  if (!out) {
+    burst.counters[kTxInvalid] += 1;
+    pool.Free(frame_[first]);
+    return first + 1;
+  }
+  uint32_t at = 0;
+  const uint32_t most = inHand_ - first;
+  const uint32_t room = out->tx_.reserve(std::min(most, out->tx_.nb_free(most)), &at);
+  const auto entries = out->tx_.entries();
+  const int32_t* const verdict = burst.verdict;
+  const uint32_t* const frame = frame_.get();
+  const uint32_t end = inHand_;
+  uint32_t sent = 0;
+  uint32_t full = 0;
+  uint32_t invalid = 0;
+  uint64_t bytes = 0;
+  uint32_t i = first;
+  {
+    FramePool::Changes sending(pool, FrameState::Rx, FrameState::Tx, config_.index, target);
+    for (; i < end && (verdict[i] == kTx || verdict[i] == kRedirect) && Leaves(i) == target; ++i) {
+      const int32_t offset = burst.offset[i];
+      const int32_t length = burst.length[i];
+      if (length < kMinFrame || !InsideChunk(offset, length, frame[i])) {
+        ++invalid;
+        pool.Free(frame[i]);
+      } else if (sent == room) {
+        ++full;
+        pool.Free(frame[i]);
+      } else {
+        entries[at + sent] = {static_cast<uint64_t>(offset), static_cast<uint32_t>(length), 0};
+        sending(frame[i]);
+        ++sent;
+        bytes += static_cast<uint32_t>(length);
+      }
+    }
+  }
+  out->tx_.cancel(room - sent);
+  if (sent > 0) out->tx_.submit(sent);
+  burst.counters[kTxInvalid] += invalid;
+  double* const counters = out->burst_->counters;
+  counters[kTxFull] += full;
+  counters[kTxPackets] += sent;
+  counters[kTxBytes] += static_cast<double>(bytes);
+  return i;
+}
+
+/// Number of the socket that a packet to be sent leaves by; JavaScript may have written any.
+inline uint32_t XskSocket::Leaves(uint32_t slot) const {
+  return burst_->verdict[slot] == kTx ? config_.index : static_cast<uint32_t>(burst_->target[slot]);
 }
 
 /// Whether the packet lies in its own frame's chunk: JavaScript may have written any two numbers.
@@ -104,41 +160,25 @@ void XskSocket::Pass(int32_t offset, int32_t length, uint32_t frame) {
   umem_->pool().Free(frame);
 }
 
-/// Puts a frame of ours on the TX ring of `target`. 1 when it went there, 0 when the ring was full and the frame was
-/// freed.
-uint32_t XskSocket::Send(uint32_t target, int32_t offset, int32_t length, uint32_t frame) {
-  XskSocket& out = *umem_->socket(target);
-  FramePool& pool = umem_->pool();
-  uint32_t at;
-  if (out.tx_.reserve(1, &at) == 0) {
-    out.burst_->counters[kTxFull] += 1;
-    pool.Free(frame);
-    return 0;
-  }
-  out.tx_.at(at) = {static_cast<uint64_t>(offset), static_cast<uint32_t>(length), 0};
-  pool.Transmit(frame, config_.index, target);
-  ++out.txReserved_;
-  out.burst_->counters[kTxBytes] += length;
-  return 1;
-}
-
 uint32_t XskSocket::DrainCompletions() {
-  FramePool& pool = umem_->pool();
   const uint32_t shift = umem_->chunkShift();
+  const auto entries = completion_.entries();
   uint32_t freed = 0;
-  uint32_t bogus = 0;
+  uint32_t seen = 0;
   uint32_t first;
   uint32_t count;
   while ((count = completion_.peek(completion_.size(), &first)) > 0) {
-    for (uint32_t i = 0; i < count; ++i) {
-      // Untrusted: the kernel hands back whatever a descriptor said, also for descriptors it refused.
-      const bool known = pool.Completed(completion_.at(first + i) >> shift, config_.index);
-      known ? ++freed : ++bogus;
-    }
+    // Untrusted: the kernel hands back whatever a descriptor said, also for descriptors it refused.
+    FramePool::Returns completed(umem_->pool(), FrameState::Tx, config_.index);
+    for (uint32_t i = 0; i < count; ++i) completed(entries[first + i] >> shift);
     completion_.release(count);
+    seen += count;
+    freed += completed.count();
   }
-  burst_->counters[kCompletions] += freed;
-  burst_->counters[kCompletionBogus] += bogus;
+  if (seen > 0) {
+    burst_->counters[kCompletions] += freed;
+    burst_->counters[kCompletionBogus] += seen - freed;
+  }
   return freed;
 }
 
@@ -151,7 +191,9 @@ void XskSocket::Refill(uint32_t target) {
   count = std::min(count, fill_.nb_free(count));
   uint32_t first;
   if (count == 0 || fill_.reserve(count, &first) == 0) return;
-  for (uint32_t i = 0; i < count; ++i) fill_.at(first + i) = static_cast<uint64_t>(pool.Take(config_.index)) << shift;
+  const uint32_t* frames = pool.Take(count, FrameState::Fill, config_.index);
+  const auto entries = fill_.entries();
+  for (uint32_t i = 0; i < count; ++i) entries[first + i] = static_cast<uint64_t>(frames[count - 1 - i]) << shift;
   fill_.submit(count);
 }
 
@@ -239,39 +281,45 @@ void XskSocket::WakeRx() { recvfrom(fd_.get(), nullptr, 0, MSG_DONTWAIT, nullptr
 
 /// Fills the burst up behind the `taken` packets that are in it; the number of packets that it then has.
 uint32_t XskSocket::Receive(uint32_t taken) {
-  const BurstMemory& burst = *burst_;
-  FramePool& pool = umem_->pool();
-  const uint32_t shift = umem_->chunkShift();
-  const uint64_t chunk = umem_->chunkSize();
   uint32_t first;
   const uint32_t available = taken == config_.burst ? 0 : rx_.peek(config_.burst - taken, &first);
   if (available == 0) return taken;
+  const BurstMemory& burst = *burst_;
+  const auto entries = rx_.entries();
+  const uint8_t* const memory = umem_->data();
+  const uint32_t shift = umem_->chunkShift();
+  const uint64_t chunk = umem_->chunkSize();
+  // All that the loop writes to: a store to one of them must not have the others read again.
+  uint32_t* const frames = frame_.get();
+  Resumed* const resumes = resumeAtSettle_.get();
+  int32_t* const offset = burst.offset;
+  int32_t* const length = burst.length;
   uint32_t count = taken;
   uint64_t bytes = 0;
-  for (uint32_t i = 0; i < available; ++i) {
-    const xdp_desc desc = rx_.at(first + i);
-    const uint64_t frame = desc.addr >> shift;
-    if (!pool.Received(frame, config_.index)) {
-      burst.counters[kCompletionBogus] += 1;
-      continue;
+  {
+    FramePool::Changes received(umem_->pool(), FrameState::Fill, FrameState::Rx, config_.index, config_.index);
+    for (uint32_t i = 0; i < available; ++i) {
+      const xdp_desc desc = entries[first + i];
+      const uint64_t frame = desc.addr >> shift;
+      if (!received(frame)) continue;
+      if ((desc.addr & (chunk - 1)) + desc.len > chunk) {
+        umem_->pool().Free(static_cast<uint32_t>(frame));
+        continue;
+      }
+      __builtin_prefetch(memory + desc.addr);
+      frames[count] = static_cast<uint32_t>(frame);
+      resumes[count].length = -1;
+      offset[count] = static_cast<int32_t>(desc.addr);
+      length[count] = static_cast<int32_t>(desc.len);
+      bytes += desc.len;
+      ++count;
     }
-    if ((desc.addr & (chunk - 1)) + desc.len > chunk) {
-      burst.counters[kCompletionBogus] += 1;
-      pool.Free(static_cast<uint32_t>(frame));
-      continue;
-    }
-    __builtin_prefetch(umem_->data() + desc.addr);
-    frame_[count] = static_cast<uint32_t>(frame);
-    resumeAtSettle_[count].length = -1;
-    burst.offset[count] = static_cast<int32_t>(desc.addr);
-    burst.length[count] = static_cast<int32_t>(desc.len);
-    burst.verdict[count] = kDrop;
-    burst.target[count] = 0;
-    bytes += desc.len;
-    ++count;
   }
   rx_.release(available);
+  std::fill(burst.verdict + taken, burst.verdict + count, kDrop);
+  std::fill(burst.target + taken, burst.target + count, 0);
   inHand_ = count;
+  burst.counters[kCompletionBogus] += available - (count - taken);
   burst.counters[kRxPackets] += count - taken;
   burst.counters[kRxBytes] += static_cast<double>(bytes);
   return count;

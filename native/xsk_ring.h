@@ -54,6 +54,17 @@ class RingProducer {
 
   Entry& at(uint32_t idx) { return static_cast<Entry*>(memory_.entries)[idx & mask_]; }
 
+  /// What at() needs, for a loop: a copy in registers where the compiler must take the ring itself for changed by each store.
+  struct Entries {
+    Entry* entries;
+    uint32_t mask;
+    Entry& operator[](uint32_t idx) const { return entries[idx & mask]; }
+  };
+  Entries entries() const { return {static_cast<Entry*>(memory_.entries), mask_}; }
+
+  /// Gives the last `nb` reserved entries back, unwritten.
+  void cancel(uint32_t nb) { cached_prod_ -= nb; }
+
   /// Hands `nb` reserved entries to the kernel.
   void submit(uint32_t nb) {
     const uint32_t producer = __atomic_load_n(memory_.producer, __ATOMIC_RELAXED);
@@ -107,6 +118,14 @@ class RingConsumer {
   }
 
   const Entry& at(uint32_t idx) const { return static_cast<const Entry*>(memory_.entries)[idx & mask_]; }
+
+  /// As RingProducer::Entries.
+  struct Entries {
+    const Entry* entries;
+    uint32_t mask;
+    const Entry& operator[](uint32_t idx) const { return entries[idx & mask]; }
+  };
+  Entries entries() const { return {static_cast<const Entry*>(memory_.entries), mask_}; }
 
   /// Gives `nb` taken entries back to the kernel; their content may change from now on.
   void release(uint32_t nb) {

@@ -143,7 +143,9 @@ class XskSocket {
   // The burst.
   void Settle();
   void Pass(int32_t offset, int32_t length, uint32_t frame);
-  uint32_t Send(uint32_t target, int32_t offset, int32_t length, uint32_t frame);
+  uint32_t DropRun(uint32_t first);
+  uint32_t SendRun(uint32_t first);
+  uint32_t Leaves(uint32_t slot) const;
   bool InsideChunk(int32_t offset, int32_t length, uint32_t frame) const;
   void Refill(uint32_t target);
   void WakeRx();
@@ -169,8 +171,6 @@ class XskSocket {
   uint32_t resumedFirst_ = 0;
   uint32_t resumedCount_ = 0;
   uint32_t fillTarget_ = 0;
-  /// Descriptors written to the TX ring and not submitted yet; 0 outside Settle.
-  uint32_t txReserved_ = 0;
   /// Errno of the last send that failed for the whole socket, 0 when the last one worked, and when that was: it is
   /// tried again once the clock has moved. header[2] shows it, but JavaScript may write there.
   int32_t sendErrno_ = 0;

@@ -47,6 +47,9 @@ static void LimitsAt(uint32_t start) {
   fake.consumer += 3;
   CHECK(producer.reserve(4, &at) == 0);
   CHECK(producer.reserve(3, &at) == 3 && at == start + 8);
+  producer.cancel(2);
+  CHECK(producer.reserve(3, &at) == 0);
+  CHECK(producer.reserve(2, &at) == 2 && at == start + 9);
 
   FakeRing<xdp_desc> other(8, start);
   RingConsumer<xdp_desc> consumer(other.memory());
@@ -149,28 +152,39 @@ static void PoolBelievesNobody(unsigned seed) {
     const uint32_t socket = random() % 16, other = random() % 16;
     switch (random() % 9) {
       case 0:
-        if (pool.free() > 0) {
-          const uint32_t taken = pool.Take(socket);
-          CHECK(is(taken, FrameState::Free, 0));
-          model[taken] = {FrameState::Fill, socket};
+        if (const uint32_t count = std::min<uint32_t>(pool.free(), random() % 4)) {
+          const FrameState state = random() % 4 ? FrameState::Fill : FrameState::Rx;
+          const uint32_t* taken = pool.Take(count, state, socket);
+          for (uint32_t i = 0; i < count; ++i) {
+            CHECK(is(taken[i], FrameState::Free, 0));
+            model[taken[i]] = {state, socket};
+          }
         }
         break;
-      case 1: {
-        const bool expected = is(frame, FrameState::Fill, socket);
-        CHECK(pool.Received(frame, socket) == expected);
-        if (expected) model[frame] = {FrameState::Rx, socket};
-        break;
-      }
+      case 1:
       case 2: {
-        const bool expected = is(frame, FrameState::Rx, socket);
-        CHECK(pool.Transmit(frame, socket, other) == expected);
-        if (expected) model[frame] = {FrameState::Tx, other};
+        // Of one socket, as when received, or from one to another, as when sent: some of a burst, and what is no frame of theirs.
+        const bool sent = random() % 2;
+        const FrameState from = sent ? FrameState::Rx : FrameState::Fill, to = sent ? FrameState::Tx : FrameState::Rx;
+        const uint32_t toSocket = sent ? other : socket;
+        FramePool::Changes change(pool, from, to, socket, toSocket);
+        for (int i = 0; i < 8; ++i, frame = random() % (kFrames + 20)) {
+          const bool expected = is(frame, from, socket);
+          CHECK(change(frame) == expected);
+          if (expected) model[frame] = {to, toSocket};
+        }
         break;
       }
       case 3: {
-        const bool expected = is(frame, FrameState::Tx, socket);
-        CHECK(pool.Completed(frame, socket) == expected);
-        if (expected) model[frame] = {FrameState::Free, 0};
+        FramePool::Returns completed(pool, FrameState::Tx, socket);
+        uint32_t count = 0;
+        for (int i = 0; i < 8; ++i, frame = random() % (kFrames + 20)) {
+          const bool expected = is(frame, FrameState::Tx, socket);
+          CHECK(completed(frame) == expected);
+          if (expected) model[frame] = {FrameState::Free, 0};
+          count += expected;
+        }
+        CHECK(completed.count() == count);
         break;
       }
       case 4:
