@@ -6,8 +6,11 @@
 
 #include <memory>
 #include <unordered_set>
+#include <vector>
 
 namespace sluice {
+
+class JsXskSocket;
 
 /// Base of everything that a JavaScript object wraps.
 class NativeObject {
@@ -29,6 +32,8 @@ struct AddonData {
     last = object;
     return true;
   }
+  /// By XskSocket.id, which no two sockets of an environment have one after the other: null once it was finalized.
+  std::vector<JsXskSocket*> sockets;
   /// Per-environment state of the BPF part; only native/bpf_* know its type.
   std::shared_ptr<void> bpf;
 

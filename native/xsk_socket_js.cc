@@ -107,8 +107,15 @@ std::unique_ptr<JsXskSocket> JsXskSocket::Create(const Napi::CallbackInfo& info)
     ThrowErrno(env, error.err, error.syscall, error.subject, error.remedy);
     return nullptr;
   }
+  object->addon_ = AddonData::Of(env);
+  object->id_ = static_cast<uint32_t>(object->addon_->sockets.size());
+  object->addon_->sockets.push_back(object.get());
   if (!object->DefineValues(env, info.This().As<Napi::Object>())) return nullptr;
   return object;
+}
+
+JsXskSocket::~JsXskSocket() {
+  if (addon_) addon_->sockets[id_] = nullptr;
 }
 
 bool JsXskSocket::DefineValues(Napi::Env env, Napi::Object self) const {
@@ -122,6 +129,7 @@ bool JsXskSocket::DefineValues(Napi::Env env, Napi::Object self) const {
   };
   using Class = JsClass<JsXskSocket>;
   const napi_property_descriptor values[] = {
+      Class::Value("id", Napi::Number::New(env, id_)),
       Class::Value("fd", Napi::Number::New(env, socket_->fd())),
       Class::Value("ifindex", Napi::Number::New(env, socket_->ifindex())),
       Class::Value("queue", Napi::Number::New(env, socket_->config().queue)),
@@ -145,6 +153,24 @@ napi_value JsXskSocket::Exchange(napi_env env, napi_callback_info info) {
     napi_throw_type_error(env, nullptr, "this is not a XskSocket");
     return nullptr;
   }
+  return ExchangeOf(env, object);
+}
+
+napi_value JsXskSocket::ExchangeById(napi_env env, napi_callback_info info) {
+  size_t arguments = 1;
+  napi_value argument = nullptr;
+  void* data = nullptr;
+  if (napi_get_cb_info(env, info, &arguments, &argument, nullptr, &data) != napi_ok) return nullptr;
+  const std::vector<JsXskSocket*>& sockets = static_cast<AddonData*>(data)->sockets;
+  uint32_t id = 0;
+  if (napi_get_value_uint32(env, argument, &id) != napi_ok || id >= sockets.size() || !sockets[id]) {
+    napi_throw_type_error(env, nullptr, "there is no XskSocket of this id");
+    return nullptr;
+  }
+  return ExchangeOf(env, sockets[id]);
+}
+
+napi_value JsXskSocket::ExchangeOf(napi_env env, JsXskSocket* object) {
   if (object->socket_->closed()) {
     ThrowClosed(env, "socket");
     return nullptr;
@@ -253,6 +279,9 @@ void InitXskSocket(Napi::Env env, Napi::Object exports) {
                  Class::Function<&JsXskSocket::SetTap>("setTap"),
                  Class::Function<&JsXskSocket::Statistics>("statistics"), Class::Function<&JsXskSocket::Rings>("rings"),
                  Class::Function<&JsXskSocket::Error>("error"), Class::Function<&JsXskSocket::Close>("close")});
+  const napi_property_descriptor byId = {"exchangeSocket", nullptr, &JsXskSocket::ExchangeById, nullptr, nullptr, nullptr, napi_enumerable,
+                                         AddonData::Of(env).get()};
+  napi_define_properties(env, exports, 1, &byId);
 }
 
 }  // namespace sluice

@@ -17,9 +17,13 @@ class JsXskSocket : public NativeObject {
 
   const char* kind() const override { return kName; }
   void Shutdown() override { socket_->Close(0); }
+  ~JsXskSocket() override;
 
-  /// exchange(), the one call per burst: a raw callback whose `data` is the environment's AddonData.
+  // The one call per burst: raw callbacks whose `data` is the environment's AddonData.
+  /// exchange()
   static napi_value Exchange(napi_env env, napi_callback_info info);
+  /// exchangeSocket(id). To find what an object wraps takes some twenty functions of V8, cold by the time that a burst is over; a number takes none.
+  static napi_value ExchangeById(napi_env env, napi_callback_info info);
 
   Napi::Value Resume(const Napi::CallbackInfo& info);
   Napi::Value Release(const Napi::CallbackInfo& info);
@@ -34,7 +38,11 @@ class JsXskSocket : public NativeObject {
   /// False after throwing, when it is closed.
   bool CheckOpen(Napi::Env env) const;
   bool DefineValues(Napi::Env env, Napi::Object self) const;
+  static napi_value ExchangeOf(napi_env env, JsXskSocket* object);
 
+  /// Null when it never got an id.
+  std::shared_ptr<AddonData> addon_;
+  uint32_t id_ = 0;
   std::unique_ptr<XskSocket> socket_;
 };
 

@@ -240,6 +240,11 @@ test('a method borrowed onto a foreign object throws', () => {
     expect(() => socket.exchange.call(stranger as never)).toThrow(TypeError);
     expect(() => socket.close.call(stranger as never)).toThrow(TypeError);
   }
+  const { exchangeSocket } = native();
+  expect(exchangeSocket(socket.id)).toBe(0);
+  for (const stranger of [{}, socket, null, undefined, 'x', socket.id + 1000, -1]) {
+    expect(() => exchangeSocket(stranger as number)).toThrow(TypeError);
+  }
   for (const stranger of [{}, socket, tap]) expect(() => umem.counts.call(stranger as never)).toThrow(TypeError);
   for (const stranger of [{}, socket, umem]) expect(() => tap.read.call(stranger as never)).toThrow(TypeError);
   expect(() => new XskSocket(tap as never, {} as never)).toThrow(/umem must be a Umem/);
@@ -247,6 +252,7 @@ test('a method borrowed onto a foreign object throws', () => {
   expect(() => BpfObject.prototype.load.call(socket as never)).toThrow(TypeError);
   expect(() => Umem.prototype.counts.call(Umem.prototype)).toThrow(TypeError);
   socket.close();
+  expect(() => exchangeSocket(socket.id)).toThrow(/the socket is closed/);
   tap.close();
 });
 

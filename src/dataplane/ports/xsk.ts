@@ -1,5 +1,13 @@
 import { PortCounter } from '../../shared/layout.js';
-import { native, type FrameCounts, type Tap, type Umem, type XskOptions, type XskSocket } from '../../native.js';
+import {
+  native,
+  type FrameCounts,
+  type NativeAddon,
+  type Tap,
+  type Umem,
+  type XskOptions,
+  type XskSocket,
+} from '../../native.js';
 import { writeFrameGauges, type Burst, type Port } from '../port.js';
 
 /** A port that is one AF_XDP socket on one queue of an interface. Its frames live in the worker's UMEM. */
@@ -14,11 +22,16 @@ export class XskPort implements Port {
   readonly counters: Float64Array;
   readonly socket: XskSocket;
   private readonly umem: Umem;
+  private readonly id: number;
+  private readonly exchangeSocket: NativeAddon['exchangeSocket'];
 
   /** Opens and binds the socket. The XSKMAP entry and the XDP program are the caller's. */
   constructor(umem: Umem, options: XskOptions) {
+    const addon = native();
     this.umem = umem;
-    this.socket = new (native().XskSocket)(umem, options);
+    this.socket = new addon.XskSocket(umem, options);
+    this.id = this.socket.id;
+    this.exchangeSocket = addon.exchangeSocket;
     this.name = options.interface;
     this.index = options.index;
     this.ifindex = this.socket.ifindex;
@@ -31,7 +44,8 @@ export class XskPort implements Port {
   }
 
   exchange(): number {
-    return this.socket.exchange();
+    const { exchangeSocket } = this;
+    return exchangeSocket(this.id);
   }
 
   resume(offset: number, length: number): boolean {
