@@ -65,7 +65,7 @@ export async function openPort(options: OpenPortOptions): Promise<PacketPort> {
     umem = memoryFor(sources, settings);
     const queues = openQueues(sources, umem, settings, taps);
     for (const queue of queues) await bind(queue, sources[queue.position]);
-    return new PacketPort({ umem, queues, taps, detach, onAbort: settings.onAbort });
+    return new PacketPort({ umem, queues, taps, detach, parse: settings.parse, onAbort: settings.onAbort });
   } catch (error) {
     detach();
     // Closes its sockets, too.

@@ -59,6 +59,11 @@ export interface OpenPortOptions extends AttachOptions {
   /** Most packets that one poll takes from a queue, 1-1024; default 64. */
   burst?: number;
   /**
+   * Whether headers are read before the policy is asked, default true. False for policies that need no more of a packet than its bytes: `view`, `data`, `dataEnd`,
+   * `length`, where it came from and `target` are set, all else of the Packet means nothing; checksums are not repaired.
+   */
+  parse?: boolean;
+  /**
    * Called when the policy threw, or returned something that is no Verdict: the packet is dropped and counted as aborted.
    * Default: a process warning, at most one a second. What this throws comes out of `poll`: throw to stop at the first error.
    */
@@ -74,6 +79,7 @@ export interface Settings {
   hugepages: boolean;
   ring: number;
   burst: number;
+  parse: boolean;
   onAbort: ((error: unknown, packet: Packet) => void) | null;
 }
 
@@ -86,7 +92,17 @@ export interface AttachSettings {
 }
 
 const ATTACH_NAMES: readonly (keyof AttachOptions)[] = ['mode', 'destinations', 'hostPath', 'fallback', 'checksum'];
-const PORT_NAMES = ['interface', 'queues', 'frames', 'frameSize', 'hugepages', 'ring', 'burst', 'onAbort'] as const;
+const PORT_NAMES = [
+  'interface',
+  'queues',
+  'frames',
+  'frameSize',
+  'hugepages',
+  'ring',
+  'burst',
+  'parse',
+  'onAbort',
+] as const;
 const MODES: readonly XdpMode[] = ['auto', 'zero-copy', 'copy', 'generic'];
 
 function refuse(message: string, remedy = ''): never {
@@ -160,6 +176,9 @@ export function portSettings(options: OpenPortOptions): Settings {
   const ring = integer('ring', options.ring, 64, 65536, 2048);
   if ((ring & (ring - 1)) !== 0) refuse(`ring is a power of two, not ${ring}`);
   if (options.onAbort !== undefined && typeof options.onAbort !== 'function') refuse('onAbort is a function');
+  const parse = oneOf('parse', options.parse, [true, false], true);
+  if (!parse && options.checksum === 'repair')
+    refuse("checksum 'repair' needs headers that are read, and parse is false");
   return {
     interfaces: interfacesOf(options),
     queues: queuesOf(options.queues),
@@ -168,6 +187,7 @@ export function portSettings(options: OpenPortOptions): Settings {
     hugepages: oneOf('hugepages', options.hugepages, [true, false], false),
     ring,
     burst: integer('burst', options.burst, 1, 1024, 64),
+    parse,
     onAbort: options.onAbort ?? null,
   };
 }

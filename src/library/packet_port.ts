@@ -51,6 +51,8 @@ export interface PortParts {
   taps: Tap[];
   /** Takes the programs off that openPort attached. */
   detach: () => void;
+  /** False: packets' headers are not read. */
+  parse: boolean;
   onAbort: ((error: unknown, packet: Packet) => void) | null;
 }
 
@@ -140,7 +142,7 @@ export class PacketPort implements Disposable {
   }
 
   private pollQueue(queue: OpenQueue, policy: Policy): number {
-    const { port, packets, repair, position } = queue;
+    const { port, packets, position } = queue;
     const count = port.exchange();
     if (count === 0) return 0;
     const { offset, length } = port.burst;
@@ -150,8 +152,8 @@ export class PacketPort implements Disposable {
       packet.place(offset[i], length[i]);
       packet.target = position;
       bytes += length[i];
-      if (parse(packet) === DropReason.none && repair) repairChecksum(packet);
     }
+    if (this.parts.parse) read(packets, count, queue.repair);
     this.tally.rx += count;
     this.tally.rxBytes += bytes;
     let next = 0;
@@ -282,6 +284,14 @@ export class PacketPort implements Disposable {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+}
+
+/** Finds the headers of the first `count`, and completes their checksums where wanted. */
+function read(packets: readonly Packet[], count: number, repair: boolean): void {
+  for (let i = 0; i < count; i++) {
+    const packet = packets[i];
+    if (parse(packet) === DropReason.none && repair) repairChecksum(packet);
   }
 }
 

@@ -67,6 +67,19 @@ describe('a policy', () => {
     await program.end();
   });
 
+  it('sees the bytes of packets that are not parsed', async () => {
+    const net = new Net();
+    // UDP to port 9 by its bytes; fields of the parser stay what they were.
+    const policy = `({ view, data, length, protocol }) =>
+      length === 62 && view.getUint16(data + 36) === 9 && protocol === 0 ? Verdict.Drop : Verdict.Pass`;
+    const program = net.run(serve(policy, 'parse: false'));
+    await program.next();
+    net.udp({ port: 9, packets: 200 });
+    net.udp({ port: 5000, packets: 20 });
+    program.tell('stop');
+    expect((await program.next<Served>()).totals).toMatchObject({ rx: 220, dropped: 200, passed: 20, passLost: 0 });
+  });
+
   it('that passes without a host path loses the packet, which is counted', async () => {
     const net = new Net();
     const program = net.run(serve('() => Verdict.Pass', 'hostPath: false'));

@@ -45,6 +45,8 @@ const wrong: [options: Record<string, unknown>, message: RegExp, remedy?: RegExp
   [{ frames: NaN }, /not NaN/],
   [{ frameSize: 1500 }, /frameSize is one of 2048, 4096, not 1500/],
   [{ hugepages: 1 }, /hugepages is one of true, false, not 1/],
+  [{ parse: 1 }, /parse is one of true, false, not 1/],
+  [{ parse: false, checksum: 'repair' }, /checksum 'repair' needs headers that are read/],
   [{ ring: 1000 }, /ring is a power of two, not 1000/],
   [{ ring: 32 }, /ring is a whole number from 64/],
   [{ burst: 0 }, /burst is a whole number from 1 to 1024, not 0/],
@@ -78,6 +80,7 @@ describe('openPort', () => {
       hugepages: false,
       ring: 2048,
       burst: 64,
+      parse: true,
       onAbort: null,
     });
     expect(attachSettings({})).toEqual({
