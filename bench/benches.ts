@@ -2,11 +2,20 @@ import type { Bench } from './bench.js';
 import { dropBench } from './drop/bench.js';
 import { microBench } from './micro/bench.js';
 import { pathBench, waysBench } from './path/bench.js';
+import { filtersBench } from './path/filter_bench.js';
 import { ppsBench } from './pps/bench.js';
 import { tablesBench } from './tables/bench.js';
 
 /** All benches, in the order in which they run. A new one is a line here; what it has to have is in bench.ts. */
-export const BENCHES: readonly Bench[] = [pathBench, waysBench, tablesBench, microBench, dropBench, ppsBench];
+export const BENCHES: readonly Bench[] = [
+  pathBench,
+  waysBench,
+  filtersBench,
+  tablesBench,
+  microBench,
+  dropBench,
+  ppsBench,
+];
 
 /** @throws RangeError when there is none of that name */
 export function benchNamed(name: string): Bench {

@@ -20,7 +20,10 @@ export const WAY_EFFORTS: Readonly<Record<EffortName, PathEffort>> = {
   smoke: { cases: wayCases(true), rounds: 1, trialMs: 20 },
 };
 
-function tables(results: readonly PathResult[]): Rows[] {
+/** What is shown of a case. */
+export type Compared = Pick<PathResult, 'name' | 'typescriptNs' | 'cppNs' | 'ratio'>;
+
+export function tables(results: readonly Compared[]): Rows[] {
   const rows = results.map(({ name, typescriptNs, cppNs, ratio }) => [
     name,
     formatSpread(typescriptNs, 1),
@@ -30,7 +33,7 @@ function tables(results: readonly PathResult[]): Rows[] {
   return [[['ns a packet, median [min..max]', 'TypeScript', 'C++', 'ratio a round'], ...rows]];
 }
 
-function charts(what: string, results: readonly PathResult[]): Chart[] {
+export function charts(what: string, results: readonly Compared[]): Chart[] {
   const ns: Chart = {
     key: '',
     title: `${what}: TypeScript and C++`,

@@ -169,7 +169,7 @@ export function didAsMeant({ hits, misses, flows, evictions }: Trial, bench: Pat
 }
 
 /** Names and ratios of the cases above the gate. */
-export function aboveGate(results: readonly PathResult[], gate: number): string[] {
+export function aboveGate(results: readonly Pick<PathResult, 'name' | 'ratio'>[], gate: number): string[] {
   return results
     .filter(({ ratio }) => ratio.median > gate)
     .map(({ name, ratio }) => `${name}: ${ratio.median.toFixed(3)} > ${gate}`);
