@@ -1,6 +1,9 @@
 import type { Bench } from './bench.js';
 import { dropBench } from './drop/bench.js';
+import { idleBench } from './idle/bench.js';
+import { latencyBench } from './latency/bench.js';
 import { microBench } from './micro/bench.js';
+import { offloadBench } from './offload/bench.js';
 import { pathBench, waysBench } from './path/bench.js';
 import { filtersBench } from './path/filter_bench.js';
 import { ppsBench } from './pps/bench.js';
@@ -14,7 +17,10 @@ export const BENCHES: readonly Bench[] = [
   tablesBench,
   microBench,
   dropBench,
+  offloadBench,
   ppsBench,
+  latencyBench,
+  idleBench,
 ];
 
 /** @throws RangeError when there is none of that name */
