@@ -1,0 +1,47 @@
+import type { Bench, EffortName } from '../bench.js';
+import { runOffload, type OffloadEffort, type OffloadResults } from './run.js';
+import { floodRows, offloadChart, offloadRows } from './show.js';
+
+const EFFORTS: Readonly<Record<EffortName, OffloadEffort>> = {
+  full: {
+    rounds: 5,
+    ms: 500,
+    warmMs: 200,
+    flows: [64, 4096, 65_536],
+    floodRounds: 5,
+    floodMs: 700,
+    large: true,
+    slots: 2 ** 21,
+  },
+  quick: {
+    rounds: 3,
+    ms: 150,
+    warmMs: 60,
+    flows: [64],
+    floodRounds: 1,
+    floodMs: 200,
+    large: false,
+    slots: 2 ** 20,
+  },
+  smoke: {
+    rounds: 1,
+    ms: 60,
+    warmMs: 60,
+    flows: [64],
+    floodRounds: 1,
+    floodMs: 60,
+    large: false,
+    slots: 2 ** 16,
+  },
+};
+
+export const offloadBench: Bench<OffloadResults> = {
+  name: 'offload',
+  about: 'packets a second of known flows in the kernel, beside XDP, AF_XDP in C and nftables; floods of new ones',
+  needsRoot: true,
+  byDefault: false,
+  seconds: { full: 280, quick: 30, smoke: 15 },
+  run: ({ effort, say }) => runOffload(EFFORTS[effort], say),
+  tables: ({ cases, floods }) => [offloadRows(cases), floodRows(floods)],
+  charts: ({ cases }) => [offloadChart(cases)],
+};
