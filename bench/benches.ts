@@ -1,5 +1,7 @@
 import type { Bench } from './bench.js';
 import { dropBench } from './drop/bench.js';
+import { idleBench } from './idle/bench.js';
+import { latencyBench } from './latency/bench.js';
 import { microBench } from './micro/bench.js';
 import { offloadBench } from './offload/bench.js';
 import { pathBench, waysBench } from './path/bench.js';
@@ -17,6 +19,8 @@ export const BENCHES: readonly Bench[] = [
   dropBench,
   offloadBench,
   ppsBench,
+  latencyBench,
+  idleBench,
 ];
 
 /** @throws RangeError when there is none of that name */
