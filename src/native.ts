@@ -13,6 +13,9 @@ import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { SluiceError } from './errors.js';
+import type { LiveFrames, LiveFramesOptions } from './native_live.js';
+
+export type * from './native_live.js';
 
 /** Frames by owner. Their sum is `total`, always: that is the conservation check. */
 export interface FrameCounts {
@@ -207,10 +210,8 @@ export interface BpfMap extends BpfMapInfo {
    */
   deleteUpTo(offset: number, most: number, count: number): number;
   /**
-   * Reads the next entries of a hash map into `keys` and `values`, one after the other, as many as there is room for. `from`: null to begin, later
-   * `next` of the call before; `next` is null after the last ones. An entry that is there from the first call to the last is read
-   * once; the kernel takes whole buckets, so a call may read fewer than there is room for, and with room for hardly any throws ENOSPC. Does not
-   * count as a use of the entries in LRU maps. Looks through empty buckets in the same call: some 2 ns each. Linux 5.6 and newer.
+   * Reads the next entries of a hash map, as many as there is room for. `from`: null, later `next` of the call before, null after the last ones. The kernel takes
+   * whole buckets, so there may be fewer; room for hardly any is ENOSPC. No use in the sense of LRU maps. Empty buckets take 1 ns each. Linux 5.6 and newer.
    */
   lookupBatch(keys: Uint8Array, values: Uint8Array, from: number | null): { count: number; next: number | null };
   /** Releases a map of createMap. One of a BpfObject is that object's: here it only ends the use of this view. */
@@ -282,62 +283,6 @@ export interface TestRunOptions {
   /** BPF_F_TEST_XDP_LIVE_FRAMES: really send what the program returns; `data` is then empty. */
   liveFrames?: boolean;
   batchSize?: number;
-}
-
-/** One kind of frame of a load. */
-export interface LivePart {
-  /** Descriptor of an XDP program; it may be closed once the load has begun. */
-  program: number;
-  /** What the program finds, 14 bytes or more; the kernel's limit is a page less some 700 bytes. */
-  frame: Uint8Array;
-  /** Frames of this kind for each so many of the others; default 1. */
-  weight?: number;
-}
-
-export interface LiveFramesOptions {
-  parts: readonly LivePart[];
-  /**
-   * Descriptor of an array map whose value of key 0 begins with a __u64 for each part, the frames that its program has run over: how far a run came
-   * that SIGSTOP has ended. Without it such a signal ends the load, with EINTR.
-   */
-  counters?: number;
-  /** What XDP_TX sends out of, in the namespace of the calling thread. */
-  ifindex: number;
-  /** Frames that the kernel makes and sends at a time, 1-256; default 64. */
-  batchSize?: number;
-  /** Frames in all; 0, the default: as many as the time allows. */
-  packets?: number;
-  /** Ends it, at most an hour. */
-  durationMs: number;
-  /** 0, the default: as fast as it goes. */
-  packetsPerSecond?: number;
-  /** CPU for the thread, and so for the softirqs that it raises. */
-  cpu?: number;
-}
-
-export interface LiveProgress {
-  /** Frames that were made and that the program ran over. */
-  packets: number;
-  /** BPF_PROG_TEST_RUN calls that they took. */
-  runs: number;
-  elapsedNs: number;
-  /** CPU time of the thread, including the softirqs that ran in it unless the kernel has CONFIG_IRQ_TIME_ACCOUNTING. */
-  cpuNs: number;
-  running: boolean;
-}
-
-/**
- * A load of packets: BPF_PROG_TEST_RUN with live frames (Linux 5.18), again and again on a thread of its own, which begins with the constructor
- * and ends by count, by time, by stop() and with the process. Pages are used again as the last receiver left them, so a program writes all that it
- * depends on.
- */
-export interface LiveFrames {
-  /** Throws what ended it, if that was an error of the kernel. */
-  progress(): LiveProgress;
-  /** Asks it to end, within some 10 ms; does not wait. */
-  stop(): void;
-  /** Ends it and waits for that, some 10 ms. */
-  close(): void;
 }
 
 /** A BPF object file through libbpf: open, set read-only data, load, then use its programs and maps. */

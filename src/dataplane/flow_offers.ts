@@ -4,8 +4,9 @@ import { FlowField, FlowState, isProven } from './balance/flow_entry.js';
 import type { FlowTable } from './balance/flow_table.js';
 import type { FlowHash } from './balance/hash.js';
 import { hashOf } from './balance/slot.js';
-import type { RuleIndex } from './filter/rule_index.js';
+import type { RuleSet } from './filter/rules.js';
 import { FlowOuter } from './flow_outer.js';
+import { FlowRules } from './flow_rules.js';
 import { Packet, PacketFlag } from './packet/packet.js';
 import { Wire } from './packet/wire.js';
 import type { Snapshot } from './snapshot.js';
@@ -33,7 +34,8 @@ export class FlowOffers {
   /** A flow to be found. */
   private readonly sought = new Packet(new DataView(new ArrayBuffer(0)), 1);
   private readonly outer: FlowOuter;
-  private ruleIndex: RuleIndex | null = null;
+  private rules: FlowRules | null = null;
+  private ruleSet: RuleSet | null = null;
 
   /** `ruled`: flows that rules may match are offered too, since the kernel has all rules. */
   constructor(
@@ -49,10 +51,12 @@ export class FlowOffers {
     this.outer = new FlowOuter(snapshot);
   }
 
-  /** `ruleIndex`: of the rules in force; null: there are none. */
-  adopt(snapshot: Snapshot, ruleIndex: RuleIndex | null): void {
+  /** `rules`: those in force; null: there are none. */
+  adopt(snapshot: Snapshot, rules: RuleSet | null): void {
     this.outer.adopt(snapshot);
-    this.ruleIndex = ruleIndex;
+    if (rules === this.ruleSet) return;
+    this.ruleSet = rules;
+    this.rules = rules && new FlowRules(rules);
   }
 
   /**
@@ -71,8 +75,8 @@ export class FlowOffers {
     const words = this.flows.words;
     const state = words[flow + FlowField.state];
     if (state !== FlowState.udp && state !== FlowState.tcpEstablished) return;
-    if (!this.isBare(packet) || (!this.ruled && this.ruleIndex !== null && touches(this.ruleIndex, packet))) return;
-    if (!this.isDue(flow)) return;
+    if (!this.isBare(packet) || !this.isDue(flow)) return;
+    if (!this.ruled && this.rules !== null && this.rules.mayMatch(packet)) return;
     this.write(flow, FlowSaying.offer);
     this.writeBackend(flow);
     this.outer.write(this.out.record, packet, words[flow + FlowField.backend], packet.port);
@@ -170,9 +174,4 @@ export class FlowOffers {
     sought.flowHash = hashOf(hash, sought);
     return this.flows.find(sought);
   }
-}
-
-/** Whether any rule may match packets of a flow, by the five-tuple. `packet`: one of it whose headers are where those of plain packets are. */
-function touches(index: RuleIndex, { family, protocol, src0, dst0, ports, view, l3 }: Packet): boolean {
-  return family === 4 ? index.touches4(protocol, src0, dst0, ports) : index.touches6(view, l3);
 }

@@ -86,14 +86,14 @@ export class Path {
     this.plain.adopt(this.balancer.snapshot);
     this.tap.adopt(this.balancer.snapshot);
     this.plain.adoptFilters(filters, this.balancer.snapshot);
-    this.plain.offers?.adopt(this.balancer.snapshot, filters.ruleIndex);
+    this.plain.offers?.adopt(this.balancer.snapshot, filters.rules);
   }
 
   /** Whom to tell of flows that the kernel may go on with; null: nobody. */
   offerFlows(offers: FlowOffers | null): void {
     this.plain.offers = offers;
     this.balancer.watcher = offers;
-    offers?.adopt(this.balancer.snapshot, this.filters.ruleIndex);
+    offers?.adopt(this.balancer.snapshot, this.filters.rules);
   }
 
   /** `nonce`: Tables.kernelNonce. */

@@ -195,6 +195,8 @@ describe('a flow', () => {
 describe('where there are rules', () => {
   const RULES = `rules:
   - { name: long, match: { protocol: udp, dport: 53, length: 500-65535 }, action: drop }
+  - { name: pieces, match: { fragment: true }, action: drop }
+  - { name: begins, match: { protocol: tcp, tcp_flags: 'syn,!ack' }, action: count }
   - { name: six, match: { src: '2001:db8:1::/64', sport: 4000, dport: 80, length: 500-65535 }, action: count }
 `;
   const ports = (records: Int32Array[]): number[] => records.map((record) => record[FlowRecord.ports] & 0xffff);
@@ -215,7 +217,7 @@ describe('where there are rules', () => {
     send(lab, 400, udp(53));
     expect(takeAll(said)).toEqual([]);
     lab.adopt(CONFIG);
-    send(lab, 40, udp(53));
+    send(lab, 240, udp(53));
     expect(ports(takeAll(said))).toEqual([53]);
   });
 });

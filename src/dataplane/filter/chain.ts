@@ -92,9 +92,14 @@ export class FilterChain {
     if (this.tcp !== null && this.tcp.tracks) this.tcp.prefetch(packets, count);
   }
 
-  /** The index of the rules, when there are any: which packets they name. */
+  /** The rules, when there are any. */
+  get rules(): RuleSet | null {
+    return this.rest.find((stage) => stage.rules !== null && !stage.rules.empty)?.rules ?? null;
+  }
+
+  /** Their index: which packets they name. */
   get ruleIndex(): RuleIndex | null {
-    return this.rest.find((stage) => stage.rules !== null && !stage.rules.empty)?.rules?.index ?? null;
+    return this.rules?.index ?? null;
   }
 
   /** `nowMs`: monotonic clock of the burst, wrapping int32. */

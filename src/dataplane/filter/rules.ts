@@ -28,7 +28,8 @@ export const INDEX_LEAST = 4;
 export class RuleSet {
   /** null: there are no rules. */
   readonly index: RuleIndex | null;
-  private readonly rules: Int32Array;
+  /** The tables' records; see RuleField. */
+  readonly words: Int32Array;
   private readonly end: number;
   private readonly searches: boolean;
   private readonly runs: Int32Array;
@@ -48,8 +49,8 @@ export class RuleSet {
     private readonly chance: Chance,
     indexLeast = INDEX_LEAST,
   ) {
-    this.rules = new Int32Array(tables.rules);
-    const count = this.rules.length > 0 ? this.rules[0] : 0;
+    this.words = new Int32Array(tables.rules);
+    const count = this.words.length > 0 ? this.words[0] : 0;
     this.end = RuleField.HEADER + count * RuleField.STRIDE;
     this.index = tables.ruleIndex && new RuleIndex(tables.ruleIndex);
     this.searches = this.index !== null && count >= indexLeast;
@@ -139,7 +140,7 @@ export class RuleSet {
 
   /** Compares one record, counts, acts. Returns the decision, 0: none, go on. */
   private ask(at: number, packet: Packet, nowMs: number): number {
-    const rules = this.rules;
+    const rules = this.words;
     if (!matchesFields(rules, at, packet)) return 0;
     const id = rules[at + RuleField.id];
     if (id === this.hitId) return 0;
@@ -171,7 +172,7 @@ export class RuleSet {
    * program.
    */
   private matchesMore(at: number, packet: Packet): boolean {
-    const rules = this.rules;
+    const rules = this.words;
     const fields = rules[at + RuleField.fields];
     if ((fields & RuleMatch.program) !== 0 && !this.programMatches(rules[at + RuleField.program], packet)) return false;
     return (
@@ -200,7 +201,7 @@ export class RuleSet {
 
   /** Whether the action concerns this packet; carried out when it is one that leaves the packet be. */
   private acts(at: number, action: number, packet: Packet, nowMs: number, enforced: boolean): boolean {
-    const rules = this.rules;
+    const rules = this.words;
     switch (action) {
       case RuleAction.limit:
         // What the kernel has found within the limit it has charged too.
