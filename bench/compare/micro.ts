@@ -11,7 +11,7 @@ export const MICRO_FILES_NEEDED = ['bench/micro/run.ts', 'bench/micro/harness.ts
 export function compareMicro(sides: Sides, seconds: number): Compared[] {
   const script = (benches: string, file: string): string => join(benches, 'micro', `${file}.js`);
   return MICRO_FILES.filter((file) => existsSync(script(sides.before, file))).map((file) => ({
-    names: [file],
+    name: file,
     trial: async (side) => {
       const rows = (await microLines(script(sides[side], file), seconds)).flatMap((line) =>
         'skipped' in line ? [] : [line],

@@ -9,8 +9,8 @@ export type Sides = Readonly<Record<Side, string>>;
 
 /** Something that both revisions can be timed at. */
 export interface Compared {
-  /** For messages; a trial may have more rows. */
-  names: readonly string[];
+  /** For messages; a trial may have several rows. */
+  name: string;
   /** Before the first trial. */
   prepare?(): Promise<void>;
   /** One trial: ns by row. @throws ChildError when it did not do its work */
@@ -43,7 +43,7 @@ export async function compareRounds(compared: Compared, rounds: number): Promise
     const everywhere = (name: string): boolean =>
       [...trials.before, ...trials.after].every((trial) => (trial.get(name) ?? 0) > 0);
     const names = [...trials.after[0].keys()].filter(everywhere);
-    if (names.length === 0) throw new ChildError(`${compared.names.join(', ')}: the two have nothing in common`);
+    if (names.length === 0) throw new ChildError(`${compared.name}: the two have nothing in common`);
     return names.map((name) => summary(name, trials, compared.note?.() ?? ''));
   } finally {
     compared.done?.();

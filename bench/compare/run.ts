@@ -10,7 +10,8 @@ import { formatSpread, formatTable } from '../statistics.js';
 import { checkOut, type Needs } from './checkout.js';
 import { COMPARED } from './compared.js';
 import { compareMicro, MICRO_FILES_NEEDED } from './micro.js';
-import { comparePath, PATH_FILES } from './path.js';
+import { KINDS } from './kinds.js';
+import { comparePath } from './path.js';
 import { compareRounds, verdict, type Compared, type ComparedRow, type Sides } from './rounds.js';
 
 export interface CompareOptions {
@@ -28,12 +29,11 @@ const EFFORTS: Readonly<Record<EffortName, { rounds: number; ms: number; seconds
 };
 
 /** About how long a round of a bench takes beside its trials' own time, s. */
-const ROUND_SECONDS: Readonly<Record<string, number>> = { path: 12, ways: 60, micro: 60 };
+const ROUND_SECONDS: Readonly<Record<string, number>> = { path: 12, ways: 60, filters: 40, micro: 60 };
 
 function needs(names: readonly string[]): Needs {
-  const path = names.some((name) => name !== 'micro');
-  const micro = names.includes('micro');
-  return { files: [...(path ? PATH_FILES : []), ...(micro ? MICRO_FILES_NEEDED : [])], native: micro };
+  const files = names.flatMap((name) => (name in KINDS ? KINDS[name].files : MICRO_FILES_NEEDED));
+  return { files, native: names.includes('micro') };
 }
 
 /** Returns the exit code: 1 when a case became slower. @throws ChildError where the revision cannot be built or has no such bench */
@@ -58,7 +58,7 @@ export async function compareWith(
     for (const [n, compared] of all.entries()) {
       rows.push(...(await compareRounds(compared, rounds)));
       progress.reach((n + 1) / all.length);
-      print(`${progress.stamp} ${compared.names.join(', ')}: ${rounds} rounds`);
+      print(`${progress.stamp} ${compared.name}: ${rounds} rounds`);
     }
   }
   const observed = noise();
@@ -69,6 +69,7 @@ export async function compareWith(
     writeFileSync(json, `${JSON.stringify(report, null, 1)}\n`);
     print(`written to ${json}`);
   }
+  if (effort === 'smoke') return 0;
   const slower = rows.filter((row) => verdict(row, threshold) === 'slower');
   for (const row of slower) console.error(`bench: slower than ${name}: ${row.name}: ${formatSpread(row.ratio, 3)}`);
   if (slower.length === 0)
@@ -77,7 +78,7 @@ export async function compareWith(
 }
 
 function casesOf(bench: string, sides: Sides, ms: number, seconds: number): Promise<Compared[]> | Compared[] {
-  return bench === 'micro' ? compareMicro(sides, seconds) : comparePath(sides, bench === 'ways', ms);
+  return bench in KINDS ? comparePath(KINDS[bench], sides, ms) : compareMicro(sides, seconds);
 }
 
 /** The rows as text. */

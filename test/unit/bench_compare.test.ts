@@ -32,7 +32,7 @@ describe('a verdict', () => {
 /** Takes 100 ns before and 150 after, and notes who was asked. */
 function fake(asked: string[], parts: Partial<Compared> = {}): Compared {
   return {
-    names: ['a'],
+    name: 'a',
     prepare: () => Promise.resolve(void asked.push('prepare')),
     trial: (side) => {
       asked.push(side);
