@@ -1,20 +1,20 @@
-import { BackendCounter, BackendFlag, Counter, CounterBlock, ServiceCounter } from '../shared/layout.js';
-import { Egress, FlagsWord, HeaderWord, OuterKind, OuterWord } from './balance/egress.js';
-import { FlowField, FlowState, Lodgers } from './balance/flow_entry.js';
+import { Counter, CounterBlock, MAX_BACKENDS } from '../shared/layout.js';
+import { Egress, OuterKind, OuterWord } from './balance/egress.js';
 import type { FlowTable } from './balance/flow_table.js';
 import type { FlowHash } from './balance/hash.js';
-import type { FlowOffers } from './flow_offers.js';
-import { LITTLE_ENDIAN } from './packet/encap.js';
 import type { FilterChain } from './filter/chain.js';
 import type { RuleIndex } from './filter/rule_index.js';
-import { IpProtocol } from './packet/wire.js';
+import type { FlowOffers } from './flow_offers.js';
+import { LITTLE_ENDIAN } from './packet/encap.js';
+import { PlainFlows } from './plain_flows.js';
 import { Heading, PlainHeaders } from './plain_headers.js';
+import { makeJudge, type Judge } from './plain_judge.js';
 import { PlainOuter } from './plain_outer.js';
 import { PlainRing } from './plain_ring.js';
-import { JUDGED, PlainSets } from './plain_sets.js';
+import { PlainSets } from './plain_sets.js';
 import type { Burst } from './port.js';
 import type { Snapshot } from './snapshot.js';
-import { DropReason, Verdict } from './verdict.js';
+import { DropReason } from './verdict.js';
 
 /** A burst of this many packets of which none was plain says what the next ones will be. */
 const TELLING_BURST = 16;
@@ -29,50 +29,62 @@ const UNTRIED_BURSTS = 15;
  * verdict, same counters. Whatever is not like that it leaves to the steps, untouched. test/unit/plain.test.ts holds the two equal.
  *
  * Why it exists: a step hands its findings to the next in a Packet, and to write and read those fields costs more than
- * half of what a packet costs. Here they stay in registers. Three loops: headers and hash; one read of each flow's slot, so
- * that a burst's cache misses overlap; the rest.
+ * half of what a packet costs. Here a few words of each packet lie in arrays between the loops: headers and hash; one read of each flow's slot, so
+ * that a burst's cache misses overlap; flows; backends and counters; outer headers. The loops are short and call nothing, for
+ * V8's sake: docs/performance.md has what that is worth.
  */
 export class PlainPath {
   /** Positions in the burst that were left to the steps, in order; `run` returns how many. */
   readonly rest: Int32Array;
   private readonly headers: PlainHeaders;
+  private readonly found: PlainFlows;
   private readonly outer: PlainOuter;
   private readonly ring: PlainRing;
   private readonly view: DataView;
-  private readonly memoryWords: Int32Array;
-  private readonly memoryHalves: Int16Array;
-  private egress: Int32Array;
+  /** Snapshot.egress of the tables in force, and room for the largest there may be. */
+  private readonly egress = new Int32Array(MAX_BACKENDS << Egress.SHIFT);
+  private egressEnd = 0;
+  /** By position in the burst: record in `egress` of the backend that the packet is sent to; −1: not sent. */
+  private readonly records: Int32Array;
+  private readonly kinds = new Int32Array(1);
+  private readonly judge: Judge;
   private untried = 0;
   /** Packets that a rule may match take the steps; null: there are no rules. */
   private ruleIndex: RuleIndex | null = null;
   private sets: PlainSets | null = null;
   /** Who is told of flows that it sends; null: nobody. */
   offers: FlowOffers | null = null;
-  protected prefetched = 0;
 
   constructor(
     memory: ArrayBuffer,
-    private readonly chunkSize: number,
-    private readonly flows: FlowTable,
+    chunkSize: number,
+    flows: FlowTable,
     hash: FlowHash,
     private readonly counters: Float64Array,
     snapshot: Snapshot,
     slots: number,
   ) {
     this.rest = new Int32Array(slots);
+    this.records = new Int32Array(slots);
     this.view = new DataView(memory);
     this.headers = new PlainHeaders(this.view, hash, (flows.words.length - 1) | 0, snapshot.ringHash, slots);
-    this.outer = new PlainOuter(memory, snapshot.egress);
-    this.ring = new PlainRing(this.view, snapshot);
-    this.memoryWords = new Int32Array(memory, 0, memory.byteLength >> 2);
-    this.memoryHalves = new Int16Array(memory, 0, memory.byteLength >> 1);
-    this.egress = snapshot.egress;
+    this.found = new PlainFlows(flows.words, this.headers, slots);
+    this.ring = new PlainRing(flows.words, this.headers, this.found.place, snapshot);
+    this.judge = makeJudge(flows, chunkSize, counters, this.egress, this.headers, {
+      place: this.found.place,
+      rest: this.rest,
+      records: this.records,
+      kinds: this.kinds,
+    });
+    this.outer = new PlainOuter(memory, this.headers, this.egress, this.records);
     this.adopt(snapshot);
   }
 
   adopt(snapshot: Snapshot): void {
-    this.egress = snapshot.egress;
-    this.outer.adopt(snapshot.egress);
+    // In place: the loops are compiled for this array.
+    this.egress.set(snapshot.egress);
+    this.egress.fill(0, snapshot.egress.length, this.egressEnd);
+    this.egressEnd = snapshot.egress.length;
     this.ring.adopt(snapshot);
     this.headers.adopt(snapshot.ringHash, this.ring.isThere || hasGue(snapshot.egress));
     this.untried = 0;
@@ -94,8 +106,11 @@ export class PlainPath {
     this.headers.locate(burst, count);
     if (this.sets !== null) this.dropBySets(burst, count, this.sets);
     if (this.ruleIndex !== null) this.leaveRuled(burst, count, this.ruleIndex);
-    this.prefetch(count);
-    const left = this.forward(burst, count, port, nowMs);
+    this.found.find(count);
+    if (this.ring.isThere) this.ring.choose(count);
+    const left = this.judge(burst, count, port, nowMs);
+    this.outer.store(count, this.kinds[0]);
+    if (this.offers !== null) this.note(count, port, this.offers);
     if (left === count && count >= TELLING_BURST) this.untried = UNTRIED_BURSTS;
     return left;
   }
@@ -130,216 +145,15 @@ export class PlainPath {
     }
   }
 
-  /** Second loop: so short that the processor has all slots under way at once. */
-  private prefetch(count: number): void {
-    const home = this.headers.home;
-    const words = this.flows.words;
-    let seen = 0;
+  /** Tells whoever asked of the flows that were sent. */
+  private note(count: number, port: number, offers: FlowOffers): void {
+    const { place } = this.found;
+    const { ringHashes } = this.headers;
+    const { records, egress } = this;
     for (let i = 0; i < count; i++) {
-      const at = home[i];
-      seen |= words[at < 0 ? 0 : at];
+      const at = records[i];
+      if (at >= 0 && place[i] >= 0) offers.note(place[i], egress[at + Egress.outer], ringHashes[i], port);
     }
-    // Only so that the reads are not optimised away.
-    this.prefetched = seen;
-  }
-
-  /** Third loop: flow, backend, outer header, counters. */
-  private forward({ offset, length, verdict, target }: Burst, count: number, port: number, nowMs: number): number {
-    const view = this.view;
-    const home = this.headers.home;
-    const heading = this.headers.heading;
-    const ringHashes = this.headers.ringHashes;
-    const choosesByRing = this.ring.isThere;
-    const rest = this.rest;
-    const words = this.flows.words;
-    const udpMs = this.flows.timeoutMs[FlowState.udp];
-    const tcpMs = this.flows.timeoutMs[FlowState.tcpEstablished];
-    const egress = this.egress;
-    const memoryWords = this.memoryWords;
-    const memoryHalves = this.memoryHalves;
-    const counters = this.counters;
-    const offers = this.offers;
-    const mask = (words.length - 1) | 0;
-    const chunkMask = -this.chunkSize | 0;
-    let left = 0;
-    let sent = 0;
-    let redirected = 0;
-    let byRing = 0;
-    let txBytes = 0;
-    // Packets in a row to one service are counted together.
-    let runService = -1;
-    let runPackets = 0;
-    let runBytes = 0;
-    for (let i = 0; i < count; i++) {
-      const data = offset[i];
-      let flow = home[i];
-      if (flow < 0 || (data & 3) !== 0) {
-        if (flow !== JUDGED) rest[left++] = i;
-        continue;
-      }
-      // The flow: in its first window, alive, with a backend that still is who it was.
-      const head = heading[i];
-      const protocol = (head >>> Heading.PROTOCOL_SHIFT) & Heading.PROTOCOL_MASK;
-      const isTcp = protocol === IpProtocol.tcp;
-      if (head < 0) {
-        flow = this.find6(flow, 0x10600 | protocol, data);
-      } else {
-        const kind = 0x10400 | protocol;
-        const src = view.getInt32(data + 26);
-        const dst = view.getInt32(data + 30);
-        const ports = view.getInt32(data + 34);
-        const start = flow;
-        let lodgers = words[(flow + FlowField.lodgers) | 0] & (Lodgers.HERE - 1);
-        while (
-          words[flow] !== kind ||
-          words[(flow + FlowField.src0) | 0] !== src ||
-          words[(flow + FlowField.ports) | 0] !== ports ||
-          words[(flow + FlowField.dst0) | 0] !== dst
-        ) {
-          // The next slot of the window with a flow of this home. One in its second window takes the steps.
-          if (lodgers === 0) {
-            flow = -1;
-            break;
-          }
-          flow = (start + ((31 - Math.clz32(lodgers & -lodgers)) << FlowField.STRIDE_SHIFT)) & mask;
-          lodgers &= lodgers - 1;
-        }
-      }
-      const proven = isTcp ? FlowState.tcpEstablished : FlowState.udp;
-      let state = 0;
-      let backend = -1;
-      if (flow >= 0) {
-        state = words[(flow + FlowField.state) | 0];
-        if (
-          (state === proven || state === (isTcp ? FlowState.tcpPickup : FlowState.udpSingle)) &&
-          ((nowMs - words[(flow + FlowField.lastSeen) | 0]) | 0) <= (isTcp ? tcpMs : udpMs)
-        ) {
-          backend = words[(flow + FlowField.backend) | 0];
-        }
-      } else if (choosesByRing && words[(home[i] + FlowField.lodgers) | 0] >>> Lodgers.AWAY_SHIFT === 0) {
-        backend = this.ring.choose(head, data, ringHashes[i]);
-      }
-      const at = (backend << Egress.SHIFT) | 0;
-      if (backend < 0 || at >= egress.length) {
-        rest[left++] = i;
-        continue;
-      }
-      const flags = egress[at];
-      const totalLength = head & 0xffff;
-      const outer = egress[(at + Egress.outer) | 0];
-      const outerBytes = outer & OuterWord.KIND_MASK;
-      const outerLength = (totalLength + outerBytes) | 0;
-      const l2 = (data - outerBytes) | 0;
-      if (
-        outerBytes === OuterKind.none ||
-        l2 < (data & chunkMask) ||
-        (flags & BackendFlag.resolved) === 0 ||
-        (flags & (BackendFlag.active | BackendFlag.draining)) === 0 ||
-        (flow >= 0 && egress[(at + Egress.incarnation) | 0] !== words[(flow + FlowField.incarnation) | 0]) ||
-        outerLength > egress[(at + Egress.mtu) | 0]
-      ) {
-        rest[left++] = i;
-        continue;
-      }
-      if (flow >= 0) {
-        words[(flow + FlowField.lastSeen) | 0] = nowMs;
-        if (state !== proven) words[(flow + FlowField.state) | 0] = proven;
-        if (offers !== null) offers.note(flow, outer, ringHashes[i], port);
-      } else {
-        byRing++;
-      }
-
-      if (outerBytes === OuterKind.ipv4 && head >= 0) {
-        // The outer header; see storeIpv4 in packet/encap.ts.
-        const tos = (head >>> 16) & 0xff;
-        let sum = (egress[(at + Egress.headerSum) | 0] + tos + outerLength) | 0;
-        sum = ((sum & 0xffff) + (sum >>> 16)) | 0;
-        sum = ~((sum & 0xffff) + (sum >>> 16)) & 0xffff;
-        const word = l2 >> 2;
-        memoryWords[word] = egress[(at + Egress.word0) | 0];
-        memoryWords[(word + 1) | 0] = egress[(at + Egress.word1) | 0];
-        memoryWords[(word + 2) | 0] = egress[(at + Egress.word2) | 0];
-        memoryWords[(word + 3) | 0] = HeaderWord.word3 | (tos << 24);
-        memoryWords[(word + 4) | 0] = ((outerLength & 0xff) << 8) | (outerLength >>> 8);
-        memoryWords[(word + 5) | 0] = HeaderWord.word5 | (IpProtocol.ipip << 24);
-        memoryWords[(word + 6) | 0] = egress[(at + Egress.word6) | 0] | ((sum & 0xff) << 8) | (sum >>> 8);
-        memoryWords[(word + 7) | 0] = egress[(at + Egress.word7) | 0];
-        memoryHalves[((l2 >> 1) + 16) | 0] = egress[(at + Egress.half16) | 0];
-      } else {
-        this.outer.store(outer, at, head, data, l2, outerLength, ringHashes[i]);
-      }
-      const bytes = (outerLength + 14) | 0;
-      offset[i] = l2;
-      length[i] = bytes;
-      txBytes = (txBytes + bytes) | 0;
-
-      const byBackend = (CounterBlock.backends + (backend << 2)) | 0;
-      counters[(byBackend + BackendCounter.packets) | 0]++;
-      counters[(byBackend + BackendCounter.bytes) | 0] += totalLength;
-      const service = flags >>> FlagsWord.SERVICE_SHIFT;
-      if (service !== runService) {
-        this.countService(runService, runPackets, runBytes);
-        runService = service;
-        runPackets = 0;
-        runBytes = 0;
-      }
-      runPackets++;
-      runBytes = (runBytes + totalLength) | 0;
-      const out = (flags >>> FlagsWord.PORT_SHIFT) & FlagsWord.PORT_MASK;
-      if (out === port) {
-        verdict[i] = Verdict.Tx;
-        sent++;
-      } else {
-        verdict[i] = Verdict.Redirect;
-        target[i] = out;
-        redirected++;
-      }
-    }
-    this.countService(runService, runPackets, runBytes);
-    counters[Counter.tx] += sent;
-    counters[Counter.redirect] += redirected;
-    counters[Counter.flowHit] += sent + redirected - byRing;
-    counters[Counter.flowMiss] += byRing;
-    counters[Counter.txBytes] += txBytes;
-    return left;
-  }
-
-  /** Place of an IPv6 packet's flow whose home is at `home`, when it is in its first window; else −1. `data`: offset of the packet. */
-  private find6(home: number, kind: number, data: number): number {
-    const view = this.view;
-    const words = this.flows.words;
-    const mask = (words.length - 1) | 0;
-    const src0 = view.getInt32(data + 22);
-    const src3 = view.getInt32(data + 34);
-    const ports = view.getInt32(data + 54);
-    let lodgers = words[(home + FlowField.lodgers) | 0] & (Lodgers.HERE - 1);
-    let flow = home;
-    for (;;) {
-      if (
-        words[flow] === kind &&
-        words[(flow + FlowField.src0) | 0] === src0 &&
-        words[(flow + FlowField.src3) | 0] === src3 &&
-        words[(flow + FlowField.ports) | 0] === ports &&
-        words[(flow + FlowField.src1) | 0] === view.getInt32(data + 26) &&
-        words[(flow + FlowField.src2) | 0] === view.getInt32(data + 30) &&
-        words[(flow + FlowField.dst0) | 0] === view.getInt32(data + 38) &&
-        words[(flow + FlowField.dst1) | 0] === view.getInt32(data + 42) &&
-        words[(flow + FlowField.dst2) | 0] === view.getInt32(data + 46) &&
-        words[(flow + FlowField.dst3) | 0] === view.getInt32(data + 50)
-      ) {
-        return flow;
-      }
-      if (lodgers === 0) return -1;
-      flow = (home + ((31 - Math.clz32(lodgers & -lodgers)) << FlowField.STRIDE_SHIFT)) & mask;
-      lodgers &= lodgers - 1;
-    }
-  }
-
-  private countService(service: number, packets: number, bytes: number): void {
-    if (service < 0) return;
-    const at = (CounterBlock.services + (service << 1)) | 0;
-    this.counters[at + ServiceCounter.packets] += packets;
-    this.counters[at + ServiceCounter.bytes] += bytes;
   }
 }
 

@@ -15,6 +15,23 @@ const SYN = 0x02;
 /** Marks of homes of SYNs in the burst in hand; a power of two. Two homes with one mark cost a packet the short way, no more. */
 const SYN_MARKS = 256;
 
+/** In `home`, while headers are looked at. */
+const NOT_PLAIN = -1;
+const PERHAPS_IPV6 = -3;
+const IS_SYN = -4;
+
+/** Goes over the first `count` packets of a burst; returns a set of Met. */
+type Loop = (burst: Burst, count: number) => number;
+
+/** Hashes the first `count` packets for the ring. */
+type RingLoop = (count: number, hash: FlowHash) => void;
+
+/** What a loop met that needs another one. */
+const enum Met {
+  ipv6 = 1,
+  syn = 2,
+}
+
 /** What `PlainHeaders` notes of a packet: protocol << 24 | TOS << 16 | total length; with this bit it is IPv6. */
 export const enum Heading {
   ipv6 = 0x80000000 | 0,
@@ -24,21 +41,42 @@ export const enum Heading {
 }
 
 /**
- * First loop of the short way: which packets of a burst are plain, and where would their flows be? Plain is: untagged IPv4
- * without options or IPv6 without extension headers, no fragment, TCP in mid-connection or UDP, nothing in it that any check could
- * object to.
+ * First loops of the short way: which packets of a burst are plain, and where would their flows be? Plain is: untagged IPv4
+ * without options or IPv6 without extension headers, on a word boundary, no fragment, TCP in mid-connection or UDP, nothing in it that any
+ * check could object to.
+ *
+ * A loop for each family, and nothing in it that V8 would call: after a call it checks all arrays at hand anew.
  */
 export class PlainHeaders {
-  /** By position in the burst: word index of the flow's home slot, −1: not plain. */
+  /** By position in the burst: where the packet starts, as it came. */
+  readonly start: Int32Array;
+  /** By position in the burst: five-tuples of what is plain, as words in network order, so that no later loop reads packets. */
+  readonly src0: Int32Array;
+  readonly src1: Int32Array;
+  readonly src2: Int32Array;
+  readonly src3: Int32Array;
+  readonly dst0: Int32Array;
+  readonly dst1: Int32Array;
+  readonly dst2: Int32Array;
+  readonly dst3: Int32Array;
+  /** Source << 16 | destination. */
+  readonly ports: Int32Array;
+  /** By position in the burst: word index of the flow's home slot, negative: not plain. */
   readonly home: Int32Array;
   /** By position in the burst; see Heading. */
   readonly heading: Int32Array;
   /** By position in the burst: hash of the five-tuple that picks ring slots and GUE ports, when `wantsRingHash`. */
   readonly ringHashes: Int32Array;
   wantsRingHash = false;
+  /** Whether the burst in hand may have plain IPv6. */
+  hasIpv6 = false;
   /** By home: number of the burst that last had a SYN there. */
   private readonly synMarks = new Int32Array(SYN_MARKS);
   private burst = 0;
+  private readonly locate4: Loop;
+  private readonly locate6: Loop;
+  private readonly hashForRing4: RingLoop;
+  private readonly hashForRing6: RingLoop;
 
   constructor(
     private readonly view: DataView,
@@ -49,8 +87,22 @@ export class PlainHeaders {
     slots: number,
   ) {
     this.ringHashes = new Int32Array(slots);
+    this.start = new Int32Array(slots);
+    this.src0 = new Int32Array(slots);
+    this.src1 = new Int32Array(slots);
+    this.src2 = new Int32Array(slots);
+    this.src3 = new Int32Array(slots);
+    this.dst0 = new Int32Array(slots);
+    this.dst1 = new Int32Array(slots);
+    this.dst2 = new Int32Array(slots);
+    this.dst3 = new Int32Array(slots);
+    this.ports = new Int32Array(slots);
     this.home = new Int32Array(slots);
     this.heading = new Int32Array(slots);
+    this.locate4 = locator4(view, hash, mask, this);
+    this.locate6 = locator6(view, hash, mask, this);
+    this.hashForRing4 = ringHasher4(this);
+    this.hashForRing6 = ringHasher6(this);
   }
 
   /** `wanted`: whether anything in the tables is by the ring's hash. */
@@ -63,50 +115,81 @@ export class PlainHeaders {
    * A SYN takes the steps, and may give its flow another backend; so what comes behind it in its flow takes them too. No other
    * packet changes what a later one of its burst finds.
    */
-  locate({ offset, length }: Burst, count: number): void {
-    this.burst = (this.burst + 1) | 0;
-    const view = this.view;
-    const home = this.home;
-    const heading = this.heading;
-    const hash = this.hash;
-    const mask = this.mask;
-    const ringHash = this.ringHash;
-    const ringHashes = this.ringHashes;
-    const wantsRingHash = this.wantsRingHash;
+  locate(burst: Burst, count: number): void {
+    let met = this.locate4(burst, count);
+    this.hasIpv6 = (met & Met.ipv6) !== 0;
+    if (this.hasIpv6) met |= this.locate6(burst, count);
+    if ((met & Met.syn) !== 0) this.leaveBehindSyns(count);
+    if (this.wantsRingHash) {
+      this.hashForRing4(count, this.ringHash);
+      if (this.hasIpv6) this.hashForRing6(count, this.ringHash);
+    }
+  }
+
+  /** Only for bursts with a SYN: marks the homes of SYNs, and takes those that come later and have such a home out. */
+  private leaveBehindSyns(count: number): void {
+    const { view, start, home, heading, hash, mask, synMarks } = this;
+    const burst = (this.burst = (this.burst + 1) | 0);
+    for (let i = 0; i < count; i++) {
+      const at = home[i];
+      if (at >= 0) {
+        if (synMarks[(at >>> FlowField.STRIDE_SHIFT) & (SYN_MARKS - 1)] === burst) home[i] = NOT_PLAIN;
+      } else if (at === IS_SYN) {
+        home[i] = NOT_PLAIN;
+        const flowHash = hashAt(hash, view, start[i], heading[i]);
+        synMarks[flowHash & (mask >>> FlowField.STRIDE_SHIFT) & (SYN_MARKS - 1)] = burst;
+      }
+    }
+  }
+}
+
+/** First loop: IPv4. Marks what may be IPv6. */
+function locator4(view: DataView, hash: FlowHash, mask: number, headers: PlainHeaders): Loop {
+  const { start, home, heading, src0, dst0, ports: portPairs } = headers;
+  return ({ offset, length }, count) => {
+    let met = 0;
     for (let i = 0; i < count; i++) {
       const data = offset[i];
       const available = (length[i] - 14) | 0;
-      home[i] = -1;
-      if (available < 28) continue;
-      const typeAndTos = view.getInt32(data + 12);
+      start[i] = data;
+      home[i] = NOT_PLAIN;
+      if (available < 28 || (data & 3) !== 0) continue;
+      const typeAndTos = view.getInt32((data + 12) | 0);
       if (typeAndTos >>> 8 !== IPV4_PLAIN) {
-        if (typeAndTos >>> 12 === IPV6_PLAIN) this.locate6(i, data, available);
+        if (typeAndTos >>> 12 === IPV6_PLAIN) {
+          home[i] = PERHAPS_IPV6;
+          met |= Met.ipv6;
+        }
         continue;
       }
-      const lengthAndId = view.getInt32(data + 16);
-      const fragmentAndProtocol = view.getInt32(data + 20);
-      const checksum = view.getUint16(data + 24);
-      const src = view.getInt32(data + 26);
-      const dst = view.getInt32(data + 30);
-      const ports = view.getInt32(data + 34);
+      const lengthAndId = view.getInt32((data + 16) | 0);
+      const fragmentAndProtocol = view.getInt32((data + 20) | 0);
       const totalLength = lengthAndId >>> 16;
       const protocol = fragmentAndProtocol & 0xff;
       if ((fragmentAndProtocol & 0x3fff0000) !== 0 || totalLength > available) continue;
       if (protocol === IpProtocol.udp) {
-        const udpLength = view.getUint16(data + 38);
+        const udpLength = view.getUint16((data + 38) | 0);
         if (totalLength < 28 || udpLength < 8 || udpLength > ((totalLength - 20) | 0)) continue;
       } else if (protocol === IpProtocol.tcp) {
         if (totalLength < 40) continue;
-        const offsetAndFlags = view.getUint16(data + 46);
+        const offsetAndFlags = view.getUint16((data + 46) | 0);
         const headerBytes = (offsetAndFlags >>> 10) & 0x3c;
         if (headerBytes < 20 || headerBytes > ((totalLength - 20) | 0)) continue;
         if ((offsetAndFlags & MIDDLE_MASK) !== MIDDLE_FLAGS) {
-          if ((offsetAndFlags & SYN) !== 0) this.noteSyn(hash.ipv4(src, dst, ports, protocol));
+          if ((offsetAndFlags & SYN) !== 0) {
+            home[i] = IS_SYN;
+            heading[i] = protocol << Heading.PROTOCOL_SHIFT;
+            met |= Met.syn;
+          }
           continue;
         }
       } else {
         continue;
       }
+      const checksum = view.getUint16((data + 24) | 0);
+      const src = view.getInt32((data + 26) | 0);
+      const dst = view.getInt32((data + 30) | 0);
+      const ports = view.getInt32((data + 34) | 0);
       let sum = ((typeAndTos & 0xffff) + totalLength + (lengthAndId & 0xffff) + checksum) | 0;
       sum = (sum + (fragmentAndProtocol >>> 16) + (fragmentAndProtocol & 0xffff)) | 0;
       sum = (sum + (src >>> 16) + (src & 0xffff) + (dst >>> 16) + (dst & 0xffff)) | 0;
@@ -123,86 +206,129 @@ export class PlainHeaders {
       ) {
         continue;
       }
+      src0[i] = src;
+      dst0[i] = dst;
+      portPairs[i] = ports;
       heading[i] = (protocol << Heading.PROTOCOL_SHIFT) | ((typeAndTos & 0xff) << Heading.TOS_SHIFT) | totalLength;
-      if (wantsRingHash) ringHashes[i] = ringHash.ipv4(src, dst, ports, protocol);
-      const flowHash = hash.ipv4(src, dst, ports, protocol);
-      if (!this.isBehindSyn(flowHash)) home[i] = (flowHash << FlowField.STRIDE_SHIFT) & mask;
+      home[i] = (hash.ipv4(src, dst, ports, protocol) << FlowField.STRIDE_SHIFT) & mask;
     }
-  }
+    return met;
+  };
+}
 
-  private locate6(i: number, data: number, available: number): void {
-    // 40 and a UDP header.
-    if (available < 48) return;
-    const view = this.view;
-    const first = view.getInt32(data + 14);
-    const second = view.getInt32(data + 18);
-    const payload = second >>> 16;
-    const protocol = (second >>> 8) & 0xff;
-    const totalLength = (payload + 40) | 0;
-    if (totalLength > available) return;
-    if (protocol === IpProtocol.udp) {
-      const udpLength = view.getUint16(data + 58);
-      if (payload < 8 || udpLength < 8 || udpLength > payload) return;
-    } else if (protocol === IpProtocol.tcp) {
-      if (payload < 20) return;
-      const offsetAndFlags = view.getUint16(data + 66);
-      const headerBytes = (offsetAndFlags >>> 10) & 0x3c;
-      if (headerBytes < 20 || headerBytes > payload) return;
-      if ((offsetAndFlags & MIDDLE_MASK) !== MIDDLE_FLAGS) {
-        if ((offsetAndFlags & SYN) !== 0) this.noteSyn(this.hash6(data, protocol));
-        return;
+/** Second loop, only where the first met IPv6. */
+function locator6(view: DataView, hash: FlowHash, mask: number, headers: PlainHeaders): Loop {
+  const { start, home, heading } = headers;
+  const { src0: srcs0, src1: srcs1, src2: srcs2, src3: srcs3 } = headers;
+  const { dst0: dsts0, dst1: dsts1, dst2: dsts2, dst3: dsts3, ports: portPairs } = headers;
+  return ({ length }, count) => {
+    let met = 0;
+    for (let i = 0; i < count; i++) {
+      if (home[i] !== PERHAPS_IPV6) continue;
+      home[i] = NOT_PLAIN;
+      const data = start[i];
+      const available = (length[i] - 14) | 0;
+      // 40 and a UDP header.
+      if (available < 48) continue;
+      const first = view.getInt32((data + 14) | 0);
+      const second = view.getInt32((data + 18) | 0);
+      const payload = second >>> 16;
+      const protocol = (second >>> 8) & 0xff;
+      const totalLength = (payload + 40) | 0;
+      if (totalLength > available) continue;
+      if (protocol === IpProtocol.udp) {
+        const udpLength = view.getUint16((data + 58) | 0);
+        if (payload < 8 || udpLength < 8 || udpLength > payload) continue;
+      } else if (protocol === IpProtocol.tcp) {
+        if (payload < 20) continue;
+        const offsetAndFlags = view.getUint16((data + 66) | 0);
+        const headerBytes = (offsetAndFlags >>> 10) & 0x3c;
+        if (headerBytes < 20 || headerBytes > payload) continue;
+        if ((offsetAndFlags & MIDDLE_MASK) !== MIDDLE_FLAGS) {
+          if ((offsetAndFlags & SYN) !== 0) {
+            home[i] = IS_SYN;
+            heading[i] = Heading.ipv6 | (protocol << Heading.PROTOCOL_SHIFT);
+            met |= Met.syn;
+          }
+          continue;
+        }
+      } else {
+        continue;
       }
-    } else {
-      return;
+      const src0 = view.getInt32((data + 22) | 0);
+      const src1 = view.getInt32((data + 26) | 0);
+      const src2 = view.getInt32((data + 30) | 0);
+      const src3 = view.getInt32((data + 34) | 0);
+      const dst0 = view.getInt32((data + 38) | 0);
+      const dst1 = view.getInt32((data + 42) | 0);
+      const dst2 = view.getInt32((data + 46) | 0);
+      const dst3 = view.getInt32((data + 50) | 0);
+      const ports = view.getInt32((data + 54) | 0);
+      if (
+        src0 >>> 24 === 0xff ||
+        ((src0 | src1 | src2) === 0 && src3 >>> 1 === 0) ||
+        ((src0 ^ dst0) | (src1 ^ dst1) | (src2 ^ dst2) | (src3 ^ dst3)) === 0 ||
+        (ports & 0xffff) === 0 ||
+        ports >>> 16 === 0
+      ) {
+        continue;
+      }
+      srcs0[i] = src0;
+      srcs1[i] = src1;
+      srcs2[i] = src2;
+      srcs3[i] = src3;
+      dsts0[i] = dst0;
+      dsts1[i] = dst1;
+      dsts2[i] = dst2;
+      dsts3[i] = dst3;
+      portPairs[i] = ports;
+      const tos = (first >>> 20) & 0xff;
+      heading[i] = Heading.ipv6 | (protocol << Heading.PROTOCOL_SHIFT) | (tos << Heading.TOS_SHIFT) | totalLength;
+      const flowHash = hash.ipv6(src0, src1, src2, src3, dst0, dst1, dst2, dst3, ports, protocol);
+      home[i] = (flowHash << FlowField.STRIDE_SHIFT) & mask;
     }
-    const src0 = view.getInt32(data + 22);
-    const src1 = view.getInt32(data + 26);
-    const src2 = view.getInt32(data + 30);
-    const src3 = view.getInt32(data + 34);
-    const dst0 = view.getInt32(data + 38);
-    const dst1 = view.getInt32(data + 42);
-    const dst2 = view.getInt32(data + 46);
-    const dst3 = view.getInt32(data + 50);
-    const ports = view.getInt32(data + 54);
-    if (
-      src0 >>> 24 === 0xff ||
-      ((src0 | src1 | src2) === 0 && src3 >>> 1 === 0) ||
-      ((src0 ^ dst0) | (src1 ^ dst1) | (src2 ^ dst2) | (src3 ^ dst3)) === 0 ||
-      (ports & 0xffff) === 0 ||
-      ports >>> 16 === 0
-    ) {
-      return;
+    return met;
+  };
+}
+
+function ringHasher4({ home, heading, src0, dst0, ports, ringHashes }: PlainHeaders): RingLoop {
+  return (count, hash) => {
+    for (let i = 0; i < count; i++) {
+      const head = heading[i];
+      if (home[i] < 0 || head < 0) continue;
+      ringHashes[i] = hash.ipv4(src0[i], dst0[i], ports[i], head >>> Heading.PROTOCOL_SHIFT);
     }
-    const tos = (first >>> 20) & 0xff;
-    this.heading[i] = Heading.ipv6 | (protocol << Heading.PROTOCOL_SHIFT) | (tos << Heading.TOS_SHIFT) | totalLength;
-    if (this.wantsRingHash) {
-      this.ringHashes[i] = this.ringHash.ipv6(src0, src1, src2, src3, dst0, dst1, dst2, dst3, ports, protocol);
+  };
+}
+
+function ringHasher6(headers: PlainHeaders): RingLoop {
+  const { home, heading, src0, src1, src2, src3, dst0, dst1, dst2, dst3, ports, ringHashes } = headers;
+  return (count, hash) => {
+    for (let i = 0; i < count; i++) {
+      const head = heading[i];
+      if (home[i] < 0 || head >= 0) continue;
+      const protocol = (head >>> Heading.PROTOCOL_SHIFT) & Heading.PROTOCOL_MASK;
+      ringHashes[i] = hash.ipv6(
+        src0[i],
+        src1[i],
+        src2[i],
+        src3[i],
+        dst0[i],
+        dst1[i],
+        dst2[i],
+        dst3[i],
+        ports[i],
+        protocol,
+      );
     }
-    const flowHash = this.hash.ipv6(src0, src1, src2, src3, dst0, dst1, dst2, dst3, ports, protocol);
-    if (!this.isBehindSyn(flowHash)) this.home[i] = (flowHash << FlowField.STRIDE_SHIFT) & this.mask;
-  }
+  };
+}
 
-  private hash6(data: number, protocol: number): number {
-    const view = this.view;
-    return this.hash.ipv6(
-      view.getInt32(data + 22),
-      view.getInt32(data + 26),
-      view.getInt32(data + 30),
-      view.getInt32(data + 34),
-      view.getInt32(data + 38),
-      view.getInt32(data + 42),
-      view.getInt32(data + 46),
-      view.getInt32(data + 50),
-      view.getInt32(data + 54),
-      protocol,
-    );
-  }
-
-  private noteSyn(flowHash: number): void {
-    this.synMarks[flowHash & (SYN_MARKS - 1)] = this.burst;
-  }
-
-  private isBehindSyn(flowHash: number): boolean {
-    return this.synMarks[flowHash & (SYN_MARKS - 1)] === this.burst;
-  }
+/** Hash of the packet at `data`, of which `head` says family and protocol. */
+function hashAt(hash: FlowHash, view: DataView, data: number, head: number): number {
+  const protocol = (head >>> Heading.PROTOCOL_SHIFT) & Heading.PROTOCOL_MASK;
+  const word = (at: number): number => view.getInt32(data + at);
+  return head >= 0
+    ? hash.ipv4(word(26), word(30), word(34), protocol)
+    : hash.ipv6(word(22), word(26), word(30), word(34), word(38), word(42), word(46), word(50), word(54), protocol);
 }

@@ -1,6 +1,10 @@
 import { HashField, NO_HOP, ServiceField, ServiceFlag } from '../shared/layout.js';
-import { Heading } from './plain_headers.js';
+import { FlowField, Lodgers } from './balance/flow_entry.js';
+import { Heading, type PlainHeaders } from './plain_headers.js';
 import type { Snapshot } from './snapshot.js';
+
+/** In PlainFlows.place: CHOSEN − backend of a packet whose flow is not remembered. */
+export const CHOSEN = -2;
 
 /** What makes a service's packets depend on more than five-tuple and ring. */
 const NOT_PLAIN =
@@ -10,19 +14,34 @@ const NOT_PLAIN =
   ServiceFlag.tcpServerId |
   ServiceFlag.stableUdp;
 
-/** Balancing in the short way: packets of services that remember no flows, by nothing but the ring. */
+/** The ring of services that have none, or more than one. */
+const NO_RING: Uint16Array = new Uint16Array(0);
+
+/**
+ * Balancing in the short way: packets of services that remember no flows, by nothing but the ring. A service is looked up once for all packets in a row that
+ * are for it.
+ */
 export class PlainRing {
-  /** By service number: its ring; null where it is not that simple. */
-  private rings: (Uint16Array | null)[] = [];
+  /** By service number: its ring, empty where it is not that simple. */
+  private rings: Uint16Array[] = [];
   private snapshot: Snapshot;
   /** False: there is no such service. */
   isThere = false;
+  /** What the last packet was for. */
+  private readonly last = new LastService();
+  private readonly choose4: Loop;
+  private readonly choose6: Loop;
 
+  /** `words`: of the flow table; `place`: PlainFlows.place. */
   constructor(
-    private readonly view: DataView,
+    words: Int32Array,
+    private readonly headers: PlainHeaders,
+    place: Int32Array,
     snapshot: Snapshot,
   ) {
     this.snapshot = snapshot;
+    this.choose4 = chooser4(words, headers, place);
+    this.choose6 = chooser6(words, headers, place);
     this.adopt(snapshot);
   }
 
@@ -31,36 +50,129 @@ export class PlainRing {
     const count = (snapshot.services.length / ServiceField.STRIDE) | 0;
     this.rings = Array.from({ length: count }, (_, service) => plainRing(snapshot, service));
     // What is ours to open is not told from other packets here.
-    this.isThere = !snapshot.decap.active && this.rings.some((ring) => ring !== null);
+    this.isThere = !snapshot.decap.active && this.rings.some((ring) => ring.length > 0);
+    this.last.family = 0;
   }
 
-  /** Backend of a plain packet at `data` whose flow is not remembered, −1: for the steps to find. `hash`: the ring's, of its five-tuple. */
-  choose(head: number, data: number, hash: number): number {
-    const { serviceTable, services, backendList } = this.snapshot;
-    const view = this.view;
-    const protocol = (head >>> Heading.PROTOCOL_SHIFT) & Heading.PROTOCOL_MASK;
-    const service =
-      head >= 0
-        ? serviceTable.find4(view.getInt32(data + 30), protocol, view.getUint16(data + 36))
-        : serviceTable.find6(
-            view.getInt32(data + 38),
-            view.getInt32(data + 42),
-            view.getInt32(data + 46),
-            view.getInt32(data + 50),
-            protocol,
-            view.getUint16(data + 56),
-          );
-    const ring = service < 0 ? null : this.rings[service];
-    if (ring === null) return -1;
-    const position = ring[(hash >>> 0) % ring.length];
-    if (position === NO_HOP) return -1;
-    return backendList[
-      (services[(Math.imul(service, ServiceField.STRIDE) + ServiceField.listStart) | 0] + position) | 0
-    ];
+  /** Writes CHOSEN − backend over each −1 of `place` that a ring alone decides. */
+  choose(count: number): void {
+    const { last, headers } = this;
+    let i = this.choose4(0, count, last);
+    while (i < count) {
+      this.lookUp4(i);
+      i = this.choose4(i, count, last);
+    }
+    if (!headers.hasIpv6) return;
+    i = this.choose6(0, count, last);
+    while (i < count) {
+      this.lookUp6(i);
+      i = this.choose6(i, count, last);
+    }
+  }
+
+  private lookUp4(i: number): void {
+    const { last, headers } = this;
+    last.dst0 = headers.dst0[i];
+    last.port = headers.ports[i] & 0xffff;
+    last.protocol = (headers.heading[i] >>> Heading.PROTOCOL_SHIFT) & Heading.PROTOCOL_MASK;
+    this.take(4, this.snapshot.serviceTable.find4(last.dst0, last.protocol, last.port));
+  }
+
+  private lookUp6(i: number): void {
+    const { last, headers } = this;
+    last.dst0 = headers.dst0[i];
+    last.dst1 = headers.dst1[i];
+    last.dst2 = headers.dst2[i];
+    last.dst3 = headers.dst3[i];
+    last.port = headers.ports[i] & 0xffff;
+    last.protocol = (headers.heading[i] >>> Heading.PROTOCOL_SHIFT) & Heading.PROTOCOL_MASK;
+    const { serviceTable } = this.snapshot;
+    this.take(6, serviceTable.find6(last.dst0, last.dst1, last.dst2, last.dst3, last.protocol, last.port));
+  }
+
+  private take(family: number, service: number): void {
+    const { last, snapshot } = this;
+    last.family = family;
+    last.ring = service < 0 ? NO_RING : this.rings[service];
+    last.list = snapshot.backendList;
+    last.listStart = service < 0 ? 0 : snapshot.services[service * ServiceField.STRIDE + ServiceField.listStart];
   }
 }
 
-function plainRing({ services, rings }: Snapshot, service: number): Uint16Array | null {
+/** A service's key, and what a packet for it is balanced by. */
+class LastService {
+  /** 4, 6, or 0: nothing here. */
+  family = 0;
+  protocol = 0;
+  port = 0;
+  dst0 = 0;
+  dst1 = 0;
+  dst2 = 0;
+  dst3 = 0;
+  ring: Uint16Array = NO_RING;
+  list: Int32Array = new Int32Array(0);
+  listStart = 0;
+}
+
+/**
+ * From position `first` on, as far as packets are for the service in hand. Returns the position of one that is for another, or `count`.
+ */
+type Loop = (first: number, count: number, last: LastService) => number;
+
+function chooser4(words: Int32Array, headers: PlainHeaders, place: Int32Array): Loop {
+  const { home, heading, dst0, ports, ringHashes } = headers;
+  return (first, count, { family, protocol, port, dst0: to0, ring, list, listStart }) => {
+    const size = family === 4 ? ring.length : -1;
+    for (let i = first; i < count; i++) {
+      const at = home[i];
+      const head = heading[i];
+      // A flow of this home that is in its second window may be this one.
+      if (at < 0 || head < 0 || place[i] !== -1 || words[(at + FlowField.lodgers) | 0] >>> Lodgers.AWAY_SHIFT !== 0)
+        continue;
+      if (dst0[i] !== to0 || (ports[i] & 0xffff) !== port || head >>> Heading.PROTOCOL_SHIFT !== protocol || size < 0) {
+        return i;
+      }
+      if (size === 0) continue;
+      const position = ring[(ringHashes[i] >>> 0) % size];
+      if (position !== NO_HOP) place[i] = (CHOSEN - list[(listStart + position) | 0]) | 0;
+    }
+    return count;
+  };
+}
+
+function chooser6(words: Int32Array, headers: PlainHeaders, place: Int32Array): Loop {
+  const { home, heading, dst0, dst1, dst2, dst3, ports, ringHashes } = headers;
+  return (
+    first,
+    count,
+    { family, protocol, port, dst0: to0, dst1: to1, dst2: to2, dst3: to3, ring, list, listStart },
+  ) => {
+    const size = family === 6 ? ring.length : -1;
+    for (let i = first; i < count; i++) {
+      const at = home[i];
+      const head = heading[i];
+      if (at < 0 || head >= 0 || place[i] !== -1 || words[(at + FlowField.lodgers) | 0] >>> Lodgers.AWAY_SHIFT !== 0)
+        continue;
+      if (
+        dst3[i] !== to3 ||
+        dst0[i] !== to0 ||
+        dst1[i] !== to1 ||
+        dst2[i] !== to2 ||
+        (ports[i] & 0xffff) !== port ||
+        ((head >>> Heading.PROTOCOL_SHIFT) & Heading.PROTOCOL_MASK) !== protocol ||
+        size < 0
+      ) {
+        return i;
+      }
+      if (size === 0) continue;
+      const position = ring[(ringHashes[i] >>> 0) % size];
+      if (position !== NO_HOP) place[i] = (CHOSEN - list[(listStart + position) | 0]) | 0;
+    }
+    return count;
+  };
+}
+
+function plainRing({ services, rings }: Snapshot, service: number): Uint16Array {
   const record = service * ServiceField.STRIDE;
   const isPlain =
     (services[record + ServiceField.flags] & (NOT_PLAIN | ServiceFlag.valid)) === ServiceFlag.valid &&
@@ -69,5 +181,5 @@ function plainRing({ services, rings }: Snapshot, service: number): Uint16Array 
     services[record + ServiceField.quic] < 0 &&
     services[record + ServiceField.sourceRoutes] < 0 &&
     services[record + ServiceField.ring] >= 0;
-  return isPlain ? rings[services[record + ServiceField.ring]] : null;
+  return isPlain ? rings[services[record + ServiceField.ring]] : NO_RING;
 }

@@ -44,8 +44,8 @@ export const enum Egress6 {
 }
 
 /**
- * What the short way puts between Ethernet header and packet; the number is its bytes. None: something here depends on more than flow
- * and backend, and the steps have to do it.
+ * What the short way puts between Ethernet header and packet; the number is its bytes. None: nothing can be sent to the backend now, or something
+ * here depends on more than flow and backend; the steps have to do it.
  */
 export const enum OuterKind {
   none = 0,
@@ -145,6 +145,8 @@ function outerKind(backends: Int32Array, from: number, services: Int32Array): Ou
   const leaves = (flags & BackendFlag.draining) !== 0 && (serviceFlags & ServiceFlag.udpMoves) !== 0;
   const entropy = backends.subarray(from + BackendField.entropy0, from + BackendField.entropy3 + 1);
   if (
+    (flags & BackendFlag.resolved) === 0 ||
+    (flags & (BackendFlag.active | BackendFlag.draining)) === 0 ||
     leaves ||
     (flags & BackendFlag.steered) !== 0 ||
     backends[from + BackendField.encapFlags] !== 0 ||

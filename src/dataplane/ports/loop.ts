@@ -3,6 +3,7 @@ import type { FrameCounts } from '../../native.js';
 import { PortCounter } from '../../shared/layout.js';
 import { BurstHeader, writeFrameGauges, type Burst, type Port } from '../port.js';
 import { Verdict } from '../verdict.js';
+import { makeCount, makeFill, MIN_FRAME, type Count, type Fill } from './loop_frames.js';
 import type { MemoryPool, PoolMember } from './memory_pool.js';
 
 export interface LoopPortOptions {
@@ -31,9 +32,6 @@ export interface LoopPortOptions {
 
 /** Encapsulation in front of the packet leaves the IP header alone, and with it these bytes of an untagged frame. */
 const DEFAULT_RESTORE = 16;
-
-/** A frame shorter than an Ethernet header cannot be sent. */
-const MIN_FRAME = 14;
 
 /**
  * A port for benches: "receives" a prepared set of packets again and again, without copying and without allocating. What is
@@ -65,7 +63,8 @@ export class LoopPort implements Port, PoolMember {
   private readonly pool: MemoryPool;
   private readonly members: readonly (PoolMember | undefined)[];
   private readonly clock: () => number;
-  private readonly memoryWords: Int32Array;
+  private readonly fill: Fill;
+  private readonly count: Count;
   private readonly headroom: number;
   /** Byte offset of the packet in each of its chunks. */
   private readonly places: Int32Array;
@@ -115,7 +114,6 @@ export class LoopPort implements Port, PoolMember {
     if (restored < 0 || template > pool.chunkSize - headroom) {
       throw new RangeError(`${restored} bytes to restore do not fit a frame`);
     }
-    this.memoryWords = new Int32Array(pool.memory, 0, pool.memory.byteLength >> 2);
     this.places = new Int32Array(chunks);
     pool.join(this);
     for (let i = 0; i < chunks; i++) {
@@ -129,6 +127,10 @@ export class LoopPort implements Port, PoolMember {
       this.records[i * this.stride] = frames[i].length;
       bytes.set(frames[i].subarray(0, template), (i * this.stride + 1) * 4);
     }
+    const { memory, chunkSize, places, records, stride } = this;
+    const loopFrames = { memory, chunkSize, headroom, places, records, stride, burst: this.burst };
+    this.fill = makeFill(loopFrames);
+    this.count = makeCount(loopFrames, index);
   }
 
   exchange(): number {
@@ -140,35 +142,11 @@ export class LoopPort implements Port, PoolMember {
   }
 
   private receive(): void {
-    const { offset, length, verdict } = this.burst;
-    const { memoryWords, records, places, stride, slots } = this;
-    const end = records.length;
-    const chunks = places.length;
-    let record = this.nextRecord;
-    let chunk = this.nextChunk;
-    let bytes = 0;
-    this.firstChunk = chunk;
-    for (let i = 0; i < slots; i++) {
-      const start = places[chunk];
-      const size = records[record];
-      offset[i] = start;
-      length[i] = size;
-      verdict[i] = Verdict.Drop;
-      bytes += size;
-      // Four words at a time: a loop over single words takes more than twice as long.
-      for (let word = 1; word < stride; word += 4) {
-        const to = (start >> 2) + word - 1;
-        memoryWords[to] = records[record + word];
-        memoryWords[to + 1] = records[record + word + 1];
-        memoryWords[to + 2] = records[record + word + 2];
-        memoryWords[to + 3] = records[record + word + 3];
-      }
-      record += stride;
-      if (record === end) record = 0;
-      if (++chunk === chunks) chunk = 0;
-    }
-    this.nextRecord = record;
-    this.nextChunk = chunk;
+    const { records, places, slots, nextRecord, nextChunk } = this;
+    this.firstChunk = nextChunk;
+    const bytes = this.fill(nextRecord, nextChunk);
+    this.nextRecord = (nextRecord + slots * this.stride) % records.length;
+    this.nextChunk = (nextChunk + slots) % places.length;
     this.inHand = slots;
     this.burst.header[BurstHeader.count] = slots;
     this.counters[PortCounter.rxPackets] += slots;
@@ -176,40 +154,23 @@ export class LoopPort implements Port, PoolMember {
   }
 
   private settle(): void {
-    const { offset, length, verdict, target } = this.burst;
-    const { counters, places, chunkSize, headroom, inHand, index } = this;
-    const chunks = places.length;
-    let chunk = this.firstChunk;
+    const { counters, inHand, index } = this;
+    const { length, verdict, target } = this.burst;
     if (this.capture !== null) this.collect(this.capture);
-    let sent = 0;
-    let sentBytes = 0;
-    let dropped = 0;
-    for (let i = 0; i < inHand; i++) {
-      const chunkStart = places[chunk] - headroom;
-      if (++chunk === chunks) chunk = 0;
+    const settled = this.count(this.firstChunk, inHand);
+    counters[PortCounter.txPackets] += settled.sent;
+    counters[PortCounter.txBytes] += settled.sentBytes;
+    counters[PortCounter.completions] += settled.sent;
+    counters[PortCounter.dropped] += settled.dropped;
+    // What is neither sent by this port nor dropped.
+    for (let i = 0; settled.others > 0 && i < inHand; i++) {
       const decision = verdict[i];
-      if (decision < Verdict.Pass || decision > Verdict.Redirect) {
-        dropped++;
-        continue;
-      }
-      const bytes = length[i];
-      const within = offset[i] - chunkStart;
-      const valid = within >= 0 && bytes >= MIN_FRAME && bytes <= chunkSize - within;
-      if (decision === Verdict.Pass) {
-        counters[valid ? PortCounter.passPackets : PortCounter.passLost]++;
-      } else if (!valid) {
-        counters[PortCounter.txInvalid]++;
-      } else if (decision === Verdict.Tx || target[i] === index) {
-        sent++;
-        sentBytes += bytes;
-      } else {
-        this.redirect(target[i], bytes);
-      }
+      if (decision < Verdict.Pass || decision > Verdict.Redirect) continue;
+      const valid = this.inside(i);
+      if (decision === Verdict.Pass) counters[valid ? PortCounter.passPackets : PortCounter.passLost]++;
+      else if (!valid) counters[PortCounter.txInvalid]++;
+      else if (decision !== Verdict.Tx && target[i] !== index) this.redirect(target[i], length[i]);
     }
-    counters[PortCounter.txPackets] += sent;
-    counters[PortCounter.txBytes] += sentBytes;
-    counters[PortCounter.completions] += sent;
-    counters[PortCounter.dropped] += dropped;
     this.inHand = 0;
   }
 

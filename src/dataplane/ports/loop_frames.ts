@@ -1,0 +1,99 @@
+import type { Burst } from '../port.js';
+import { Verdict } from '../verdict.js';
+
+/** A frame shorter than an Ethernet header cannot be sent. */
+export const MIN_FRAME = 14;
+
+/** The frames of a loop port, as its loops see them. */
+export interface LoopFrames {
+  memory: ArrayBuffer;
+  chunkSize: number;
+  /** Bytes from the start of a chunk to the packet. */
+  headroom: number;
+  /** Byte offset of the packet in each of the port's chunks. */
+  places: Int32Array;
+  /** `stride` words for each packet: its length, then its first bytes in groups of four words, one at least. */
+  records: Int32Array;
+  stride: number;
+  burst: Burst;
+}
+
+/** Puts a whole burst in hand, from this word of `records` and this position in `places` on. Returns its bytes. */
+export type Fill = (record: number, chunk: number) => number;
+
+/** The loops are closures over arrays that stay, as those of the short way: V8 then knows where each array lies and how long it is. */
+export function makeFill({ memory, places, records, stride, burst }: LoopFrames): Fill {
+  const { offset, length, verdict } = burst;
+  const memoryWords = new Int32Array(memory, 0, memory.byteLength >> 2);
+  const slots = offset.length;
+  const end = records.length;
+  const chunks = places.length;
+  return (record, chunk) => {
+    let bytes = 0;
+    for (let i = 0; i < slots; i++) {
+      const start = places[chunk];
+      const size = records[record];
+      offset[i] = start;
+      length[i] = size;
+      verdict[i] = Verdict.Drop;
+      bytes = (bytes + size) | 0;
+      // Four words at a time: a loop over single words takes more than twice as long.
+      for (let word = 1; word < stride; word = (word + 4) | 0) {
+        const to = ((start >> 2) + word - 1) | 0;
+        const from = (record + word) | 0;
+        memoryWords[to] = records[from];
+        memoryWords[(to + 1) | 0] = records[(from + 1) | 0];
+        memoryWords[(to + 2) | 0] = records[(from + 2) | 0];
+        memoryWords[(to + 3) | 0] = records[(from + 3) | 0];
+      }
+      record = (record + stride) | 0;
+      if (record === end) record = 0;
+      chunk = (chunk + 1) | 0;
+      if (chunk === chunks) chunk = 0;
+    }
+    return bytes;
+  };
+}
+
+/** What became of a burst. Others: not sent by its own port, and not dropped. */
+export interface Settled {
+  sent: number;
+  sentBytes: number;
+  dropped: number;
+  others: number;
+}
+
+/** Counts the first `count` packets of the burst by their verdicts; the first of them is at this position in `places`. */
+export type Count = (chunk: number, count: number) => Settled;
+
+/** `index`: number of the port. The object that it returns is always the same. */
+export function makeCount({ chunkSize, headroom, places, burst }: LoopFrames, index: number): Count {
+  const { offset, length, verdict, target } = burst;
+  const chunks = places.length;
+  const settled: Settled = { sent: 0, sentBytes: 0, dropped: 0, others: 0 };
+  return (chunk, count) => {
+    let sent = 0;
+    let sentBytes = 0;
+    let dropped = 0;
+    for (let i = 0; i < count; i++) {
+      const chunkStart = (places[chunk] - headroom) | 0;
+      chunk = (chunk + 1) | 0;
+      if (chunk === chunks) chunk = 0;
+      const decision = verdict[i];
+      if (decision === Verdict.Tx || (decision === Verdict.Redirect && target[i] === index)) {
+        const bytes = length[i];
+        const within = (offset[i] - chunkStart) | 0;
+        if (within < 0 || bytes < MIN_FRAME || bytes > ((chunkSize - within) | 0)) continue;
+        sent++;
+        sentBytes = (sentBytes + bytes) | 0;
+      } else if (decision < Verdict.Pass || decision > Verdict.Redirect) {
+        dropped++;
+      }
+    }
+    settled.sent = sent;
+    settled.sentBytes = sentBytes;
+    settled.dropped = dropped;
+    settled.others = (count - sent - dropped) | 0;
+    return settled;
+  };
+}
