@@ -1,8 +1,8 @@
 /** A bar chart as data. `drawChart` in svg.ts makes a picture of it. */
 import type { Spread } from '../statistics.js';
 
-/** What a bar stands for, which decides its colour: the most that is possible, what we are held against, ourselves in two ways, others. */
-export type Tone = 'limit' | 'reference' | 'ours' | 'ours2' | 'other' | 'other2';
+/** What a bar stands for, which decides its colour: the most that is possible, what we are held against, ourselves, others; two ways of each. */
+export type Tone = 'limit' | 'reference' | 'reference2' | 'ours' | 'ours2' | 'other' | 'other2';
 
 export interface Series {
   name: string;

@@ -20,6 +20,7 @@ const LIGHT: Palette = {
   mark: '#b42318',
   limit: '#aab4c0',
   reference: '#5b8def',
+  reference2: '#a9c3f5',
   ours: '#ee7a1a',
   ours2: '#f7b267',
   other: '#9a86d1',
@@ -34,12 +35,13 @@ const DARK: Palette = {
   mark: '#ff8a7a',
   limit: '#566270',
   reference: '#4f7fdc',
+  reference2: '#34508a',
   ours: '#f08a34',
   ours2: '#a8641f',
   other: '#8a76c6',
   other2: '#5d9a86',
 };
-const TONES: readonly Tone[] = ['limit', 'reference', 'ours', 'ours2', 'other', 'other2'];
+const TONES: readonly Tone[] = ['limit', 'reference', 'reference2', 'ours', 'ours2', 'other', 'other2'];
 
 function style(): string {
   const rules = (palette: Palette): string =>

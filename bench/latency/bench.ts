@@ -1,4 +1,5 @@
 import type { Bench, EffortName } from '../bench.js';
+import { latencyCharts } from './chart.js';
 import { runLatency, type LatencyEffort, type LatencyResult } from './run.js';
 import { latencyRows } from './show.js';
 
@@ -16,4 +17,5 @@ export const latencyBench: Bench<LatencyResult[]> = {
   seconds: { full: 400, quick: 110, smoke: 12 },
   run: ({ effort, say }) => runLatency(EFFORTS[effort], say),
   tables: latencyRows,
+  charts: latencyCharts,
 };

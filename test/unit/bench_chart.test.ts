@@ -9,6 +9,9 @@ import { linearScale, logScale, tickLabel } from '../../bench/chart/scale.js';
 import { drawChart } from '../../bench/chart/svg.js';
 import { escapeXml, textWidth, wrap } from '../../bench/chart/text.js';
 import { dropChart } from '../../bench/drop/show.js';
+import { LATENCY_CASES, type LoadLevel, type Protocol } from '../../bench/latency/cases.js';
+import { latencyCharts } from '../../bench/latency/chart.js';
+import type { LatencyResult } from '../../bench/latency/run.js';
 import { pathBench } from '../../bench/path/bench.js';
 import { known } from '../../bench/path/cases.js';
 import { ppsCases } from '../../bench/pps/cases.js';
@@ -111,7 +114,7 @@ describe('a drawn chart', () => {
     const svg = drawChart(CHART, []);
     expect(svg).toContain('@media (prefers-color-scheme:dark)');
     expect(svg.match(/\.bg\{fill:(#\w+)/g)).toEqual(['.bg{fill:#ffffff', '.bg{fill:#0f141a']);
-    for (const tone of ['.limit', '.reference', '.ours', '.ours2', '.other', '.other2'])
+    for (const tone of ['.limit', '.reference', '.reference2', '.ours', '.ours2', '.other', '.other2'])
       expect(svg.split(`${tone}{fill:`).length).toBe(3);
   });
 
@@ -247,6 +250,31 @@ describe('charts of benches', () => {
         ],
       },
     ]);
+  });
+});
+
+describe('charts of round trips', () => {
+  const one = (name: string, protocol: Protocol, load: LoadLevel, p50: number): LatencyResult => {
+    const rest = { lost: exact(0), offered: exact(0), added: null, aboveC: null, rounds: [] };
+    const times = { p50: exact(p50), p99: exact(p50 * 2), p999: exact(p50 * 10), max: exact(p50 * 50) };
+    return { ...LATENCY_CASES.find((each) => each.name === name)!, protocol, load, ...times, ...rest };
+  };
+
+  it('have a group a percentile, and a series a way that was measured', () => {
+    const [direct, , , c] = LATENCY_CASES.map(({ name }) => name);
+    const idle = [one(direct, 'udp', 'idle', 4), one(c, 'udp', 'idle', 36), one(c, 'tcp', 'idle', 50)];
+    const charts = latencyCharts([...idle, one(c, 'udp', 'half', 80)]);
+    expect(charts.map(({ key, series }) => [key, series.map(({ name }) => name)])).toEqual([
+      ['', [direct, c]],
+      ['load', [c]],
+    ]);
+    expect(charts[0].groups.map(({ label }) => label)).toEqual(['p50', 'p99', 'p99.9', 'max']);
+    expect(charts[0].groups[1].bars).toEqual([
+      { series: 0, value: exact(8) },
+      { series: 1, value: exact(72) },
+    ]);
+    for (const chart of charts) elements(drawChart(chart, []));
+    expect(latencyCharts([])).toEqual([]);
   });
 });
 
