@@ -129,21 +129,25 @@ function placeBar(chart: Chart, bar: Bar, place: (value: number) => number, y: n
   return { bar, y, end, low, high, label };
 }
 
-/** Side by side, in as many lines as it takes. None where there is one series and nothing to tell apart. */
-function placeLegend({ series }: Chart, top: number): PlacedSeries[] {
-  if (series.length < 2) return [];
+/** Series that have bars, side by side, in as many lines as it takes. None where there is one and nothing to tell apart. */
+function placeLegend({ series, groups }: Chart, top: number): PlacedSeries[] {
+  const used = new Set(groups.flatMap(({ bars }) => bars.map((bar) => bar.series)));
+  if (used.size < 2) return [];
   let x = MARGIN;
   let y = top + LINE;
-  return series.map(({ name }, n) => {
-    const width = SWATCH + 6 + textWidth(name, SIZES.text) + 14;
-    if (x > MARGIN && x + width > WIDTH - MARGIN) {
-      x = MARGIN;
-      y += LINE + 3;
-    }
-    const placed = { series: n, x, y, text: name };
-    x += width;
-    return placed;
-  });
+  return [...series.keys()]
+    .filter((n) => used.has(n))
+    .map((n) => {
+      const { name } = series[n];
+      const width = SWATCH + 6 + textWidth(name, SIZES.text) + 14;
+      if (x > MARGIN && x + width > WIDTH - MARGIN) {
+        x = MARGIN;
+        y += LINE + 3;
+      }
+      const placed = { series: n, x, y, text: name };
+      x += width;
+      return placed;
+    });
 }
 
 /** Labels of marks that would touch stand above each other. */

@@ -83,26 +83,29 @@ function line(x1: number, y1: number, x2: number, y2: number, kind: string, more
   return `<line x1="${px(x1)}" y1="${px(y1)}" x2="${px(x2)}" y2="${px(y2)}" class="${kind}"${more}/>`;
 }
 
-function drawGroups(chart: Chart, { plot, groups }: Layout): string[] {
-  return groups.flatMap(({ labels, bars }) => [
-    ...labels.map((label) => text(label, 'group', 'end')),
-    ...bars.flatMap(({ bar, y, end, low, high, label }) => {
+function drawBars(chart: Chart, { plot, groups }: Layout): string[] {
+  return groups.flatMap(({ bars }) =>
+    bars.flatMap(({ bar, y, end, low, high }) => {
       const middle = y + BAR / 2;
       const { name, tone } = chart.series[bar.series];
       const told = `${name}: ${valueLabel(chart, bar)} [${bar.value.min.toFixed(chart.digits)}..${bar.value.max.toFixed(chart.digits)}]`;
-      const whisker =
-        high > low
-          ? [
-              line(low, middle, high, middle, 'whisker'),
-              ...[low, high].map((x) => line(x, middle - 4, x, middle + 4, 'whisker')),
-            ]
-          : [];
+      const width = px(Math.max(end - plot.left, 1));
+      const whisker = [
+        line(low, middle, high, middle, 'whisker'),
+        ...[low, high].map((x) => line(x, middle - 4, x, middle + 4, 'whisker')),
+      ];
       return [
-        `<rect x="${px(plot.left)}" y="${px(y)}" width="${px(Math.max(end - plot.left, 1))}" height="${BAR}" rx="2" class="${tone}"><title>${escapeXml(told)}</title></rect>`,
-        ...whisker,
-        valueText(label, bar),
+        `<rect x="${px(plot.left)}" y="${px(y)}" width="${width}" height="${BAR}" rx="2" class="${tone}"><title>${escapeXml(told)}</title></rect>`,
+        ...(high > low ? whisker : []),
       ];
     }),
+  );
+}
+
+function drawLabels({ groups }: Layout): string[] {
+  return groups.flatMap(({ labels, bars }) => [
+    ...labels.map((label) => text(label, 'group', 'end')),
+    ...bars.map(({ bar, label }) => valueText(label, bar)),
   ]);
 }
 
@@ -127,11 +130,12 @@ export function drawChart(chart: Chart, footer: readonly string[]): string {
       text({ x: x + 18, y, text: name }, 'key'),
     ]),
     ...ticks.map(({ x }) => line(x, plot.top, x, plot.bottom, 'grid')),
-    ...drawGroups(chart, layout),
+    ...drawBars(chart, layout),
     ...layout.marks.flatMap(({ x, label }) => [
       line(x, plot.top, x, plot.bottom, 'mark', ' stroke-dasharray="4 3"'),
       text(label, 'small marked', 'middle'),
     ]),
+    ...drawLabels(layout),
     line(plot.left, plot.top, plot.left, plot.bottom, 'base'),
     ...ticks.map(({ x, value }) => text({ x, y: plot.bottom + 16, text: tickLabel(value) }, 'small muted', 'middle')),
     text(layout.axis, 'small muted'),

@@ -1,8 +1,9 @@
 /** The pps bench's results as a table and as a chart. */
+import type { Mode } from '../../src/bench/modes.js';
 import type { Rows } from '../bench.js';
 import type { Bar, Chart } from '../chart/chart.js';
 import { formatSpread, scaled } from '../statistics.js';
-import { PACED, type Doer } from './cases.js';
+import { PACED, RULES, type Doer } from './cases.js';
 import type { PpsResult } from './run.js';
 
 export function ppsRows(results: readonly PpsResult[]): Rows {
@@ -21,6 +22,16 @@ export function ppsRows(results: readonly PpsResult[]): Rows {
 }
 
 const SERIES: readonly Doer[] = ['kernel', 'c', 'typescript', 'peer'];
+
+/** What the modes are to those who do not know xdpsock. */
+const JOBS: Readonly<Record<Mode, string>> = {
+  rxdrop: 'receive and drop',
+  txonly: 'send',
+  l2fwd: 'send back',
+  forward: 'out of another port',
+  lb: 'balance load',
+  filter: `${RULES} rules, the last drops`,
+};
 
 /** A group for each mode, of those that spin; the sleeping ones are in the table. */
 export function ppsChart(results: readonly PpsResult[]): Chart {
@@ -43,7 +54,7 @@ export function ppsChart(results: readonly PpsResult[]): Chart {
       { name: 'others', tone: 'other' },
     ],
     groups: [...new Set(spinning.map(({ mode }) => mode))].map((mode) => ({
-      label: mode,
+      label: `${mode}: ${JOBS[mode]}`,
       bars: spinning.filter((one) => one.mode === mode).map(bar),
     })),
   };

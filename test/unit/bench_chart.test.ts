@@ -180,7 +180,7 @@ describe('the layout', () => {
   });
 
   it('has no legend where there is nothing to tell apart', () => {
-    expect(layOut({ ...CHART, series: CHART.series.slice(1) }, []).legend).toEqual([]);
+    expect(layOut({ ...CHART, groups: CHART.groups.slice(1) }, []).legend).toEqual([]);
     expect(layOut(CHART, []).legend.map(({ text }) => text)).toEqual(['C', 'ours']);
   });
 });
@@ -218,8 +218,8 @@ describe('charts of benches', () => {
     const trials = cases.map(({ by }) => [1, 2, 3].map((n) => ({ offered: 1e7, done: n * (by === 'c' ? 1e6 : 9e5), paced: null }))); // prettier-ignore
     const chart = ppsChart(summaries(cases, trials));
     expect(chart.groups.map(({ label, bars }) => [label, bars.map(({ series }) => series)])).toEqual([
-      ['rxdrop', [0, 1, 2]],
-      ['lb', [1, 2]],
+      ['rxdrop: receive and drop', [0, 1, 2]],
+      ['lb: balance load', [1, 2]],
     ]);
     expect(chart.groups[1].bars[1]).toMatchObject({ value: { median: expect.closeTo(1.8) }, note: '0.90 of C' });
     elements(drawChart(chart, []));
