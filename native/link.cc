@@ -92,11 +92,7 @@ Napi::Value LinkInfo(const Napi::CallbackInfo& info) {
   Napi::Uint8Array address = Napi::Uint8Array::New(env, 6);
   if (!address.IsEmpty()) memcpy(address.Data(), link.request().ifr_hwaddr.sa_data, 6);
   out.Set("address", address);
-  ethtool_drvinfo driver{};
-  driver.cmd = ETHTOOL_GDRVINFO;
-  const bool known = link.Ethtool(&driver) == 0;  // not every device answers, lo for one
-  driver.driver[sizeof(driver.driver) - 1] = '\0';
-  out.Set("driver", known ? driver.driver : "");
+  out.Set("driver", DriverName(name));
   out.Set("up", (flags & IFF_UP) != 0);
   out.Set("running", (flags & IFF_RUNNING) != 0);
   const QueueCount queues = QueueCounts(name);
@@ -115,6 +111,19 @@ bool FindInterface(const std::string& name, uint32_t* ifindex, SysError* error) 
   }
   *ifindex = static_cast<uint32_t>(link.request().ifr_ifindex);
   return true;
+}
+
+std::string DriverName(const std::string& name) {
+  ethtool_drvinfo info{};
+  info.cmd = ETHTOOL_GDRVINFO;
+  if (LinkQuery(name).Ethtool(&info) != 0) return "";  // not every device answers, lo for one
+  info.driver[sizeof(info.driver) - 1] = '\0';
+  return info.driver;
+}
+
+uint32_t LinkMtu(const std::string& name) {
+  LinkQuery link(name);
+  return link.Ask(SIOCGIFMTU) == 0 ? static_cast<uint32_t>(link.request().ifr_mtu) : 0;
 }
 
 QueueCount QueueCounts(const std::string& name) {

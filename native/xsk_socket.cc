@@ -38,6 +38,17 @@ int Retrying(int passing, int32_t retryMs, Call call) {
   }
 }
 
+constexpr uint32_t kKernelHeadroom = 256;  // XDP_PACKET_HEADROOM
+constexpr uint32_t kEthernetAndVlans = 14 + 2 * 4;
+
+/// Bytes of a frame that a driver's zero-copy receive buffer uses. igb and igc tell the device in whole KiB, rounded down, and
+/// take each buffer for a packet of its own: a longer packet comes in pieces (igb_setup_srrctl, igc_configure_rx_ring;
+/// seen with igb on 7.2).
+uint32_t ZeroCopyBuffer(const std::string& driver, uint32_t chunk) {
+  const uint32_t room = chunk - kKernelHeadroom;
+  return driver == "igb" || driver == "igc" ? room / 1024 * 1024 : room;
+}
+
 RingMemory At(const Mapping& map, const xdp_ring_offset& offset, uint32_t size) {
   uint8_t* base = map.data();
   return {reinterpret_cast<uint32_t*>(base + offset.producer), reinterpret_cast<uint32_t*>(base + offset.consumer),
@@ -73,7 +84,8 @@ std::unique_ptr<XskSocket> XskSocket::Open(std::shared_ptr<Umem> umem, const Xsk
     *error = {ENOMEM, "mmap", "the burst of " + socket->Subject(), ""};
     return nullptr;
   }
-  if (!socket->OpenSocket(error) || !socket->MapRings(error) || !socket->SetBusyPoll(error) || !socket->Bind(error)) {
+  if (!socket->OpenSocket(error) || !socket->ChooseMode(error) || !socket->MapRings(error) ||
+      !socket->SetBusyPoll(error) || !socket->Bind(error)) {
     // Not in the UMEM's list yet: destruction unmaps and closes, and there are no frames to return.
     return nullptr;
   }
@@ -92,6 +104,24 @@ bool XskSocket::OpenSocket(SysError* error) {
     return false;
   }
   return FindInterface(config_.interface, &ifindex_, error);
+}
+
+/// Copy mode where zero-copy would spoil packets, as far as there is a choice.
+bool XskSocket::ChooseMode(SysError* error) {
+  if (config_.mode == XskMode::Copy) return true;
+  const std::string driver = DriverName(config_.interface);
+  const uint32_t chunk = umem_->chunkSize();
+  const uint32_t buffer = ZeroCopyBuffer(driver, chunk);
+  if (buffer == chunk - kKernelHeadroom || LinkMtu(config_.interface) + kEthernetAndVlans <= buffer) return true;
+  if (config_.mode == XskMode::ZeroCopy) {
+    *error = {EOPNOTSUPP, "bind", Subject(),
+              driver + " receives zero-copy into whole KiB, here " + std::to_string(buffer) +
+                  " bytes of each frame, and would cut longer packets: use frames of 4096 bytes, or an MTU of at most " +
+                  std::to_string(buffer - kEthernetAndVlans) + "."};
+    return false;
+  }
+  config_.mode = XskMode::Copy;
+  return true;
 }
 
 bool XskSocket::MapRings(SysError* error) {

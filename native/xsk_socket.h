@@ -132,6 +132,7 @@ class XskSocket {
 
   // Set-up, in order; false with `error` filled in.
   bool OpenSocket(SysError* error);
+  bool ChooseMode(SysError* error);
   bool MapRings(SysError* error);
   bool SetBusyPoll(SysError* error);
   bool Bind(SysError* error);
