@@ -14,6 +14,22 @@ inline int32_t NowMs() {
   return static_cast<int32_t>(static_cast<uint32_t>(ms));
 }
 
+/// CLOCK_MONOTONIC in nanoseconds.
+inline int64_t NowNs() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<int64_t>(now.tv_sec) * 1000000000 + now.tv_nsec;
+}
+
+/// Between two looks at memory that another CPU will change: leaves the core's resources to its sibling, and the line to the writer.
+inline void Relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("isb" ::: "memory");
+#endif
+}
+
 inline int32_t ElapsedMs(int32_t since, int32_t now) {
   return static_cast<int32_t>(static_cast<uint32_t>(now) - static_cast<uint32_t>(since));
 }

@@ -104,12 +104,32 @@ bool Umem::DriveTx(int32_t nowMs) {
   return waiting;
 }
 
+/// Looks at the RX rings for some µs; true when one has packets. Pays while packets come every few µs: to sleep and be woken takes longer than that, and the
+/// waking is work of the CPU that has the sender's interrupts. Where looking was mostly in vain, it is tried one time in a few only.
+bool Umem::Spin() {
+  if (spinCredit_ == 0 && ++spinsLeftOut_ < kSpinAnywayEvery) return false;
+  spinsLeftOut_ = 0;
+  const int64_t end = NowNs() + kSpinNs;
+  do {
+    for (uint32_t left = live_; left != 0; left &= left - 1) {
+      if (sockets_[static_cast<uint32_t>(__builtin_ctz(left))]->receivable()) {
+        spinCredit_ = std::min(spinCredit_ + kSpinGain, kSpinCredit);
+        return true;
+      }
+    }
+    Relax();
+  } while (NowNs() < end);
+  if (spinCredit_ > 0) --spinCredit_;
+  return false;
+}
+
 int Umem::Wait(int32_t timeoutMs) {
   pollfd fds[kSockets];
   nfds_t count = 0;
   ForEach([&](XskSocket* socket) { fds[count++] = {socket->fd(), POLLIN, 0}; });
   bool resumed = false;
   ForEach([&resumed](const XskSocket* socket) { resumed |= socket->resumedWaiting() > 0; });
+  if (timeoutMs > 0 && !resumed && Spin()) return 1;
   const int32_t start = NowMs();
   // While something waits to be sent (interface down, device queue full) sleep in slices that grow: soon enough for the
   // queue that frees up in microseconds, and no more than 60 wake-ups a second for the interface that stays down.

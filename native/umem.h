@@ -56,13 +56,14 @@ class Umem {
     if (!limbo_.empty()) ExpireLimboSlow(nowMs);
   }
 
-  /// poll(2) for received packets, at most `timeoutMs`; the number of sockets with some, 0 on time-out or signal. Sends
-  /// what waits to be sent. Does not sleep while resumed packets wait for their socket's next exchange.
+  /// Waits for received packets, at most `timeoutMs`: looks at the rings for some µs where that has paid lately, then sleeps in poll(2). 0 on time-out or
+  /// signal, else at least 1. Sends what waits to be sent. Does not sleep while resumed packets wait for their socket's next exchange.
   int Wait(int32_t timeoutMs);
 
  private:
   Umem() = default;
   void ExpireLimboSlow(int32_t nowMs);
+  bool Spin();
   void ShareFrames();
 
   struct Limbo {
@@ -87,6 +88,15 @@ class Umem {
   /// Bit i: sockets_[i] is there.
   uint32_t live_ = 0;
   std::vector<Limbo> limbo_;
+  /// About what sleep and waking cost the two CPUs together: a spin in vain at most doubles the price of a sleep.
+  static constexpr int64_t kSpinNs = 20'000;
+  /// Spins in vain in a row until most are left out, and how many of these a spin that paid makes up for.
+  static constexpr uint32_t kSpinCredit = 16;
+  static constexpr uint32_t kSpinGain = 2;
+  /// One in so many is tried then.
+  static constexpr uint32_t kSpinAnywayEvery = 16;
+  uint32_t spinCredit_ = kSpinCredit;
+  uint32_t spinsLeftOut_ = 0;
 };
 
 }  // namespace sluice

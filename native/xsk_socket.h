@@ -108,6 +108,9 @@ class XskSocket {
   /// SO_ERROR, kept: the kernel forgets it once read.
   int Error();
 
+  /// Whether packets wait on the RX ring.
+  bool receivable() { return rx_.nb_avail(1) > 0; }
+
   int fd() const { return fd_.get(); }
   uint32_t ifindex() const { return ifindex_; }
   const XskConfig& config() const { return config_; }

@@ -53,8 +53,8 @@ export interface Umem {
   readonly hugepages: boolean;
   counts(): FrameCounts;
   /**
-   * Sleeps until a socket of this UMEM has something to receive, at most `timeoutMs` milliseconds. Returns the number
-   * of sockets that woke it; 0 after the time is up or a signal. A deleted interface does not wake it.
+   * Waits until a socket of this UMEM has something to receive, at most `timeoutMs` milliseconds: looks at the rings for some 20 µs where that has paid
+   * lately, then sleeps. 0 after the time is up or a signal, else at least 1. A deleted interface does not wake it.
    */
   wait(timeoutMs: number): number;
   /** Closes its sockets too. */
