@@ -94,7 +94,12 @@ function memoryFor(sources: readonly Source[], { frames, frameSize, hugepages }:
   return new (native().Umem)({ frameCount: frames ?? 4096 * sockets, chunkSize: frameSize, hugepages });
 }
 
-function openQueues(sources: readonly Source[], umem: Umem, { ring, burst }: Settings, taps: Tap[]): OpenQueue[] {
+function openQueues(
+  sources: readonly Source[],
+  umem: Umem,
+  { ring, burst, parse }: Settings,
+  taps: Tap[],
+): OpenQueue[] {
   const view = new DataView(umem.buffer);
   const opened: OpenQueue[] = [];
   for (const [position, { handle, queues }] of sources.entries()) {
@@ -115,7 +120,8 @@ function openQueues(sources: readonly Source[], umem: Umem, { ring, burst }: Set
         taps.push(tap);
         port.setTap(tap);
       }
-      const packets = Array.from({ length: burst }, () => packetOf(view, umem.chunkSize, port, position));
+      const next = (): Packet => packetOf(view, umem.chunkSize, port, position);
+      const packets = parse ? Array.from({ length: burst }, next) : new Array<Packet>(burst).fill(next());
       const routes = new Int32Array(sources.length);
       opened.push({ port, position, repair: handle.repairChecksums, routes, packets });
     }

@@ -41,6 +41,7 @@ export interface OpenQueue {
   repair: boolean;
   /** By position of the interface to leave by: the socket's number. */
   routes: Int32Array;
+  /** By slot of the burst; the same one in all where packets are not parsed. */
   packets: readonly Packet[];
 }
 
@@ -142,20 +143,10 @@ export class PacketPort implements Disposable {
   }
 
   private pollQueue(queue: OpenQueue, policy: Policy): number {
-    const { port, packets, position } = queue;
-    const count = port.exchange();
+    const count = queue.port.exchange();
     if (count === 0) return 0;
-    const { offset, length } = port.burst;
-    let bytes = 0;
-    for (let i = 0; i < count; i++) {
-      const packet = packets[i];
-      packet.place(offset[i], length[i]);
-      packet.target = position;
-      bytes += length[i];
-    }
-    if (this.parts.parse) read(packets, count, queue.repair);
     this.tally.rx += count;
-    this.tally.rxBytes += bytes;
+    this.tally.rxBytes += this.parts.parse ? read(queue, count) : sum(queue.port.burst.length, count);
     let next = 0;
     try {
       while (next < count) next = this.judgeFrom(next, queue, policy, count);
@@ -169,14 +160,20 @@ export class PacketPort implements Disposable {
 
   /** Returns the position to go on from: behind a packet whose policy failed, else `count`. */
   private judgeFrom(first: number, queue: OpenQueue, policy: Policy, count: number): number {
-    const { packets, routes } = queue;
+    const { packets, routes, position } = queue;
     const { offset, length, verdict, target } = queue.port.burst;
     const tally = this.tally;
+    // One object for all packets then, pointed at one after the other: the others would only take the place of what the kernel needs next out of the cache.
+    const placed = this.parts.parse;
     let i = first;
     let failure: unknown;
     try {
       for (; i < count; i++) {
         const packet = packets[i];
+        if (!placed) {
+          packet.place(offset[i], length[i]);
+          packet.target = position;
+        }
         const said = policy(packet);
         if (said === Verdict.Drop) tally.dropped++;
         else if (said === Verdict.Pass) tally.passed++;
@@ -287,12 +284,24 @@ export class PacketPort implements Disposable {
   }
 }
 
-/** Finds the headers of the first `count`, and completes their checksums where wanted. */
-function read(packets: readonly Packet[], count: number, repair: boolean): void {
+/** Points the queue's packets at its burst, finds their headers, completes their checksums where wanted. Returns their bytes. */
+function read({ port, packets, position, repair }: OpenQueue, count: number): number {
+  const { offset, length } = port.burst;
+  let bytes = 0;
   for (let i = 0; i < count; i++) {
     const packet = packets[i];
+    packet.place(offset[i], length[i]);
+    packet.target = position;
+    bytes += length[i];
     if (parse(packet) === DropReason.none && repair) repairChecksum(packet);
   }
+  return bytes;
+}
+
+function sum(values: Int32Array, count: number): number {
+  let total = 0;
+  for (let i = 0; i < count; i++) total += values[i];
+  return total;
 }
 
 function noVerdict(said: unknown): TypeError {
