@@ -16,6 +16,8 @@
 
 /** Longest sleep of -p, ms. */
 enum { SLEEP_MS = 20 };
+/** How long -p looks at the rings before it sleeps, and when it leaves that out: as the addon does (native/umem.h). */
+enum { SPIN_NS = 20000, SPIN_CREDIT = 16, SPIN_GAIN = 2, SPIN_ANYWAY_EVERY = 16 };
 
 struct options {
   const char* interface[PORTS_MOST];
@@ -44,6 +46,7 @@ struct job {
   struct port ports[PORTS_MOST];
   struct counts counts;
   double started, reported;
+  uint32_t spin_credit, spins_left_out;
 };
 
 static volatile sig_atomic_t job_stopped;
@@ -86,9 +89,9 @@ __attribute__((noreturn)) static inline void job_usage(const char* program) {
   exit(2);
 }
 
-static inline void job_options(struct options* o, int argc, char** argv) {
+static inline void job_options(struct options* o, uint32_t batch, int argc, char** argv) {
   memset(o, 0, sizeof *o);
-  o->batch = 64;
+  o->batch = batch;
   o->rules = 100;
   int letter;
   while ((letter = getopt(argc, argv, "i:q:b:pzSd:n:C:P:R:T:")) != -1) {
@@ -118,8 +121,10 @@ static inline void job_options(struct options* o, int argc, char** argv) {
 static inline void job_begin(struct job* job, const char* mode, int argc, char** argv, uint32_t least, uint32_t most) {
   memset(job, 0, sizeof *job);
   job->mode = mode;
+  job->spin_credit = SPIN_CREDIT;
   struct options* o = &job->options;
-  job_options(o, argc, argv);
+  // The defaults of `sluice bench` (src/bench/modes.ts).
+  job_options(o, strcmp(mode, "lb") == 0 || strcmp(mode, "filter") == 0 ? 64 : 128, argc, argv);
   if (o->interfaces < least || o->interfaces > most) job_usage(argv[0]);
   umem_open(&job->umem, o->interfaces);
   for (uint32_t i = 0; i < o->interfaces; i++) port_open(&job->ports[i], &job->umem, o->interface[i], o->queue, o->zero_copy);
@@ -134,10 +139,30 @@ static inline void job_begin(struct job* job, const char* mode, int argc, char**
   job->started = job->reported = seconds_of(CLOCK_MONOTONIC);
 }
 
+/** True when packets came within some µs. */
+static inline int job_spin(struct job* job) {
+  if (job->spin_credit == 0 && ++job->spins_left_out < SPIN_ANYWAY_EVERY) return 0;
+  job->spins_left_out = 0;
+  const double end = seconds_of(CLOCK_MONOTONIC) + SPIN_NS / 1e9;
+  do {
+    for (uint32_t i = 0; i < job->options.interfaces; i++) {
+      if (available(&job->ports[i].rx, 1) == 0) continue;
+      job->spin_credit += SPIN_GAIN;
+      if (job->spin_credit > SPIN_CREDIT) job->spin_credit = SPIN_CREDIT;
+      return 1;
+    }
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+  } while (seconds_of(CLOCK_MONOTONIC) < end);
+  if (job->spin_credit > 0) job->spin_credit--;
+  return 0;
+}
+
 /** False at the end, which it reports. Once a round; `packets`: what the round had. With -p it sleeps when that was nothing. */
 static inline int job_goes_on(struct job* job, uint32_t packets) {
   const struct options* o = &job->options;
-  if (packets == 0 && o->poll && !job_stopped) {
+  if (packets == 0 && o->poll && !job_stopped && !job_spin(job)) {
     struct pollfd wait[PORTS_MOST];
     for (uint32_t i = 0; i < o->interfaces; i++) wait[i] = (struct pollfd){job->ports[i].fd, POLLIN, 0};
     (void)poll(wait, o->interfaces, SLEEP_MS);

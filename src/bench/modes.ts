@@ -16,6 +16,12 @@ export const INTERFACES: Record<Mode, readonly [number, number]> = {
   filter: [1, 1],
 };
 
+/**
+ * Packets at a time where nothing else is asked for. What is cold after a burst was sent (the way into the kernel and V8's out of the addon) costs as much as three
+ * packets: 128 make that a smaller part. `lb` and `filter` have a worker's default (`frames.burst`).
+ */
+export const BATCH: Record<Mode, number> = { rxdrop: 128, txonly: 128, l2fwd: 128, forward: 128, lb: 64, filter: 64 };
+
 /** The service that `lb` balances: UDP, IP in IP to backends that are all behind one hardware address. */
 export interface BalancedService {
   vip: Address;

@@ -14,7 +14,6 @@ const NOTHING: BenchCounts = { rx: 0, rxBytes: 0, tx: 0, txBytes: 0, dropped: 0,
 const DEFAULTS: BenchOptions = {
   interface: ['eth1'],
   queue: '0',
-  batchSize: '64',
   interval: '1s',
   dst: '198.51.100.10',
   dport: '9',
@@ -61,7 +60,7 @@ class FakeJob implements Job {
 }
 
 describe('arguments', () => {
-  it("have xdpsock's defaults", () => {
+  it("have xdpsock's defaults, but for the batch", () => {
     const { settings, durationMs, intervalMs } = readBench('rxdrop', DEFAULTS);
     expect([durationMs, intervalMs]).toEqual([0, 1000]);
     expect(settings).toEqual({
@@ -69,7 +68,7 @@ describe('arguments', () => {
       interfaces: ['eth1'],
       queue: 0,
       xdp: 'auto',
-      batch: 64,
+      batch: 128,
       poll: false,
       load: null,
       service: null,
@@ -201,7 +200,7 @@ describe('the command', () => {
     expect(settings).toMatchObject([{ mode: 'rxdrop', queue: 3, poll: true }]);
     const [first, titles, total, line] = env.out.split('\n');
     expect(first).toBe(
-      'rxdrop on eth1, queue 3, copy, up to 64 at a time, sleeps while there is nothing; Ctrl-C ends it',
+      'rxdrop on eth1, queue 3, copy, up to 128 at a time, sleeps while there is nothing; Ctrl-C ends it',
     );
     expect(titles.trim().split(/ {2,}/)).toEqual([
       'seconds',

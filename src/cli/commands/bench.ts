@@ -45,7 +45,7 @@ export function benchCommand(
     .option('-c, --copy', 'force copy mode')
     .option('-z, --zero-copy', 'force zero-copy')
     .option('-S, --xdp-skb', 'use generic XDP')
-    .option('-b, --batch-size <packets>', 'most packets at a time', '64')
+    .option('-b, --batch-size <packets>', 'most packets at a time; default 128, of lb and filter 64')
     .option('-n, --interval <time>', 'time between two lines', '1s')
     .option('-d, --duration <time>', 'end after 500ms, 10s, 5m (default: Ctrl-C)')
     .option('-G, --tx-dmac <mac>', 'txonly, lb: hardware address to send to')

@@ -1,5 +1,5 @@
 /** Arguments of `sluice bench`, by xdpsock's letters, as settings of a job. */
-import { INTERFACES, MODES, type BenchSettings, type Mode } from '../../bench/modes.js';
+import { BATCH, INTERFACES, MODES, type BenchSettings, type Mode } from '../../bench/modes.js';
 import { LONGEST_MS, usage, type Load } from '../../generator/load.js';
 import { parseAddress, parseMac } from '../../shared/addr.js';
 import type { XdpMode } from '../../shared/config.js';
@@ -13,7 +13,7 @@ export interface BenchOptions {
   copy?: boolean;
   zeroCopy?: boolean;
   xdpSkb?: boolean;
-  batchSize: string;
+  batchSize?: string;
   duration?: string;
   interval: string;
   json?: boolean;
@@ -51,7 +51,7 @@ export function readBench(name: string, options: BenchOptions): BenchPlan {
       interfaces,
       queue: amount(options.queue, '--queue', 0, 1023),
       xdp: xdpMode(options),
-      batch: amount(options.batchSize, '--batch-size', 1, 1024),
+      batch: options.batchSize === undefined ? BATCH[mode] : amount(options.batchSize, '--batch-size', 1, 1024),
       poll: options.poll === true,
       load: mode === 'txonly' ? loadOf(interfaces[0], options) : null,
       service: mode === 'lb' ? serviceOf(options) : null,
