@@ -3,14 +3,14 @@ import { Egress, OuterKind, OuterWord } from './balance/egress.js';
 import type { FlowTable } from './balance/flow_table.js';
 import type { FlowHash } from './balance/hash.js';
 import type { FilterChain } from './filter/chain.js';
-import type { RuleIndex } from './filter/rule_index.js';
 import type { FlowOffers } from './flow_offers.js';
 import { LITTLE_ENDIAN } from './packet/encap.js';
 import { PlainFlows } from './plain_flows.js';
-import { Heading, PlainHeaders } from './plain_headers.js';
+import { PlainHeaders } from './plain_headers.js';
 import { makeJudge, type Judge } from './plain_judge.js';
 import { PlainOuter } from './plain_outer.js';
 import { PlainRing } from './plain_ring.js';
+import { PlainRules } from './plain_rules.js';
 import { PlainSets } from './plain_sets.js';
 import type { Burst } from './port.js';
 import type { Snapshot } from './snapshot.js';
@@ -49,8 +49,7 @@ export class PlainPath {
   private readonly kinds = new Int32Array(1);
   private readonly judge: Judge;
   private untried = 0;
-  /** Packets that a rule may match take the steps; null: there are no rules. */
-  private ruleIndex: RuleIndex | null = null;
+  private rules: PlainRules | null = null;
   private sets: PlainSets | null = null;
   /** Who is told of flows that it sends; null: nobody. */
   offers: FlowOffers | null = null;
@@ -91,8 +90,11 @@ export class PlainPath {
   }
 
   /** Stages of the chain in force. */
-  adoptFilters({ ruleIndex, plainStages }: Pick<FilterChain, 'ruleIndex' | 'plainStages'>, snapshot: Snapshot): void {
-    this.ruleIndex = ruleIndex;
+  adoptFilters({ rules, plainStages, mitigation }: FilterChain, snapshot: Snapshot): void {
+    // What is to be opened meets them when it is open; and who is on the allow list, never.
+    const dropsAtOnce = !snapshot.decap.active && mitigation.allow === null;
+    const index = rules?.index ?? null;
+    this.rules = rules && index && new PlainRules(this.view, rules, index, this.counters, dropsAtOnce);
     this.sets = plainStages && new PlainSets(this.view, plainStages, !snapshot.decap.active);
   }
 
@@ -105,7 +107,7 @@ export class PlainPath {
     }
     this.headers.locate(burst, count);
     if (this.sets !== null) this.dropBySets(burst, count, this.sets);
-    if (this.ruleIndex !== null) this.leaveRuled(burst, count, this.ruleIndex);
+    if (this.rules !== null) this.dropByRules(burst, count, this.rules);
     this.found.find(count);
     if (this.ring.isThere) this.ring.choose(count);
     const left = this.judge(burst, count, port, nowMs);
@@ -127,22 +129,11 @@ export class PlainPath {
     this.counters[CounterBlock.reasons + DropReason.set] += dropped;
   }
 
-  /** Leaves to the steps what a rule may match. A loop of its own: where there are no rules, nothing is spent on them. */
-  private leaveRuled({ offset }: Burst, count: number, index: RuleIndex): void {
-    const view = this.view;
-    const { home, heading } = this.headers;
-    for (let i = 0; i < count; i++) {
-      if (home[i] < 0) continue;
-      const data = offset[i];
-      const head = heading[i];
-      const protocol = (head >>> Heading.PROTOCOL_SHIFT) & Heading.PROTOCOL_MASK;
-      // The sign says IPv6.
-      const touched =
-        head < 0
-          ? index.touches6(view, data + 14)
-          : index.touches4(protocol, view.getInt32(data + 26), view.getInt32(data + 30), view.getInt32(data + 34));
-      if (touched) home[i] = -1;
-    }
+  /** A loop of its own: where there are no rules, nothing is spent on them. */
+  private dropByRules(burst: Burst, count: number, rules: PlainRules): void {
+    const dropped = rules.judge(burst, count, this.headers);
+    this.counters[Counter.drop] += dropped;
+    this.counters[CounterBlock.reasons + DropReason.rule] += dropped;
   }
 
   /** Tells whoever asked of the flows that were sent. */

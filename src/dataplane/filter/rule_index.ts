@@ -5,6 +5,12 @@ import { Wire } from '../packet/wire.js';
 
 const NO_PREFIXES = new Int32Array(0);
 
+/** What RuleIndex finds instead of one record. */
+export const enum Touched {
+  none = -1,
+  several = -2,
+}
+
 /**
  * Finds the records that a packet may match: the rows of its classes, which `RuleSet` then intersects. The layout is that of RuleIndexTables.
  *
@@ -117,6 +123,16 @@ export class RuleIndex {
 
   /** Whether any record may match a packet that is plain: IPv4 without tag, options or fragment, with ports. Sets nothing. */
   touches4(protocol: number, src: number, dst: number, ports: number): boolean {
+    return this.only4(protocol, src, dst, ports) !== (Touched.none as number);
+  }
+
+  /** The same for IPv6 without tag or extension headers; its header is at `at`. */
+  touches6(view: DataView, at: number): boolean {
+    return this.only6(view, at) !== (Touched.none as number);
+  }
+
+  /** Number of the record that a packet as for `touches4` may match, or a Touched. */
+  only4(protocol: number, src: number, dst: number, ports: number): number {
     return this.meet(
       this.words[this.protocols + ProtocolKey.ipv4 + protocol],
       this.sportRow(ports >>> 16),
@@ -126,8 +142,8 @@ export class RuleIndex {
     );
   }
 
-  /** The same for IPv6 without tag or extension headers; its header is at `at`. */
-  touches6(view: DataView, at: number): boolean {
+  /** The same of a packet as for `touches6`. */
+  only6(view: DataView, at: number): number {
     const { src6, dst6, src6Rows, dst6Rows, rowWords } = this;
     const ports = view.getInt32(at + Wire.ipv6Bytes);
     let src = src6Rows;
@@ -156,18 +172,26 @@ export class RuleIndex {
     return this.meet(protocol, this.sportRow(ports >>> 16), this.dportRow(ports & 0xffff), src, dst);
   }
 
-  /** Whether some entry is in all of these rows. */
-  private meet(r0: number, r1: number, r2: number, r3: number, r4: number): boolean {
+  /** The record whose entries are in all of these rows, or a Touched. */
+  private meet(r0: number, r1: number, r2: number, r3: number, r4: number): number {
     const { words, summaryWords } = this;
+    let only: number = Touched.none;
     for (let s = 0; s < summaryWords; s++) {
       let summary = words[r0 + s] & words[r1 + s] & words[r2 + s] & words[r3 + s] & words[r4 + s];
       while (summary !== 0) {
-        const w = (summaryWords + (s << 5) + (31 - Math.clz32(summary & -summary))) | 0;
-        if ((words[r0 + w] & words[r1 + w] & words[r2 + w] & words[r3 + w] & words[r4 + w]) !== 0) return true;
+        const word = ((s << 5) + (31 - Math.clz32(summary & -summary))) | 0;
+        const w = (summaryWords + word) | 0;
         summary &= summary - 1;
+        let bits = words[r0 + w] & words[r1 + w] & words[r2 + w] & words[r3 + w] & words[r4 + w];
+        while (bits !== 0) {
+          const record = words[(this.records + (word << 5) + (31 - Math.clz32(bits & -bits))) | 0];
+          bits &= bits - 1;
+          if (only >= 0 && record !== only) return Touched.several;
+          only = record;
+        }
       }
     }
-    return false;
+    return only;
   }
 
   private sportRow(port: number): number {
