@@ -112,22 +112,60 @@ static __always_inline int count_and_hand_on(struct xdp_md *ctx, __u64 *counter)
 	return hand_on(ctx);
 }
 
+static __always_inline struct flow_cpu *this_cpu(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&flow_cpu, &zero);
+}
+
 /*
  * CLOCK_MONOTONIC, coarse, ns: it moves when jiffies do, which are read without a call. At a tick the two are not written at once, so what is kept may be of the tick before.
  */
 static __always_inline __s64 coarse_ns(void)
 {
-	__u32 zero = 0;
-	struct flow_clock *clock = bpf_map_lookup_elem(&flow_clock, &zero);
+	struct flow_cpu *cpu = this_cpu();
 	__u64 jiffies = bpf_jiffies64();
 
-	if (!clock)
+	if (!cpu)
 		return 0;
-	if (clock->jiffies != jiffies) {
-		clock->jiffies = jiffies;
-		clock->now_ns = bpf_ktime_get_coarse_ns();
+	if (cpu->jiffies != jiffies) {
+		cpu->jiffies = jiffies;
+		cpu->now_ns = bpf_ktime_get_coarse_ns();
 	}
-	return (__s64)clock->now_ns;
+	return (__s64)cpu->now_ns;
+}
+
+/* Each looks for the CPU's entry anew: a pointer that waits on the stack may not give way to a number there without CAP_PERFMON. */
+static __always_inline int last_missed(void)
+{
+	struct flow_cpu *cpu = this_cpu();
+
+	return cpu && cpu->missed;
+}
+
+static __always_inline void note_missed(__u64 missed)
+{
+	struct flow_cpu *cpu = this_cpu();
+
+	if (cpu)
+		cpu->missed = missed;
+}
+
+/*
+ * Whether the tables may have a flow. `a` and `b`: from source and destination; `ports`: both, as in the packet. flowFilterHash() of
+ * src/control/ebpf/flow_layout.ts is the same.
+ */
+static __always_inline int filter_has(__u32 family_words, __u32 a, __u32 b, __u32 ports)
+{
+	__u32 hash = (a * 0x9e3779b1u) ^ (ports * 0x85ebca6bu) ^ b;
+	__u32 at;
+	__u64 *word;
+
+	hash = (hash ^ hash >> 15) * 0xc2b2ae35u;
+	at = family_words + (hash >> 18);
+	word = bpf_map_lookup_elem(&flow_filter, &at);
+	return !word || !(*word >> (hash >> 12 & 63) & 1);
 }
 
 static __always_inline struct flow_stats *stats_of(void)
@@ -257,11 +295,17 @@ static __always_inline int ipv4(struct xdp_md *ctx, struct cursor *c)
 	key.sport = ports[0];
 	key.dport = ports[1];
 	key.protocol = ip->protocol;
+	/* Where flows are known, each packet's look-up finds one, and there is nothing to be saved. */
+	if ((plain == PLAIN_ENDS || last_missed()) && !filter_has(0, key.src, key.dst, *(any_word *)ports))
+		return hand_on(ctx);
 	if (plain == PLAIN_ENDS)
 		return bpf_map_delete_elem(&flows4, &key) ? hand_on(ctx) : ended(ctx);
 	flow = bpf_map_lookup_elem(&flows4, &key);
-	if (!flow)
+	if (!flow) {
+		note_missed(1);
 		return hand_on(ctx);
+	}
+	note_missed(0);
 	return serve(ctx, flow, &inner, key.protocol == IPPROTO_TCP ? tcp_idle_ms : udp_idle_ms);
 }
 
@@ -293,11 +337,17 @@ static __always_inline int ipv6(struct xdp_md *ctx, struct cursor *c)
 	key.sport = ports[0];
 	key.dport = ports[1];
 	key.protocol = ip->nexthdr;
+	if ((plain == PLAIN_ENDS || last_missed()) &&
+	    !filter_has(FLOW_FILTER_WORDS, key.src[0] ^ key.src[1] ^ key.src[2] ^ key.src[3], key.dst[3], *(any_word *)ports))
+		return hand_on(ctx);
 	if (plain == PLAIN_ENDS)
 		return bpf_map_delete_elem(&flows6, &key) ? hand_on(ctx) : ended(ctx);
 	flow = bpf_map_lookup_elem(&flows6, &key);
-	if (!flow)
+	if (!flow) {
+		note_missed(1);
 		return hand_on(ctx);
+	}
+	note_missed(0);
 	return serve(ctx, flow, &inner, key.protocol == IPPROTO_TCP ? tcp_idle_ms : udp_idle_ms);
 }
 

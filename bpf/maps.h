@@ -51,6 +51,9 @@ struct {
 #define FLOWS4 262144
 #endif
 
+/* Words of flow_filter for a family: as many as 14 bits name, see filter_has(). */
+#define FLOW_FILTER_WORDS 16384
+
 /* Five-tuple → decision. Least recently used flows give way. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -90,19 +93,33 @@ struct {
 	__type(value, struct flow_stats);
 } flow_stats SEC(".maps");
 
-/* The time as a CPU last read it: a call a tick, not a packet. */
-struct flow_clock {
+/* What a CPU keeps from one packet to the next. */
+struct flow_cpu {
+	/* The time as it was last read: a call a tick, not a packet. */
 	__u64 jiffies;
 	__u64 now_ns;
+	/* The last plain packet was of no flow that is known here. */
+	__u64 missed;
 };
 
-/* 0 → clock; the program's own. */
+/* 0 → the CPU's own; nobody else reads it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct flow_clock);
-} flow_clock SEC(".maps");
+	__type(value, struct flow_cpu);
+} flow_cpu SEC(".maps");
+
+/*
+ * A bit for each value of a hash of flows, first those of flows4, then those of flows6; 1: no flow of it is there. 128 KiB a family, which stay in a core's caches
+ * where the tables do not. Zeros say nothing.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2 * FLOW_FILTER_WORDS);
+	__type(key, __u32);
+	__type(value, __u64);
+} flow_filter SEC(".maps");
 
 /* 0 → the program that gets what is handed on: redirect. */
 struct {

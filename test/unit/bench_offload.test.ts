@@ -5,8 +5,9 @@ import { BACKENDS, offloadCases, SOURCES, STRANGERS, STRANGERS_FLOWS, VIPS, WAYS
 import { offloadConfig } from '../../bench/offload/daemon.js';
 import { accountFlood, floodSummaries, type FloodTrial } from '../../bench/offload/flood.js';
 import { natRules } from '../../bench/offload/nat.js';
-import { summaries, type OffloadTrial } from '../../bench/offload/run.js';
+import { summaries } from '../../bench/offload/run.js';
 import { floodRows, offloadChart, offloadRows } from '../../bench/offload/show.js';
+import type { OffloadTrial } from '../../bench/offload/trial.js';
 import { formatTable } from '../../bench/statistics.js';
 import { parseConfig } from '../../src/control/config/index.js';
 import { sourceAddresses } from '../../src/generator/load.js';

@@ -63,6 +63,22 @@ export function decodeFlowKey(bytes: Uint8Array, at: number, family: 4 | 6): Flo
   };
 }
 
+/** FLOW_FILTER_WORDS of bpf/maps.h. */
+export const FLOW_FILTER_WORDS = 16_384;
+
+/** filter_has() of the program, of the key that starts at `at`: uint32, of which the upper 20 bits name a bit. */
+export function flowFilterHash(family: 4 | 6, keys: Uint8Array, at: number): number {
+  // Words as the machine reads them.
+  const word = (i: number): number => {
+    const byte = at + 4 * i;
+    return keys[byte] | (keys[byte + 1] << 8) | (keys[byte + 2] << 16) | (keys[byte + 3] << 24);
+  };
+  const source = family === 4 ? word(0) : word(0) ^ word(1) ^ word(2) ^ word(3);
+  const [destination, ports] = family === 4 ? [word(1), word(2)] : [word(7), word(8)];
+  const mixed = Math.imul(source, 0x9e3779b1) ^ Math.imul(ports, 0x85ebca6b) ^ destination;
+  return Math.imul(mixed ^ (mixed >>> 15), 0xc2b2ae35) >>> 0;
+}
+
 /** What of a flow's outer header is the flow's own. */
 export interface FlowOuter {
   /** UDP source port; 0: no UDP. */

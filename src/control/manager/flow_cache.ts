@@ -2,6 +2,7 @@ import { bpfObjectPath, native, type BpfMap, type BpfObject } from '../../native
 import { isKernelError } from '../../errors.js';
 import { encodeU32, sumPerCpu } from '../bpf_layout.js';
 import { FLOW_KEY_BYTES, FLOW_PROGRAM, FLOW_STATS, FLOW_VALUE_BYTES, type FlowStat } from '../ebpf/flow_layout.js';
+import { FlowFilter } from './flow_filter.js';
 
 /** BPF_EXIST. */
 const EXIST = 2;
@@ -20,6 +21,7 @@ export class FlowCache {
   private readonly sent: BpfMap;
   private readonly statistics: BpfMap;
   private readonly next: BpfMap;
+  private readonly filter: FlowFilter;
 
   /** @throws KernelError with verifierLog */
   constructor({ tcpMs, udpMs }: FlowIdleTimes) {
@@ -32,6 +34,7 @@ export class FlowCache {
       this.sent = this.object.map('flow_counts');
       this.statistics = this.object.map('flow_stats');
       this.next = this.object.map('flow_next');
+      this.filter = new FlowFilter(this.object.map('flow_filter'));
     } catch (error) {
       this.object.close();
       throw error;
@@ -55,6 +58,8 @@ export class FlowCache {
 
   /** Puts a flow in, or in the place of what was there. */
   put(family: 4 | 6, key: Uint8Array, value: Uint8Array): void {
+    // First: what the filter does not have is not looked up.
+    this.filter.add(family, key);
     this.flows[family].update(key, value);
   }
 
@@ -78,7 +83,7 @@ export class FlowCache {
     this.flows[family].deleteBatch(keys);
   }
 
-  /** The next flows, as BpfMap.lookupBatch has it. Room in `values` beyond that in `keys` is left alone. */
+  /** The next flows, as BpfMap.lookupBatch has it, for one reader. Room in `values` beyond that in `keys` is left alone. */
   read(
     family: 4 | 6,
     keys: Uint8Array,
@@ -86,7 +91,11 @@ export class FlowCache {
     from: number | null,
   ): { count: number; next: number | null } {
     const room = (keys.length / FLOW_KEY_BYTES[family]) * FLOW_VALUE_BYTES;
-    return this.flows[family].lookupBatch(keys, values.subarray(0, room), from);
+    if (from === null) this.filter.beginRound(family);
+    const read = this.flows[family].lookupBatch(keys, values.subarray(0, room), from);
+    this.filter.see(family, keys, read.count);
+    if (read.next === null) this.filter.endRound(family);
+    return read;
   }
 
   /** `record`: see encodeFlowBackend(). */
