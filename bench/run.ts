@@ -7,7 +7,7 @@ import { compareWith } from './compare/run.js';
 import { describeMachine, watchNoise, type Machine } from './machine.js';
 import { parseOptions, USAGE, UsageError, type BenchOptions, type Chosen } from './options.js';
 import { ChildError, cleanUpAtExit, run } from './process.js';
-import { Progress } from './progress.js';
+import { duration, Progress } from './progress.js';
 import { machineLines, noiseLines, render, saveReport, type Report } from './report.js';
 import { formatTable } from './statistics.js';
 
@@ -73,7 +73,8 @@ async function bench({ chosen, effort, json, save, peers, gate }: BenchOptions):
     writeFileSync(json, `${JSON.stringify(reports, null, 1)}\n`);
     print(`\nwritten to ${json}`);
   }
-  print(`\n${todo.length - failed.length} of ${todo.length} benches in ${Math.round(progress.elapsed)} s`);
+  const times = reports.map((report) => `${report.bench} ${duration(report.seconds ?? 0)}`).join(', ');
+  print(`\n${todo.length - failed.length} of ${todo.length} benches in ${duration(progress.elapsed)}: ${times}`);
   if (failed.length > 0) console.error(`bench: failed: ${failed.join(', ')}`);
   return failed.length > 0 ? 1 : 0;
 }
