@@ -39,6 +39,11 @@ export class FilterChain {
   private readonly tcp: TcpStage | null;
   private readonly fairShare: Limiter | null;
   private readonly limits: MitigationStage | null;
+  /**
+   * TCP and UDP allowed, and no stage but sanity checks, rules, one that looks at SYN and RST only, and those of `plainStages`: what no check could object
+   * to, and none of these has or names, passes. Worked out once: it is asked for each burst.
+   */
+  readonly onlyRules: boolean;
 
   constructor(
     readonly stages: readonly Stage[],
@@ -56,6 +61,7 @@ export class FilterChain {
     // A table of no rules decides nothing.
     const decides = this.mitigates || rest.some((stage) => stage.rules === null || !stage.rules.empty);
     this.rest = decides ? rest : [];
+    this.onlyRules = this.asksOnlyRules();
   }
 
   /** Some stage other than the rules. */
@@ -63,11 +69,7 @@ export class FilterChain {
     return [this.allow, this.sets, this.tcp, this.fairShare, this.limits].some((stage) => stage !== null);
   }
 
-  /**
-   * TCP and UDP allowed, and no stage but sanity checks, rules, one that looks at SYN and RST only, and those of `plainStages`: what no check could object
-   * to, and none of these has or names, passes.
-   */
-  get onlyRules(): boolean {
+  private asksOnlyRules(): boolean {
     const allows = this.first === null || this.first.allowsTcpAndUdp;
     const asked = this.plainStages !== null;
     const looksAtAll = this.fairShare ?? this.limits ?? (asked ? null : (this.sets ?? this.countingAllow));
