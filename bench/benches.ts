@@ -6,6 +6,7 @@ import { microBench } from './micro/bench.js';
 import { offloadBench } from './offload/bench.js';
 import { pathBench, waysBench } from './path/bench.js';
 import { filtersBench } from './path/filter_bench.js';
+import { pausesBench } from './pauses/bench.js';
 import { ppsBench } from './pps/bench.js';
 import { tablesBench } from './tables/bench.js';
 
@@ -20,6 +21,7 @@ export const BENCHES: readonly Bench[] = [
   offloadBench,
   ppsBench,
   latencyBench,
+  pausesBench,
   idleBench,
 ];
 

@@ -45,6 +45,8 @@ export interface LinkCounts {
 export class Subject {
   /** What it said when its counts last stood still. */
   rest: BenchReport | null = null;
+  /** Hears of each report. */
+  onReport: ((report: BenchReport) => void) | null = null;
   private last: BenchReport | null = null;
 
   constructor(
@@ -53,7 +55,9 @@ export class Subject {
   ) {
     program.on('line', (line) => {
       const report = parseLine(line);
-      if (report && 'seconds' in report) this.last = report as BenchReport;
+      if (!report || !('seconds' in report)) return;
+      this.last = report as BenchReport;
+      this.onReport?.(this.last);
     });
   }
 
