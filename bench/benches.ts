@@ -9,6 +9,7 @@ import { filtersBench } from './path/filter_bench.js';
 import { pausesBench } from './pauses/bench.js';
 import { ppsBench } from './pps/bench.js';
 import { tablesBench } from './tables/bench.js';
+import { workersBench } from './workers/bench.js';
 
 /** All benches, in the order in which they run. A new one is a line here; what it has to have is in bench.ts. */
 export const BENCHES: readonly Bench[] = [
@@ -20,6 +21,7 @@ export const BENCHES: readonly Bench[] = [
   dropBench,
   offloadBench,
   ppsBench,
+  workersBench,
   latencyBench,
   pausesBench,
   idleBench,

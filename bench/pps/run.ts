@@ -15,7 +15,7 @@ import { leavesBy, PACED, ppsCases, type PpsCase } from './cases.js';
 import { PpsRig, type LinkCounts, type Subject } from './rig.js';
 
 /** Code is new in each trial: it runs this long before it is timed. */
-const WARM_MS = 300;
+const WARM_MS: Readonly<Record<EffortName, number>> = { full: 300, quick: 200, smoke: 60 };
 /** Nothing was measured. */
 const NOTHING: Spread = { median: 0, min: 0, max: 0 };
 
@@ -70,7 +70,7 @@ export async function runPps(effort: PpsEffort, modes: ReadonlySet<Mode>, say: S
 
 async function trial(rig: PpsRig, wanted: PpsCase, { ms, name }: PpsEffort): Promise<PpsTrial> {
   if (wanted.by === 'kernel') return kernelTrial(rig, wanted, ms);
-  const warmMs = name === 'smoke' ? ms : WARM_MS;
+  const warmMs = WARM_MS[name];
   if (wanted.peer) return peerTrial(rig, wanted, wanted.peer, { warmMs, ms, pacedMs: ms / 2 });
   if (wanted.mode === 'txonly') return sendingTrial(rig, wanted, warmMs, ms);
   const subject = await rig.subject(wanted);

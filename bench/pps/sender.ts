@@ -18,6 +18,8 @@ export interface SenderRequest {
   destinationPort: number;
   durationMs: number;
   packetsPerSecond: number;
+  /** That makes them; default 0. veth's queue follows from it. */
+  cpu?: number;
 }
 
 /** The load of a request; also what `txonly` sends, and what the tests take apart. */
@@ -38,7 +40,7 @@ export function loadOf(request: SenderRequest, sourceMac: Uint8Array): Load {
     packetsPerSecond: request.packetsPerSecond,
     packets: 0,
     durationMs: request.durationMs,
-    cpu: 0,
+    cpu: request.cpu ?? 0,
   };
 }
 

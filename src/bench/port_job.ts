@@ -7,7 +7,8 @@ import type { BenchCounts, BenchSettings, Job } from './modes.js';
 /** Modes that are a policy of the library, as a user of it would write them. */
 export type PortMode = 'rxdrop' | 'l2fwd' | 'forward';
 
-const POLICIES: Record<PortMode, Policy> = {
+/** Also what `bench/workers` runs. */
+export const POLICIES: Record<PortMode, Policy> = {
   rxdrop: () => Verdict.Drop,
   l2fwd: (packet) => {
     swapAddresses(packet);
