@@ -1,8 +1,11 @@
 import { FlowField, Lodgers } from './balance/flow_entry.js';
 import { Heading, type PlainHeaders } from './plain_headers.js';
 
+/** In `place`, between two loops: not in its home slot. */
+const FARTHER = -2;
+
 /** Goes over the first `count` packets of a burst. */
-type Loop = (count: number) => void;
+type Loop = (count: number) => number;
 
 /** Where the flows of a burst's plain packets are. */
 export class PlainFlows {
@@ -15,7 +18,7 @@ export class PlainFlows {
 
   /** `words`: of the flow table. */
   constructor(
-    words: Int32Array,
+    private readonly words: Int32Array,
     private readonly headers: PlainHeaders,
     slots: number,
   ) {
@@ -28,8 +31,58 @@ export class PlainFlows {
   find(count: number): void {
     // Kept only so that the reads are not optimised away.
     this.seen &= this.prefetch(count);
-    this.find4(count);
-    if (this.headers.hasIpv6) this.find6(count);
+    let farther = this.find4(count);
+    if (this.headers.hasIpv6) farther += this.find6(count);
+    if (farther > 0) this.findFarther(count);
+  }
+
+  /** The other slots of the first window that have a flow of this home. One in its second window takes the steps. */
+  private findFarther(count: number): void {
+    const { words, place } = this;
+    const { home, heading } = this.headers;
+    const mask = (words.length - 1) | 0;
+    for (let i = 0; i < count; i++) {
+      const from = home[i];
+      if (from < 0 || place[i] !== FARTHER) continue;
+      place[i] = -1;
+      let lodgers = words[(from + FlowField.lodgers) | 0] & (Lodgers.HERE - 1);
+      while (lodgers !== 0) {
+        const at = (from + ((31 - Math.clz32(lodgers & -lodgers)) << FlowField.STRIDE_SHIFT)) & mask;
+        if (heading[i] < 0 ? this.is6(at, i) : this.is4(at, i)) {
+          place[i] = at;
+          break;
+        }
+        lodgers &= (lodgers - 1) | 0;
+      }
+    }
+  }
+
+  private is4(at: number, i: number): boolean {
+    const { words } = this;
+    const { heading, src0, dst0, ports } = this.headers;
+    return (
+      words[at] === (0x10400 | (heading[i] >>> Heading.PROTOCOL_SHIFT)) &&
+      words[(at + FlowField.src0) | 0] === src0[i] &&
+      words[(at + FlowField.ports) | 0] === ports[i] &&
+      words[(at + FlowField.dst0) | 0] === dst0[i]
+    );
+  }
+
+  private is6(at: number, i: number): boolean {
+    const { words } = this;
+    const { heading, src0, src1, src2, src3, dst0, dst1, dst2, dst3, ports } = this.headers;
+    return (
+      words[at] === (0x10600 | ((heading[i] >>> Heading.PROTOCOL_SHIFT) & Heading.PROTOCOL_MASK)) &&
+      words[(at + FlowField.src0) | 0] === src0[i] &&
+      words[(at + FlowField.src3) | 0] === src3[i] &&
+      words[(at + FlowField.ports) | 0] === ports[i] &&
+      words[(at + FlowField.src1) | 0] === src1[i] &&
+      words[(at + FlowField.src2) | 0] === src2[i] &&
+      words[(at + FlowField.dst0) | 0] === dst0[i] &&
+      words[(at + FlowField.dst1) | 0] === dst1[i] &&
+      words[(at + FlowField.dst2) | 0] === dst2[i] &&
+      words[(at + FlowField.dst3) | 0] === dst3[i]
+    );
   }
 }
 
@@ -45,69 +98,57 @@ function prefetcher(words: Int32Array, home: Int32Array): (count: number) => num
   };
 }
 
+/** Looks at the home slots alone; returns how many flows are not there. What it does not find is FARTHER. */
 function finder4(words: Int32Array, headers: PlainHeaders, place: Int32Array): Loop {
   const { home, heading, src0, dst0, ports } = headers;
-  const mask = (words.length - 1) | 0;
   return (count) => {
+    let farther = 0;
     for (let i = 0; i < count; i++) {
       const from = home[i];
       const head = heading[i];
       if (from < 0 || head < 0) continue;
-      const kind = 0x10400 | (head >>> Heading.PROTOCOL_SHIFT);
-      let lodgers = -1;
-      let flow = from;
-      while (
-        words[flow] !== kind ||
-        words[(flow + FlowField.src0) | 0] !== src0[i] ||
-        words[(flow + FlowField.ports) | 0] !== ports[i] ||
-        words[(flow + FlowField.dst0) | 0] !== dst0[i]
+      if (
+        words[from] === (0x10400 | (head >>> Heading.PROTOCOL_SHIFT)) &&
+        words[(from + FlowField.src0) | 0] === src0[i] &&
+        words[(from + FlowField.ports) | 0] === ports[i] &&
+        words[(from + FlowField.dst0) | 0] === dst0[i]
       ) {
-        // The next slot of the window with a flow of this home. One in its second window takes the steps.
-        if (lodgers === -1) lodgers = words[(from + FlowField.lodgers) | 0] & (Lodgers.HERE - 1);
-        if (lodgers === 0) {
-          flow = -1;
-          break;
-        }
-        flow = (from + ((31 - Math.clz32(lodgers & -lodgers)) << FlowField.STRIDE_SHIFT)) & mask;
-        lodgers &= (lodgers - 1) | 0;
+        place[i] = from;
+      } else {
+        place[i] = FARTHER;
+        farther++;
       }
-      place[i] = flow;
     }
+    return farther;
   };
 }
 
 function finder6(words: Int32Array, headers: PlainHeaders, place: Int32Array): Loop {
   const { home, heading, src0, src1, src2, src3, dst0, dst1, dst2, dst3, ports } = headers;
-  const mask = (words.length - 1) | 0;
   return (count) => {
+    let farther = 0;
     for (let i = 0; i < count; i++) {
       const from = home[i];
       const head = heading[i];
       if (from < 0 || head >= 0) continue;
-      const kind = 0x10600 | ((head >>> Heading.PROTOCOL_SHIFT) & Heading.PROTOCOL_MASK);
-      let lodgers = -1;
-      let flow = from;
-      while (
-        words[flow] !== kind ||
-        words[(flow + FlowField.src0) | 0] !== src0[i] ||
-        words[(flow + FlowField.src3) | 0] !== src3[i] ||
-        words[(flow + FlowField.ports) | 0] !== ports[i] ||
-        words[(flow + FlowField.src1) | 0] !== src1[i] ||
-        words[(flow + FlowField.src2) | 0] !== src2[i] ||
-        words[(flow + FlowField.dst0) | 0] !== dst0[i] ||
-        words[(flow + FlowField.dst1) | 0] !== dst1[i] ||
-        words[(flow + FlowField.dst2) | 0] !== dst2[i] ||
-        words[(flow + FlowField.dst3) | 0] !== dst3[i]
+      if (
+        words[from] === (0x10600 | ((head >>> Heading.PROTOCOL_SHIFT) & Heading.PROTOCOL_MASK)) &&
+        words[(from + FlowField.src0) | 0] === src0[i] &&
+        words[(from + FlowField.src3) | 0] === src3[i] &&
+        words[(from + FlowField.ports) | 0] === ports[i] &&
+        words[(from + FlowField.src1) | 0] === src1[i] &&
+        words[(from + FlowField.src2) | 0] === src2[i] &&
+        words[(from + FlowField.dst0) | 0] === dst0[i] &&
+        words[(from + FlowField.dst1) | 0] === dst1[i] &&
+        words[(from + FlowField.dst2) | 0] === dst2[i] &&
+        words[(from + FlowField.dst3) | 0] === dst3[i]
       ) {
-        if (lodgers === -1) lodgers = words[(from + FlowField.lodgers) | 0] & (Lodgers.HERE - 1);
-        if (lodgers === 0) {
-          flow = -1;
-          break;
-        }
-        flow = (from + ((31 - Math.clz32(lodgers & -lodgers)) << FlowField.STRIDE_SHIFT)) & mask;
-        lodgers &= (lodgers - 1) | 0;
+        place[i] = from;
+      } else {
+        place[i] = FARTHER;
+        farther++;
       }
-      place[i] = flow;
     }
+    return farther;
   };
 }

@@ -24,7 +24,7 @@ const IS_SYN = -4;
 type Loop = (burst: Burst, count: number) => number;
 
 /** Hashes the first `count` packets for the ring. */
-type RingLoop = (count: number, hash: FlowHash) => void;
+type RingLoop = (count: number) => void;
 
 /** What a loop met that needs another one. */
 const enum Met {
@@ -45,7 +45,10 @@ export const enum Heading {
  * without options or IPv6 without extension headers, on a word boundary, no fragment, TCP in mid-connection or UDP, nothing in it that any
  * check could object to.
  *
- * A loop for each family, and nothing in it that V8 would call: after a call it checks all arrays at hand anew.
+ * The loops here and in plain_flows, plain_ring, plain_judge and plain_outer are closures, made once over arrays that stay. Of a closure that is the only one
+ * of its function V8 takes what it captures for constants, so it knows where each array lies and how long it is; else it would check and read
+ * that in every iteration, a loop's stack check being a call that may change anything. That ends where a loop has another within it, or
+ * calls what is not inlined; so none does. (A second path in one thread works as well, and slower.)
  */
 export class PlainHeaders {
   /** By position in the burst: where the packet starts, as it came. */
@@ -75,8 +78,8 @@ export class PlainHeaders {
   private burst = 0;
   private readonly locate4: Loop;
   private readonly locate6: Loop;
-  private readonly hashForRing4: RingLoop;
-  private readonly hashForRing6: RingLoop;
+  private hashForRing4: RingLoop;
+  private hashForRing6: RingLoop;
 
   constructor(
     private readonly view: DataView,
@@ -101,14 +104,17 @@ export class PlainHeaders {
     this.heading = new Int32Array(slots);
     this.locate4 = locator4(view, hash, mask, this);
     this.locate6 = locator6(view, hash, mask, this);
-    this.hashForRing4 = ringHasher4(this);
-    this.hashForRing6 = ringHasher6(this);
+    this.hashForRing4 = ringHasher4(ringHash, this);
+    this.hashForRing6 = ringHasher6(ringHash, this);
   }
 
   /** `wanted`: whether anything in the tables is by the ring's hash. */
   adopt(ringHash: FlowHash, wanted: boolean): void {
-    this.ringHash = ringHash;
     this.wantsRingHash = wanted;
+    if (ringHash.equals(this.ringHash)) return;
+    this.ringHash = ringHash;
+    this.hashForRing4 = ringHasher4(ringHash, this);
+    this.hashForRing6 = ringHasher6(ringHash, this);
   }
 
   /**
@@ -121,8 +127,8 @@ export class PlainHeaders {
     if (this.hasIpv6) met |= this.locate6(burst, count);
     if ((met & Met.syn) !== 0) this.leaveBehindSyns(count);
     if (this.wantsRingHash) {
-      this.hashForRing4(count, this.ringHash);
-      if (this.hasIpv6) this.hashForRing6(count, this.ringHash);
+      this.hashForRing4(count);
+      if (this.hasIpv6) this.hashForRing6(count);
     }
   }
 
@@ -291,8 +297,8 @@ function locator6(view: DataView, hash: FlowHash, mask: number, headers: PlainHe
   };
 }
 
-function ringHasher4({ home, heading, src0, dst0, ports, ringHashes }: PlainHeaders): RingLoop {
-  return (count, hash) => {
+function ringHasher4(hash: FlowHash, { home, heading, src0, dst0, ports, ringHashes }: PlainHeaders): RingLoop {
+  return (count) => {
     for (let i = 0; i < count; i++) {
       const head = heading[i];
       if (home[i] < 0 || head < 0) continue;
@@ -301,9 +307,9 @@ function ringHasher4({ home, heading, src0, dst0, ports, ringHashes }: PlainHead
   };
 }
 
-function ringHasher6(headers: PlainHeaders): RingLoop {
+function ringHasher6(hash: FlowHash, headers: PlainHeaders): RingLoop {
   const { home, heading, src0, src1, src2, src3, dst0, dst1, dst2, dst3, ports, ringHashes } = headers;
-  return (count, hash) => {
+  return (count) => {
     for (let i = 0; i < count; i++) {
       const head = heading[i];
       if (home[i] < 0 || head >= 0) continue;

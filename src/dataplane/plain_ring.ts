@@ -122,18 +122,25 @@ type Loop = (first: number, count: number, last: LastService) => number;
 function chooser4(words: Int32Array, headers: PlainHeaders, place: Int32Array): Loop {
   const { home, heading, dst0, ports, ringHashes } = headers;
   return (first, count, { family, protocol, port, dst0: to0, ring, list, listStart }) => {
-    const size = family === 4 ? ring.length : -1;
+    const size = ring.length;
     for (let i = first; i < count; i++) {
       const at = home[i];
       const head = heading[i];
       // A flow of this home that is in its second window may be this one.
       if (at < 0 || head < 0 || place[i] !== -1 || words[(at + FlowField.lodgers) | 0] >>> Lodgers.AWAY_SHIFT !== 0)
         continue;
-      if (dst0[i] !== to0 || (ports[i] & 0xffff) !== port || head >>> Heading.PROTOCOL_SHIFT !== protocol || size < 0) {
+      if (
+        dst0[i] !== to0 ||
+        (ports[i] & 0xffff) !== port ||
+        head >>> Heading.PROTOCOL_SHIFT !== protocol ||
+        family !== 4
+      ) {
         return i;
       }
       if (size === 0) continue;
-      const position = ring[(ringHashes[i] >>> 0) % size];
+      // An int32, and said so: else V8 divides floating-point numbers, which takes 20 ns.
+      const slot = ((ringHashes[i] >>> 0) % (size >>> 0)) | 0;
+      const position = ring[slot];
       if (position !== NO_HOP) place[i] = (CHOSEN - list[(listStart + position) | 0]) | 0;
     }
     return count;
@@ -147,7 +154,7 @@ function chooser6(words: Int32Array, headers: PlainHeaders, place: Int32Array): 
     count,
     { family, protocol, port, dst0: to0, dst1: to1, dst2: to2, dst3: to3, ring, list, listStart },
   ) => {
-    const size = family === 6 ? ring.length : -1;
+    const size = ring.length;
     for (let i = first; i < count; i++) {
       const at = home[i];
       const head = heading[i];
@@ -160,12 +167,14 @@ function chooser6(words: Int32Array, headers: PlainHeaders, place: Int32Array): 
         dst2[i] !== to2 ||
         (ports[i] & 0xffff) !== port ||
         ((head >>> Heading.PROTOCOL_SHIFT) & Heading.PROTOCOL_MASK) !== protocol ||
-        size < 0
+        family !== 6
       ) {
         return i;
       }
       if (size === 0) continue;
-      const position = ring[(ringHashes[i] >>> 0) % size];
+      // An int32, and said so: else V8 divides floating-point numbers, which takes 20 ns.
+      const slot = ((ringHashes[i] >>> 0) % (size >>> 0)) | 0;
+      const position = ring[slot];
       if (position !== NO_HOP) place[i] = (CHOSEN - list[(listStart + position) | 0]) | 0;
     }
     return count;

@@ -30,6 +30,20 @@ export class FlowHash {
     this.m4 = next() | 1;
   }
 
+  /** True when both have the same key. */
+  equals(other: FlowHash): boolean {
+    return (
+      this.k0 === other.k0 &&
+      this.k1 === other.k1 &&
+      this.k2 === other.k2 &&
+      this.m0 === other.m0 &&
+      this.m1 === other.m1 &&
+      this.m2 === other.m2 &&
+      this.m3 === other.m3 &&
+      this.m4 === other.m4
+    );
+  }
+
   /** Addresses as words, `ports` as source << 16 | destination. */
   ipv4(src: number, dst: number, ports: number, protocol: number): number {
     let a = Math.imul(src ^ this.k0, this.m0);

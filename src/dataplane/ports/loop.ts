@@ -3,7 +3,7 @@ import type { FrameCounts } from '../../native.js';
 import { PortCounter } from '../../shared/layout.js';
 import { BurstHeader, writeFrameGauges, type Burst, type Port } from '../port.js';
 import { Verdict } from '../verdict.js';
-import { makeCount, makeFill, MIN_FRAME, type Count, type Fill } from './loop_frames.js';
+import { makeCount, makeFill, makeFillOn, MIN_FRAME, type Count, type Fill, type FillOn } from './loop_frames.js';
 import type { MemoryPool, PoolMember } from './memory_pool.js';
 
 export interface LoopPortOptions {
@@ -64,6 +64,7 @@ export class LoopPort implements Port, PoolMember {
   private readonly members: readonly (PoolMember | undefined)[];
   private readonly clock: () => number;
   private readonly fill: Fill;
+  private readonly fillOn: FillOn;
   private readonly count: Count;
   private readonly headroom: number;
   /** Byte offset of the packet in each of its chunks. */
@@ -110,7 +111,7 @@ export class LoopPort implements Port, PoolMember {
     const longest = frames.reduce((most, frame) => Math.max(most, frame.length), 0);
     if (longest > pool.chunkSize - headroom) throw new RangeError(`a packet of ${longest} bytes does not fit a frame`);
     const restored = chunks < frames.length ? longest : restoreBytes;
-    const template = Math.ceil(restored / 16) * 16;
+    const template = Math.max(16, Math.ceil(restored / 16) * 16);
     if (restored < 0 || template > pool.chunkSize - headroom) {
       throw new RangeError(`${restored} bytes to restore do not fit a frame`);
     }
@@ -130,6 +131,7 @@ export class LoopPort implements Port, PoolMember {
     const { memory, chunkSize, places, records, stride } = this;
     const loopFrames = { memory, chunkSize, headroom, places, records, stride, burst: this.burst };
     this.fill = makeFill(loopFrames);
+    this.fillOn = makeFillOn(loopFrames);
     this.count = makeCount(loopFrames, index);
   }
 
@@ -142,10 +144,11 @@ export class LoopPort implements Port, PoolMember {
   }
 
   private receive(): void {
-    const { records, places, slots, nextRecord, nextChunk } = this;
+    const { records, places, slots, stride, nextRecord, nextChunk } = this;
     this.firstChunk = nextChunk;
     const bytes = this.fill(nextRecord, nextChunk);
-    this.nextRecord = (nextRecord + slots * this.stride) % records.length;
+    for (let word = 5; word < stride; word += 4) this.fillOn(nextRecord, nextChunk, word);
+    this.nextRecord = (nextRecord + slots * stride) % records.length;
     this.nextChunk = (nextChunk + slots) % places.length;
     this.inHand = slots;
     this.burst.header[BurstHeader.count] = slots;

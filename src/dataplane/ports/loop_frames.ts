@@ -18,10 +18,14 @@ export interface LoopFrames {
   burst: Burst;
 }
 
-/** Puts a whole burst in hand, from this word of `records` and this position in `places` on. Returns its bytes. */
+/**
+ * Puts a whole burst in hand, from this word of `records` and this position in `places` on, with the first 16 bytes of each packet. Returns the bytes of all.
+ *
+ * The loops here are closures over arrays that stay, as those of the short way, and have no loops within: V8 then knows where each array lies
+ * and how long it is.
+ */
 export type Fill = (record: number, chunk: number) => number;
 
-/** The loops are closures over arrays that stay, as those of the short way: V8 then knows where each array lies and how long it is. */
 export function makeFill({ memory, places, records, stride, burst }: LoopFrames): Fill {
   const { offset, length, verdict } = burst;
   const memoryWords = new Int32Array(memory, 0, memory.byteLength >> 2);
@@ -37,21 +41,41 @@ export function makeFill({ memory, places, records, stride, burst }: LoopFrames)
       length[i] = size;
       verdict[i] = Verdict.Drop;
       bytes = (bytes + size) | 0;
-      // Four words at a time: a loop over single words takes more than twice as long.
-      for (let word = 1; word < stride; word = (word + 4) | 0) {
-        const to = ((start >> 2) + word - 1) | 0;
-        const from = (record + word) | 0;
-        memoryWords[to] = records[from];
-        memoryWords[(to + 1) | 0] = records[(from + 1) | 0];
-        memoryWords[(to + 2) | 0] = records[(from + 2) | 0];
-        memoryWords[(to + 3) | 0] = records[(from + 3) | 0];
-      }
+      const to = start >> 2;
+      memoryWords[to] = records[(record + 1) | 0];
+      memoryWords[(to + 1) | 0] = records[(record + 2) | 0];
+      memoryWords[(to + 2) | 0] = records[(record + 3) | 0];
+      memoryWords[(to + 3) | 0] = records[(record + 4) | 0];
       record = (record + stride) | 0;
       if (record === end) record = 0;
       chunk = (chunk + 1) | 0;
       if (chunk === chunks) chunk = 0;
     }
     return bytes;
+  };
+}
+
+/** Writes four more words of each packet, from this word of its record on, behind its length. */
+export type FillOn = (record: number, chunk: number, word: number) => void;
+
+export function makeFillOn({ memory, places, records, stride, burst }: LoopFrames): FillOn {
+  const memoryWords = new Int32Array(memory, 0, memory.byteLength >> 2);
+  const slots = burst.offset.length;
+  const end = records.length;
+  const chunks = places.length;
+  return (record, chunk, word) => {
+    for (let i = 0; i < slots; i++) {
+      const to = ((places[chunk] >> 2) + word - 1) | 0;
+      const from = (record + word) | 0;
+      memoryWords[to] = records[from];
+      memoryWords[(to + 1) | 0] = records[(from + 1) | 0];
+      memoryWords[(to + 2) | 0] = records[(from + 2) | 0];
+      memoryWords[(to + 3) | 0] = records[(from + 3) | 0];
+      record = (record + stride) | 0;
+      if (record === end) record = 0;
+      chunk = (chunk + 1) | 0;
+      if (chunk === chunks) chunk = 0;
+    }
   };
 }
 
