@@ -256,6 +256,21 @@ describe('the doctor, on interfaces', () => {
   });
 
   it.each([
+    ['igb', '7.2.0', 1500, true],
+    ['igb', '7.2.0', 1003, true],
+    ['igb', '7.2.0', 1002, false],
+    ['igb', '6.12.0', 1500, false],
+    ['igc', '6.12.0', 1500, true],
+    ['ixgbe', '6.12.0', 1500, false],
+  ])('says of %s on %s with MTU %i whether zero-copy needs larger frames: %s', (driver, kernel, mtu, needed) => {
+    const machine = ixgbe({ kernel, commands: { 'ethtool -i eth0': `driver: ${driver}\n` } }, { mtu });
+    const found = examine(machine, 'eth0').findings.filter(({ check }) => check === 'zero-copy');
+    expect(found.map(({ level, fix }) => [level, fix])).toEqual(
+      needed ? [['info', expect.stringContaining('size: 4096')]] : [],
+    );
+  });
+
+  it.each([
     ['large-receive-offload', 'lro', 'bad', 'ethtool -K eth0 lro off'],
     ['rx-gro-hw', 'gro-hw', 'warn', 'ethtool -K eth0 rx-gro-hw off'],
     ['rx-vlan-offload', 'rx-vlan', 'warn', 'ethtool -K eth0 rxvlan off'],

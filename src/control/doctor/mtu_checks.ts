@@ -18,6 +18,11 @@ const HEADROOM = 256;
 const ETHERNET_AND_VLAN = 14 + 4;
 const mtuForChunk = (chunk: number) => chunk - HEADROOM - ETHERNET_AND_VLAN;
 
+/** Two tags: the addon's own sum, see ChooseMode in native/xsk_socket.cc. */
+const ETHERNET_AND_TAGS = 14 + 2 * 4;
+/** What of a frame of 2048 bytes is left of 1792 where only whole KiB count. */
+const WHOLE_KIB_OF_2048 = 1024;
+
 /** `ip link set` for this interface, or for the other end of a veth pair, where that is what has to change. */
 const setMtu = (prefix: string, name: string, mtu: number) => `${prefix}ip link set dev ${name} mtu ${mtu}`;
 
@@ -33,7 +38,15 @@ export function checkMtu(facts: LinkFacts, support: XdpSupport, findings: Findin
     peer?.name && peer.mtu !== null ? { ...peer, name: peer.name, mtu: peer.mtu } : { ...facts, prefix: '' };
   const whose = incoming.name === facts.name ? 'MTU' : `the other end (${incoming.name}) has MTU`;
   checkIncoming(incoming, whose, limit, support.driver?.name ?? '', findings);
+  checkZeroCopyBuffer(facts, support, findings);
   checkEncapsulation(facts, limit, findings);
+}
+
+function checkZeroCopyBuffer({ mtu }: LinkFacts, { driver, zeroCopy }: XdpSupport, findings: Findings): void {
+  const most = WHOLE_KIB_OF_2048 - ETHERNET_AND_TAGS;
+  if (!driver?.wholeKib || zeroCopy !== 'yes' || mtu <= most) return;
+  const text = `MTU ${mtu}: this driver receives zero-copy into whole KiB, so frames of 2048 bytes would take an MTU of at most ${most}; with them packets are copied`;
+  findings.add('info', 'zero-copy', text, 'frames: { size: 4096 }    # in the configuration');
 }
 
 interface Incoming {
