@@ -20,7 +20,7 @@ const GOOD_RATE = 50_000;
 /** Flows of a wave, packets of each, packets a second: more offers than are taken. */
 const WAVE = 2048;
 const WAVE_PACKETS = 24;
-const WAVE_RATE = 800_000;
+const WAVE_RATE = 500_000;
 const MILLION = 1_048_576;
 
 export interface FloodCase {
@@ -40,7 +40,7 @@ export interface FloodTrial {
   /** Flows that were put into the kernel, a second, and offers that were refused. */
   installed: number;
   refused: number;
-  /** Part of the packets that the kernel sent. */
+  /** Part of all packets, good ones too, that the kernel sent on. */
   inKernel: number;
   /** Part of the good flows' packets that did not arrive; null where there are none. */
   goodLost: number | null;
@@ -154,7 +154,7 @@ async function flood(rig: OffloadRig, wanted: FloodCase, { floodMs }: OffloadEff
     daemonCpus: cpuNs / 1e6 / elapsedMs,
     installed: (did.installed * 1000) / elapsedMs,
     refused: (did.refused * 1000) / elapsedMs,
-    inKernel: 1 - did.inWorkers / did.rx,
+    inKernel: (did.rx - did.inWorkers) / did.sent,
     goodLost: good === null ? null : 1 - did.backPackets / goodPackets,
   };
 }

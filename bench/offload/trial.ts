@@ -16,7 +16,7 @@ export interface OffloadTrial {
   senderNs: number;
   /** CPU time of the daemon a packet that arrived, ns; 0 for others. */
   daemonNs: number;
-  /** Part of the packets that the kernel sent by itself: all or none but with `auto`. */
+  /** Part of the packets sent here that the kernel sent on by itself: all or none but with `auto`. */
   inKernel: number;
 }
 
@@ -66,7 +66,7 @@ async function daemonTrial(
   const peer = since(before.peer, await rig.settledPeer(mode, way));
   const wrong = accountDaemon(mode, load, did);
   if (wrong !== '') throw new ChildError(`${wanted.name}: ${wrong}: ${JSON.stringify({ load, did, peer })}`);
-  const inKernel = 1 - did.inWorkers / did.rx;
+  const inKernel = (did.rx - did.inWorkers) / load.sent;
   return result(wanted, load, peer, did.lost + did.dropped, { daemonNs: cpuNs / peer.packets, inKernel });
 }
 
