@@ -111,8 +111,23 @@ class Balancer {
     return b[kPort] == 0 ? kTx : kRedirect;
   }
 
+  /** Packets in a row to one service that remembers no flows have it looked up once: src/dataplane/plain_ring.ts. */
+  int32_t Service(const Packet& p) {
+    if (last_service_ >= 0 && last_family_ == p.family && last_protocol_ == p.protocol && last_port_ == (p.ports & 0xffff) &&
+        memcmp(last_dst_, p.dst, p.family == 4 ? 4 : 16) == 0)
+      return last_service_;
+    const int32_t service = LookUpService(p);
+    if (service < 0 || (t_.services[service * kServiceStride + kServiceFlags] & kFlowTable)) return service;
+    last_service_ = service;
+    last_family_ = p.family;
+    last_protocol_ = p.protocol;
+    last_port_ = p.ports & 0xffff;
+    memcpy(last_dst_, p.dst, sizeof last_dst_);
+    return service;
+  }
+
   /** Exact keys with a protocol: the only kind that the fixtures have. */
-  int32_t Service(const Packet& p) const {
+  int32_t LookUpService(const Packet& p) const {
     const uint32_t family = static_cast<uint32_t>(p.family);
     const uint32_t scope = (family << 24) | ((family == 4 ? 32u : 128u) << 16) | p.protocol;
     const uint32_t port = p.ports & 0xffff;
@@ -146,4 +161,7 @@ class Balancer {
   const FlowHash ring_hash_, flow_hash_;
   Counters& c_;
   uint32_t looked_up_at_ = 0;
+  int32_t last_service_ = -1;
+  int last_family_ = 0;
+  uint32_t last_protocol_ = 0, last_port_ = 0, last_dst_[4] = {};
 };
