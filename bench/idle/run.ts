@@ -1,5 +1,6 @@
 /** The idle bench: what a daemon costs that has no packets, in CPU time, context switches and memory. Each trial is a daemon of its own, all cases in turn. */
 import { setTimeout as pause } from 'node:timers/promises';
+import { SluiceError } from '../../src/errors.js';
 import type { Say } from '../bench.js';
 import { ChildError } from '../process.js';
 import { spread, type Spread } from '../statistics.js';
@@ -52,6 +53,9 @@ export async function runIdle(effort: IdleEffort, say: Say): Promise<IdleResult[
       say(`round ${round + 1} of ${effort.rounds}`, (round + 1) / effort.rounds);
     }
     return idleResults(cases, trials);
+  } catch (error) {
+    // What a program that ended says of it.
+    throw error instanceof SluiceError ? new ChildError(error.message) : error;
   } finally {
     await rig.close();
   }

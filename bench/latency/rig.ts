@@ -28,6 +28,8 @@ const NODE = { d0: '02:00:00:00:03:03', d1: '02:00:00:00:03:04' };
 const NETWORK = { way: '10.66.0.', direct: '10.67.0.' };
 const ECHO_PORT = 7007;
 const START_MS = 20_000;
+/** Longest time until no more packets come after a load. */
+const SETTLE_MS = 5000;
 /** Loads are stopped, not timed; this is for one whose end was forgotten. */
 const LOAD_MS = 120_000;
 
@@ -140,13 +142,23 @@ export class LatencyRig {
     return async () => {
       this.sender.send({ stop: true });
       const load = (await answer).result!;
-      await pause(20);
-      return { load, arrived: this.arrived() - before };
+      return { load, arrived: (await this.settled()) - before };
     };
   }
 
   close(): Promise<void> {
     return this.playground.close();
+  }
+
+  /** The same once no more come. */
+  private async settled(): Promise<number> {
+    for (let before = this.arrived(), deadline = performance.now() + SETTLE_MS; ;) {
+      await pause(30);
+      const now = this.arrived();
+      if (now === before) return now;
+      if (performance.now() > deadline) throw new ChildError('packets do not stop to arrive');
+      before = now;
+    }
   }
 
   /** Packets of the load that the sieve has dropped. */

@@ -3,7 +3,9 @@
  * carries. What is compared is of one round.
  */
 import { setTimeout as pause } from 'node:timers/promises';
+import { SluiceError } from '../../src/errors.js';
 import type { Say } from '../bench.js';
+import { ChildError } from '../process.js';
 import { spread, type Spread } from '../statistics.js';
 import { LATENCY_CASES, LOADS, PROTOCOLS, type LatencyCase, type LoadLevel, type Protocol } from './cases.js';
 import { LatencyRig, type RoundTrips } from './rig.js';
@@ -56,6 +58,9 @@ export async function runLatency(effort: LatencyEffort, say: Say): Promise<Laten
       say(`round ${round + 1} of ${effort.rounds}: all answers were right`, (round + 1) / effort.rounds);
     }
     return latencyResults(trials);
+  } catch (error) {
+    // What a program that ended says of it.
+    throw error instanceof SluiceError ? new ChildError(error.message) : error;
   } finally {
     await rig.close();
   }

@@ -44,11 +44,12 @@ export function loadOf(request: SenderRequest, sourceMac: Uint8Array): Load {
   };
 }
 
-let running: RunningLoad | null = null;
+/** The last load, which may not have begun yet. */
+let running: Promise<RunningLoad> | null = null;
 
 async function send(engine: LiveEngine, request: SenderRequest): Promise<void> {
-  running = await engine.start(loadOf(request, native().linkInfo(request.interface).address));
-  process.stdout.write(`${JSON.stringify({ result: await running.ended })}\n`);
+  running = engine.start(loadOf(request, native().linkInfo(request.interface).address));
+  process.stdout.write(`${JSON.stringify({ result: await (await running).ended })}\n`);
 }
 
 if (process.argv[2] === '--serve') {
@@ -56,7 +57,8 @@ if (process.argv[2] === '--serve') {
   process.stdout.write(`${JSON.stringify({ ready: true })}\n`);
   createInterface({ input: process.stdin }).on('line', (line) => {
     const request = JSON.parse(line) as SenderRequest | { stop: true };
-    if ('stop' in request) return running?.stop();
+    // One that cannot begin says so by itself.
+    if ('stop' in request) return void running?.then((load) => load.stop()).catch(() => undefined);
     send(engine, request).catch((error: unknown) => {
       console.error(error);
       process.exit(1);
