@@ -16,6 +16,7 @@ import {
 } from '../../src/control/manager/flow_admission.js';
 import { FlowBackends } from '../../src/control/manager/flow_backends.js';
 import { FlowCounts } from '../../src/control/manager/flow_counts.js';
+import { DropWatch } from '../../src/control/manager/flow_drops.js';
 import { FlowInstaller } from '../../src/control/manager/flow_installer.js';
 import { FlowProof } from '../../src/control/manager/flow_proof.js';
 import { Verdict } from '../../src/dataplane/verdict.js';
@@ -144,6 +145,11 @@ describe('backends', () => {
     backends.renew();
     vi.advanceTimersByTime(20);
     expect([generation(0) > was, records.get(0)![16]]).toEqual([true, 10]);
+    expect([backends.keeps(0, was), backends.keeps(0, generation(0)), backends.keeps(1, 0)]).toEqual([
+      false,
+      true,
+      false,
+    ]);
     vi.useRealTimers();
   });
 
@@ -177,8 +183,12 @@ describe('flows', () => {
     const hex = (key: Uint8Array): string => Buffer.from(key).toString('hex');
     const installer = new FlowInstaller({
       target: {
-        put: (_, key, value) => void map.set(hex(key), value),
-        replace: (_, key, value) => map.has(hex(key)) && map.set(hex(key), value) !== null,
+        put: (_, keys, values) => {
+          for (let i = 0; i * 16 < keys.length; i++) {
+            map.set(hex(keys.slice(i * 16, i * 16 + 16)), values.slice(i * 32, i * 32 + 32));
+          }
+        },
+        replace: (_, key, value) => map.has(hex(key)) && map.set(hex(key), value.slice()) !== null,
         remove: (_, key) => void map.delete(hex(key)),
       },
       generationOf: (backend) => (backend === 3 ? 7 : 0),
@@ -193,8 +203,8 @@ describe('flows', () => {
 
   it('are announced in one turn, and in force from the next', () => {
     const { installer, flows } = cache();
-    installer.offer(2, offer(80), 1000);
-    installer.offer(2, offer(81, 4), 1000);
+    installer.offer(2, offer(80));
+    installer.offer(2, offer(81, 4));
     expect(flows()).toEqual([]);
     installer.turn(1050);
     expect(flows()).toMatchObject([{ ports: 80, generation: 0 }]);
@@ -216,7 +226,7 @@ describe('flows', () => {
 
   it('that ended between are not put in force: not after a SYN that the kernel saw, not after a word of the worker', () => {
     const { installer, map, flows } = cache();
-    for (const ports of [80, 81, 82]) installer.offer(0, offer(ports), 0);
+    for (const ports of [80, 81, 82]) installer.offer(0, offer(ports));
     installer.ended(offer(82));
     installer.turn(50);
     expect(map.size).toBe(2);
@@ -225,7 +235,7 @@ describe('flows', () => {
     installer.turn(100);
     expect([flows(), installer.installed]).toEqual([[], 0]);
     // One that is in force is taken out.
-    installer.offer(0, offer(83), 100);
+    installer.offer(0, offer(83));
     installer.turn(150);
     installer.turn(200);
     expect(flows()).toMatchObject([{ generation: 7 }]);
@@ -235,9 +245,9 @@ describe('flows', () => {
 
   it('of former tables are not put in force', () => {
     const { installer, flows } = cache();
-    installer.offer(0, offer(80), 0);
+    installer.offer(0, offer(80));
     installer.turn(50);
-    installer.offer(0, offer(81), 60);
+    installer.offer(0, offer(81));
     installer.discard();
     installer.turn(100);
     installer.turn(150);
@@ -246,11 +256,11 @@ describe('flows', () => {
 
   it('are taken up to a rate', () => {
     const { installer } = cache();
-    for (let i = 0; i < 2500; i++) installer.offer(0, offer(i), 0);
+    for (let i = 0; i < 2500; i++) installer.offer(0, offer(i));
     expect(installer.refused).toBe(500);
     installer.turn(10_000);
     installer.turn(10_001);
-    for (let i = 0; i < 5000; i++) installer.offer(0, offer(5000 + i), 0);
+    for (let i = 0; i < 5000; i++) installer.offer(0, offer(5000 + i));
     expect(installer.refused).toBe(500 + 3000);
   });
 });
@@ -275,6 +285,25 @@ describe('a veth', () => {
       proof.forget(veth);
       expect(proof.admits(veth, true, () => sent)).toBe(true);
     }
+  });
+});
+
+describe('a driver', () => {
+  it('is believed to drop when half of what it was given is counted as dropped, by some packets and once a second', () => {
+    let sent = 0;
+    let dropped = 70;
+    const watch = new DropWatch('net0', () => dropped);
+    const look = (nowMs: number, more: { sent: number; dropped: number }) => {
+      sent += more.sent;
+      dropped += more.dropped;
+      return watch.look(() => sent, nowMs);
+    };
+    expect(look(1000, { sent: 7, dropped: 7 })).toBeNull();
+    expect(look(1999, { sent: 10, dropped: 10 })).toBeNull();
+    expect(look(2000, { sent: 0, dropped: 0 })).toEqual({ sent: 10, dropped: 10 });
+    expect(look(3000, { sent: 1000, dropped: 499 })).toBeNull();
+    expect(look(4000, { sent: 1000, dropped: 500 })).toEqual({ sent: 1000, dropped: 500 });
+    expect(look(5000, { sent: 1000, dropped: 0 })).toBeNull();
   });
 });
 

@@ -113,7 +113,7 @@ export const enum FlowValueAt {
 
 export function encodeFlowValue(flow: FlowDecision): Uint8Array {
   const view = new DataView(new ArrayBuffer(FLOW_VALUE_BYTES));
-  view.setBigUint64(FlowValueAt.seenNs, BigInt(Math.floor(flow.seenMs)) * 1_000_000n, true);
+  writeSeen(view, 0, flow.seenMs);
   view.setUint32(FlowValueAt.backend, flow.backend, true);
   view.setUint32(FlowValueAt.generation, flow.generation, true);
   view.setUint32(FlowValueAt.label, flow.label, true);
@@ -121,6 +121,14 @@ export function encodeFlowValue(flow: FlowDecision): Uint8Array {
   view.setUint16(FlowValueAt.sport, flow.sport, true);
   view.setUint16(FlowValueAt.worker, flow.worker, true);
   return new Uint8Array(view.buffer);
+}
+
+/** Writes the time of the value at `at`: exact to some ns. */
+export function writeSeen(view: DataView, at: number, seenMs: number): void {
+  const ns = Math.floor(seenMs) * 1e6;
+  const high = Math.floor(ns / 2 ** 32);
+  view.setUint32(at + FlowValueAt.seenNs, ns - high * 2 ** 32, true);
+  view.setUint32(at + FlowValueAt.seenNs + 4, high, true);
 }
 
 export function decodeFlowValue(bytes: Uint8Array, at = 0): FlowDecision {

@@ -56,14 +56,12 @@ export class FlowCache {
     return this.flows[family].maxEntries;
   }
 
-  /** Puts a flow in, or in the place of what was there. */
-  put(family: 4 | 6, key: Uint8Array, value: Uint8Array): void {
-    // First: what the filter does not have is not looked up.
-    this.filter.add(family, key);
-    this.flows[family].update(key, value);
+  /** Puts flows in, or in the place of what was there; keys and values one after the other. */
+  put(family: 4 | 6, keys: Uint8Array, values: Uint8Array): void {
+    this.flows[family].updateBatch(keys, values);
   }
 
-  /** The same of a flow that is still there; false: it is not. */
+  /** The same of one flow that is still there; false: it is not. */
   replace(family: 4 | 6, key: Uint8Array, value: Uint8Array): boolean {
     try {
       this.flows[family].update(key, value, EXIST);

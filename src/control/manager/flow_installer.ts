@@ -1,5 +1,5 @@
 import { FlowRecord } from '../../shared/flow_ring.js';
-import { encodeFlowKey, encodeFlowValue, type FlowDecision, type FlowTuple } from '../ebpf/flow_layout.js';
+import { FlowBatch, familyOf, keyOf } from './flow_batch.js';
 
 /** Flows a second that an interface takes, and how many at once. */
 const FLOWS_PER_SECOND = 20_000;
@@ -7,14 +7,11 @@ const FLOWS_AT_ONCE = 2_000;
 
 /** Of a cache, what is needed here; see FlowCache. */
 export interface FlowTarget {
-  put(family: 4 | 6, key: Uint8Array, value: Uint8Array): void;
+  /** Keys and values one after the other. */
+  put(family: 4 | 6, keys: Uint8Array, values: Uint8Array): void;
+  /** False: it is not there any more. */
   replace(family: 4 | 6, key: Uint8Array, value: Uint8Array): boolean;
   remove(family: 4 | 6, key: Uint8Array): void;
-}
-
-interface Announced extends FlowDecision {
-  family: 4 | 6;
-  key: Uint8Array;
 }
 
 export interface FlowInstallerOptions {
@@ -33,8 +30,10 @@ export interface FlowInstallerOptions {
  * a worker takes for what is in its ring, and after all that the rings have to say was given to `offer` and `ended`.
  */
 export class FlowInstaller {
-  private readonly announced = new Map<string, Announced>();
-  private readonly coming = new Map<string, Announced>();
+  private announced = batches();
+  private coming = batches();
+  /** Flows that ended since the last turn; few, since most have never been offered. */
+  private readonly over = new Set<string>();
   private tokens = FLOWS_AT_ONCE;
   private turnedMs = 0;
   /** Flows put in force so far, and offers that were above the rate. */
@@ -44,75 +43,56 @@ export class FlowInstaller {
   constructor(private readonly options: FlowInstallerOptions) {}
 
   /** An offer of a worker. */
-  offer(worker: number, record: Int32Array, nowMs: number): void {
-    const backend = record[FlowRecord.backend];
-    const generation = this.options.generationOf(backend, record[FlowRecord.incarnation]);
+  offer(worker: number, record: Int32Array): void {
+    const generation = this.options.generationOf(record[FlowRecord.backend], record[FlowRecord.incarnation]);
     if (generation === 0) return;
     if (this.tokens < 1) {
       this.refused++;
       return;
     }
     this.tokens--;
-    const tuple = tupleOf(record);
-    const key = encodeFlowKey(tuple);
-    this.coming.set(nameOf(key), {
-      family: tuple.family,
-      key,
-      backend,
-      generation,
-      worker,
-      seenMs: nowMs,
-      sport: record[FlowRecord.sportAndPort] >>> 16,
-      label: record[FlowRecord.label],
-      host: record[FlowRecord.host],
-    });
+    this.coming[familyOf(record)].add(record, generation, worker);
   }
 
   /** A worker says that a flow ended. */
   ended(record: Int32Array): void {
-    const tuple = tupleOf(record);
-    const key = encodeFlowKey(tuple);
-    const name = nameOf(key);
-    this.announced.delete(name);
-    this.coming.delete(name);
-    this.options.target.remove(tuple.family, key);
+    const key = keyOf(record);
+    this.over.add(nameOf(key));
+    this.options.target.remove(familyOf(record), key);
   }
 
   /** Nothing that was offered so far is to be put in force: tables have changed, or a word of a worker was lost. */
   discard(): void {
-    this.announced.clear();
-    this.coming.clear();
+    for (const batch of [this.announced, this.coming]) batch[4].count = batch[6].count = 0;
   }
 
   /** Puts in force what was announced in the turn before, and announces what was offered since. */
   turn(nowMs: number): void {
     const { target } = this.options;
-    for (const flow of this.announced.values()) {
-      flow.seenMs = nowMs;
-      if (target.replace(flow.family, flow.key, encodeFlowValue(flow))) this.installed++;
+    const { announced, coming, over } = this;
+    for (const family of [4, 6] as const) {
+      const former = announced[family];
+      const next = coming[family];
+      if (over.size > 0) for (const batch of [former, next]) batch.filter((key) => !over.has(nameOf(key)));
+      for (let i = 0; i < former.count; i++) {
+        if (target.replace(family, former.keyOf(i), former.valueInForce(i, nowMs))) this.installed++;
+      }
+      former.count = 0;
+      const { keys, values } = next.all(nowMs);
+      if (next.count > 0) target.put(family, keys, values);
     }
-    this.announced.clear();
-    for (const [name, flow] of this.coming) {
-      target.put(flow.family, flow.key, encodeFlowValue({ ...flow, seenMs: nowMs, generation: 0 }));
-      this.announced.set(name, flow);
-    }
-    this.coming.clear();
+    over.clear();
+    this.announced = coming;
+    this.coming = announced;
     const elapsed = Math.max(0, nowMs - this.turnedMs);
     this.tokens = Math.min(FLOWS_AT_ONCE, this.tokens + (elapsed * FLOWS_PER_SECOND) / 1000);
     this.turnedMs = nowMs;
   }
 }
 
-function tupleOf(record: Int32Array): FlowTuple {
-  const family = ((record[FlowRecord.what] >>> 8) & 0xff) as 4 | 6;
-  const words = family === 4 ? 1 : 4;
-  return {
-    family,
-    protocol: record[FlowRecord.what] & 0xff,
-    src: [...record.subarray(FlowRecord.src0, FlowRecord.src0 + words)],
-    dst: [...record.subarray(FlowRecord.dst0, FlowRecord.dst0 + words)],
-    ports: record[FlowRecord.ports],
-  };
+/** Room for what the rate lets in between two turns. */
+function batches(): Readonly<Record<4 | 6, FlowBatch>> {
+  return { 4: new FlowBatch(4, FLOWS_AT_ONCE), 6: new FlowBatch(6, FLOWS_AT_ONCE) };
 }
 
 function nameOf(key: Uint8Array): string {

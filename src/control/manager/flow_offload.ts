@@ -309,26 +309,25 @@ export class FlowOffload {
 
   /** Hears what workers have to say. */
   private drain(): void {
-    const now = Number(process.hrtime.bigint() / 1_000_000n);
     for (const [queue, rings] of this.rings) {
       const { fromWorker } = rings;
-      while (fromWorker.take()) this.hear(queue, fromWorker.record, now);
+      while (fromWorker.take()) this.hear(queue, fromWorker.record);
       if (fromWorker.lost === rings.lost) continue;
       rings.lost = fromWorker.lost;
       for (const { installer } of this.active.values()) installer.discard();
     }
   }
 
-  private hear(queue: number, record: Int32Array, now: number): void {
+  private hear(queue: number, record: Int32Array): void {
     if (record[FlowRecord.what] >>> 16 === (FlowSaying.offer as number)) {
-      this.offered(queue, record, now);
+      this.offered(queue, record);
     } else {
       // It may have come in by any interface.
       for (const { installer } of this.active.values()) installer.ended(record);
     }
   }
 
-  private offered(queue: number, record: Int32Array, now: number): void {
+  private offered(queue: number, record: Int32Array): void {
     const port = record[FlowRecord.sportAndPort] & 0xffff;
     const active = this.active.get(port);
     if (!active) return;
@@ -337,7 +336,7 @@ export class FlowOffload {
     if (backends.generationOf(number, record[FlowRecord.incarnation]) === 0) return;
     const out = this.backends[number * BackendField.STRIDE + BackendField.port];
     const outlet = this.options.interfaces[out];
-    if (this.proof.admits(outlet, out !== port, () => cache.countsOf(number)[0])) installer.offer(queue, record, now);
+    if (this.proof.admits(outlet, out !== port, () => cache.countsOf(number)[0])) installer.offer(queue, record);
   }
 
   private watch({ name, index }: FlowInterface, { cache, drops }: Active, now: number): void {
