@@ -19,7 +19,7 @@ export const microBench: Bench<MicroRow[]> = {
   about: 'steps of the path one by one, ns a packet',
   needsRoot: false,
   byDefault: true,
-  seconds: { full: 480, quick: 30, smoke: 20 },
+  seconds: { full: 420, quick: 22, smoke: 14 },
   run: ({ effort, say }) => runMicro(MICRO_SECONDS[effort], say),
   tables,
 };

@@ -74,8 +74,8 @@ export function measure(cases: readonly MicroCase[]): void {
   }
 }
 
-/** Least and most CPU time to warm up for, ms; a body that takes long has not been called often by the least. */
-const WARM_MS = 40;
+/** Least and most CPU time to warm up for, ms; a body that takes long has not been called often by the least. Where numbers say nothing, little. */
+const WARM_MS = seconds < 0.05 ? 10 : 40;
 const WARM_MOST_MS = 500;
 const WARM_CALLS = 100;
 
