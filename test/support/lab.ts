@@ -43,6 +43,8 @@ export interface LabOptions {
   /** Put in front of the configured chain. */
   filter?: PacketFilter;
   repair?: boolean;
+  /** Bytes in front of each packet; default: MemoryPort's. */
+  headroom?: number;
 }
 
 export class Lab {
@@ -72,7 +74,14 @@ export class Lab {
     this.config = parseConfig(yaml);
     this.pool = new MemoryPool({ frameCount: 512, chunkSize: 2048 });
     this.ports = this.config.interfaces.map(
-      ({ name }, index) => new MemoryPort(this.pool, { index, name, clock: () => this.nowMs, keepDropped: true }),
+      ({ name }, index) =>
+        new MemoryPort(this.pool, {
+          index,
+          name,
+          clock: () => this.nowMs,
+          keepDropped: true,
+          headroom: options.headroom,
+        }),
     );
     this.publisher = new Publisher({
       registry: new Registry({ now: () => this.nowMs }),
