@@ -58,6 +58,9 @@ export class FlowCache {
 
   /** Puts flows in, or in the place of what was there; keys and values one after the other. */
   put(family: 4 | 6, keys: Uint8Array, values: Uint8Array): void {
+    const bytes = FLOW_KEY_BYTES[family];
+    // First: what the filter does not have is not looked up.
+    for (let at = 0; at < keys.length; at += bytes) this.filter.add(family, keys.subarray(at, at + bytes));
     this.flows[family].updateBatch(keys, values);
   }
 
