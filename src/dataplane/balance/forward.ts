@@ -1,12 +1,4 @@
-import {
-  BackendCounter,
-  BackendField,
-  BackendFlag,
-  Counter,
-  CounterBlock,
-  ServiceField,
-  ServiceFlag,
-} from '../../shared/layout.js';
+import { BackendCounter, BackendFlag, Counter, CounterBlock, ServiceField, ServiceFlag } from '../../shared/layout.js';
 import { answerEcho } from '../packet/echo.js';
 import { EncapsulatedQuote, readEncapsulatedInner, relayToClient } from '../packet/encapsulated_quote.js';
 import { isEchoRequest, isIcmpError } from '../packet/icmp.js';
@@ -14,7 +6,10 @@ import { readInner } from '../packet/icmp_quote.js';
 import { Packet, PacketFlag } from '../packet/packet.js';
 import { IpProtocol, TcpFlag } from '../packet/wire.js';
 import type { Snapshot } from '../snapshot.js';
-import { Decision, DropReason, Verdict } from '../verdict.js';
+import { DropReason, Verdict } from '../verdict.js';
+import { Chosen } from './ahead.js';
+import { isAddressOf } from './backend_address.js';
+import { BurstFlows } from './burst_flows.js';
 import { Chooser } from './choose.js';
 import { Egress, FlagsWord } from './egress.js';
 import { FlowField, startsAnew } from './flow_entry.js';
@@ -48,7 +43,7 @@ export class Balancer {
   snapshot: Snapshot;
   /** Places flows in the table; keyed with this worker's own secret. */
   readonly flowHash: FlowHash;
-  private lookedUpAt = -1;
+  private readonly burst: BurstFlows;
   private readonly newFlows = new NewFlows();
   private readonly chooser: Chooser;
   private readonly budget: IcmpBudget;
@@ -72,6 +67,7 @@ export class Balancer {
   ) {
     this.flowHash = new FlowHash(secret);
     this.snapshot = snapshot;
+    this.burst = new BurstFlows(flows, snapshot);
     this.chooser = new Chooser(snapshot, counters);
     this.budget = new IcmpBudget(snapshot.settings.icmp.maxPerSecond, counters);
     this.sender = new Sender(snapshot, counters, this.budget);
@@ -81,6 +77,7 @@ export class Balancer {
 
   adopt(snapshot: Snapshot): void {
     this.snapshot = snapshot;
+    this.burst.adopt(snapshot);
     this.chooser.adopt(snapshot);
     this.sender.adopt(snapshot);
     this.budget.setRate(snapshot.settings.icmp.maxPerSecond);
@@ -93,18 +90,9 @@ export class Balancer {
     if (packet.family !== 0) packet.flowHash = hashOf(this.flowHash, packet);
   }
 
-  /**
-   * Looks a burst's undecided packets up in the flow table, before the first of them is balanced.
-   */
+  /** Looks a burst's undecided packets up in the flow table, before the first of them is balanced. */
   lookUp(packets: readonly Packet[], verdict: Int32Array, count: number): void {
-    const flows = this.flows;
-    flows.prefetch(packets, count);
-    for (let i = 0; i < count; i++) {
-      if (verdict[i] !== Decision.undecided) continue;
-      const packet = packets[i];
-      packet.flow = (packet.flags & PacketFlag.hasPorts) === 0 ? -1 : flows.find(packet);
-    }
-    this.lookedUpAt = flows.changes;
+    this.burst.lookUp(packets, verdict, count);
   }
 
   /**
@@ -120,6 +108,8 @@ export class Balancer {
   private whole(packet: Packet, nowMs: number): Verdict {
     const backend = this.remembered(packet, nowMs);
     if (backend >= 0) return this.send(packet, packet, backend, nowMs);
+    if (packet.chosen >= 0) return this.begin(packet, nowMs);
+    if (packet.chosen === (Chosen.nobody as number)) return this.pass();
     if (packet.family === 0) return Verdict.Pass;
     if (packet.protocol === IpProtocol.icmp || packet.protocol === IpProtocol.icmpv6) return this.icmp(packet, nowMs);
     const service = this.chooser.serviceOf(packet);
@@ -128,11 +118,7 @@ export class Balancer {
 
   /** The backend that the packet's flow has, −1 for none that it may keep. */
   private remembered(packet: Packet, nowMs: number): number {
-    let flow = packet.flow;
-    if (this.flows.changes !== this.lookedUpAt) {
-      // An earlier packet of this burst came or went in the table.
-      flow = (packet.flags & PacketFlag.hasPorts) === 0 ? -1 : this.flows.find(packet);
-    }
+    const flow = this.burst.placeOf(packet);
     return flow >= 0 ? this.known(flow, packet, nowMs) : -1;
   }
 
@@ -177,6 +163,13 @@ export class Balancer {
 
   private toService(service: number, packet: Packet, nowMs: number): Verdict {
     const backend = this.pick(service, packet, nowMs);
+    return backend < 0 ? Verdict.Drop : this.send(packet, packet, backend, nowMs);
+  }
+
+  /** The first packet of a flow whose backend was chosen with those of the burst: as `toService` where no packet names a backend. */
+  private begin(packet: Packet, nowMs: number): Verdict {
+    this.counters[Counter.flowMiss]++;
+    const backend = this.entered(packet, packet.service, packet.chosen, nowMs);
     return backend < 0 ? Verdict.Drop : this.send(packet, packet, backend, nowMs);
   }
 
@@ -266,6 +259,11 @@ export class Balancer {
     this.counters[Counter.flowMiss]++;
     // With stable UDP every packet has the id.
     if (named >= 0 && this.snapshot.steering.by === SteeredBy.stableUdp) return backend;
+    return this.entered(packet, service, backend, nowMs);
+  }
+
+  /** Remembers the flow where its service wants it. Returns `backend`; −1 with `reason` set for a flood. */
+  private entered(packet: Packet, service: number, backend: number, nowMs: number): number {
     const flags = this.snapshot.services[Math.imul(service, ServiceField.STRIDE) + ServiceField.flags];
     if ((flags & ServiceFlag.flowTable) === 0 || this.remember(packet, service, backend, nowMs)) return backend;
     return this.refuse(DropReason.flood);
@@ -289,6 +287,7 @@ export class Balancer {
     }
     const incarnation = this.snapshot.egress[(backend << Egress.SHIFT) + Egress.incarnation];
     this.flows.insert(packet, backend, incarnation, nowMs);
+    this.burst.noteInserted(packet.flowHash);
     this.counters[Counter.flowInsert]++;
     this.gain(backend);
     const evicted = this.flows.evictedBackend;
@@ -350,7 +349,7 @@ export class Balancer {
     const quote = (this.quote ??= new EncapsulatedQuote(packet.view, packet.chunkSize));
     if (readEncapsulatedInner(packet, quote) === DropReason.none && quote.isForClient) {
       const backend = this.rememberedFor(quote.client, nowMs);
-      if (backend >= 0 && this.isAddressOf(backend, quote.outer)) {
+      if (backend >= 0 && isAddressOf(this.snapshot.backends, backend, quote.outer)) {
         if (!this.budget.take(nowMs)) return this.drop(DropReason.icmpLimited);
         if (relayToClient(packet, quote)) {
           this.counters[Counter.icmpErrors]++;
@@ -360,20 +359,6 @@ export class Balancer {
     }
     const isOurs = reason !== DropReason.none && this.chooser.serviceOfAddress(packet) >= 0;
     return isOurs ? this.drop(reason) : this.pass();
-  }
-
-  /** Whether the outer packet was going to this backend. */
-  private isAddressOf(backend: number, outer: Packet): boolean {
-    const { backends } = this.snapshot;
-    const at = Math.imul(backend, BackendField.STRIDE);
-    const family = (backends[at + BackendField.flags] & BackendFlag.ipv6) !== 0 ? 6 : 4;
-    return (
-      outer.family === family &&
-      outer.dst0 === backends[at + BackendField.addr0] &&
-      outer.dst1 === backends[at + BackendField.addr1] &&
-      outer.dst2 === backends[at + BackendField.addr2] &&
-      outer.dst3 === backends[at + BackendField.addr3]
-    );
   }
 
   /** The backend that the flow of an ICMP error is remembered to have, −1 for none. The error does not keep the flow alive. */

@@ -68,6 +68,11 @@ export class Steering {
     });
   }
 
+  /** Whether packets of the service may name a backend, or be given one by their source. */
+  concerns(service: number): boolean {
+    return this.ways[service] !== null;
+  }
+
   /** Position of the backend that the packet names, or a Steered. The service must be one of the tables'. */
   steer(packet: Packet, service: number): number {
     this.by = SteeredBy.nothing;

@@ -69,6 +69,9 @@ export class Packet {
   flowHash = 0;
   /** Where the flow table has the flow, −1: nowhere. */
   flow = -1;
+  /** Where the flow is new: backend that the tables choose for it, or a Chosen; and its service. See balance/ahead.ts. */
+  chosen = -1;
+  service = -1;
   /** DecisionWord.rules, where the kernel has decided something: rules that this packet got past. */
   decided = 0;
 
