@@ -1,16 +1,15 @@
 import { FlowField, Lodgers } from './balance/flow_entry.js';
 import { Heading, type PlainHeaders } from './plain_headers.js';
 
-/** In `place`, between two loops: not in its home slot. */
-const FARTHER = -2;
-
-/** Goes over the first `count` packets of a burst. */
-type Loop = (count: number) => number;
+/** Goes over the first `count` packets of a burst. Appends to `farther`, which has so many entries; returns how many it has then. */
+type Loop = (count: number, entries: number) => number;
 
 /** Where the flows of a burst's plain packets are. */
 export class PlainFlows {
   /** By position in the burst, where the packet has a home: word index of its flow; −1: not in its first window. */
   readonly place: Int32Array;
+  /** Positions of packets whose flow is not in its home slot. */
+  private readonly farther: Int32Array;
   private readonly prefetch: (count: number) => number;
   private readonly find4: Loop;
   private readonly find6: Loop;
@@ -23,28 +22,28 @@ export class PlainFlows {
     slots: number,
   ) {
     this.place = new Int32Array(slots);
+    this.farther = new Int32Array(slots);
     this.prefetch = prefetcher(words, headers.home);
-    this.find4 = finder4(words, headers, this.place);
-    this.find6 = finder6(words, headers, this.place);
+    this.find4 = finder4(words, headers, this.place, this.farther);
+    this.find6 = finder6(words, headers, this.place, this.farther);
   }
 
   find(count: number): void {
     // Kept only so that the reads are not optimised away.
     this.seen &= this.prefetch(count);
-    let farther = this.find4(count);
-    if (this.headers.hasIpv6) farther += this.find6(count);
-    if (farther > 0) this.findFarther(count);
+    let entries = this.find4(count, 0);
+    if (this.headers.hasIpv6) entries = this.find6(count, entries);
+    if (entries > 0) this.findFarther(entries);
   }
 
   /** The other slots of the first window that have a flow of this home. One in its second window takes the steps. */
-  private findFarther(count: number): void {
-    const { words, place } = this;
+  private findFarther(entries: number): void {
+    const { words, place, farther } = this;
     const { home, heading } = this.headers;
     const mask = (words.length - 1) | 0;
-    for (let i = 0; i < count; i++) {
+    for (let entry = 0; entry < entries; entry++) {
+      const i = farther[entry];
       const from = home[i];
-      if (from < 0 || place[i] !== FARTHER) continue;
-      place[i] = -1;
       let lodgers = words[(from + FlowField.lodgers) | 0] & (Lodgers.HERE - 1);
       while (lodgers !== 0) {
         const at = (from + ((31 - Math.clz32(lodgers & -lodgers)) << FlowField.STRIDE_SHIFT)) & mask;
@@ -98,11 +97,10 @@ function prefetcher(words: Int32Array, home: Int32Array): (count: number) => num
   };
 }
 
-/** Looks at the home slots alone; returns how many flows are not there. What it does not find is FARTHER. */
-function finder4(words: Int32Array, headers: PlainHeaders, place: Int32Array): Loop {
+/** Looks at the home slots alone. */
+function finder4(words: Int32Array, headers: PlainHeaders, place: Int32Array, farther: Int32Array): Loop {
   const { home, heading, src0, dst0, ports } = headers;
-  return (count) => {
-    let farther = 0;
+  return (count, entries) => {
     for (let i = 0; i < count; i++) {
       const from = home[i];
       const head = heading[i];
@@ -115,18 +113,17 @@ function finder4(words: Int32Array, headers: PlainHeaders, place: Int32Array): L
       ) {
         place[i] = from;
       } else {
-        place[i] = FARTHER;
-        farther++;
+        place[i] = -1;
+        farther[entries++] = i;
       }
     }
-    return farther;
+    return entries;
   };
 }
 
-function finder6(words: Int32Array, headers: PlainHeaders, place: Int32Array): Loop {
+function finder6(words: Int32Array, headers: PlainHeaders, place: Int32Array, farther: Int32Array): Loop {
   const { home, heading, src0, src1, src2, src3, dst0, dst1, dst2, dst3, ports } = headers;
-  return (count) => {
-    let farther = 0;
+  return (count, entries) => {
     for (let i = 0; i < count; i++) {
       const from = home[i];
       const head = heading[i];
@@ -145,10 +142,10 @@ function finder6(words: Int32Array, headers: PlainHeaders, place: Int32Array): L
       ) {
         place[i] = from;
       } else {
-        place[i] = FARTHER;
-        farther++;
+        place[i] = -1;
+        farther[entries++] = i;
       }
     }
-    return farther;
+    return entries;
   };
 }
