@@ -40,6 +40,7 @@ class BurstSeconds {
 
 /** A set, and how many packets were found in it. */
 export class CountedSet implements PacketSet, PlainSet {
+  readonly isLarge4: boolean;
   private readonly view: SetView;
   private readonly matches: Float64Array;
 
@@ -49,6 +50,7 @@ export class CountedSet implements PacketSet, PlainSet {
     private readonly time: BurstSeconds,
   ) {
     this.view = new SetView(table.buffers, table.counters[worker]);
+    this.isLarge4 = this.view.isLarge4;
     this.matches = new Float64Array(table.matches[worker]);
   }
 
@@ -58,6 +60,12 @@ export class CountedSet implements PacketSet, PlainSet {
     this.matches[0]++;
     this.matches[1] += packet.l3Length;
     return true;
+  }
+
+  touch4(src: number, dst: number, protocol: number, ports: number, sides: number): number {
+    const { view } = this;
+    const address = (sides & SetSides.addressDestination) !== 0 ? dst : src;
+    return view.touch4(address, view.hasPort === true ? portKey(protocol, ports, sides) : 0);
   }
 
   find4(src: number, dst: number, protocol: number, ports: number, sides: number): number {

@@ -9,6 +9,9 @@ export interface PlainPrefixes {
 
 /** A set. `find` returns as SetView's look-ups do and counts nothing; `count` counts what was found. `sides`: SetSides. */
 export interface PlainSet {
+  /** A burst's IPv4 look-ups wait for memory, unless `touch4` was called for all of them before. */
+  readonly isLarge4: boolean;
+  touch4(src: number, dst: number, protocol: number, ports: number, sides: number): number;
   find4(src: number, dst: number, protocol: number, ports: number, sides: number): number;
   /** `at`: offset of the source address; the destination and the ports follow. */
   find6(view: DataView, at: number, protocol: number, sides: number): number;

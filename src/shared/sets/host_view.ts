@@ -35,12 +35,17 @@ export function hashEntry6(seed: number, a0: number, a1: number, a2: number, a3:
 const HOST4 = 32 << 24;
 const HOST6 = 128 << 24;
 
+/** Slots of a table that is far larger than the first-level cache: 256 KiB. */
+const LARGE = 65_536;
+
 /** What every set of hosts has. Scope and state are read where they may decide: see `telling`. */
 class HostTable {
   protected readonly records: Int32Array;
   protected readonly slots: Int32Array;
   protected readonly slotMask: number;
   protected readonly seed: number;
+  /** Most look-ups find their words in no cache that is near. */
+  readonly isLarge: boolean;
   /** Bits of a slot that say that the address does not tell all: an entry that is not plain; with ports, any. */
   protected readonly telling: number;
 
@@ -49,6 +54,7 @@ class HostTable {
     this.slots = new Int32Array(slots);
     this.slotMask = (this.slots.length - 1) | 0;
     this.seed = seed;
+    this.isLarge = this.slots.length > LARGE;
     this.telling = hasPort ? SlotWord.CHECK | SlotWord.ENTRY_MASK : SlotWord.CHECK;
   }
 }
@@ -59,6 +65,12 @@ export class HostView4 extends HostTable {
   constructor(buffers: TableBuffers, hasPort: boolean) {
     super(buffers, hasPort);
     this.mask0 = buffers.mask[0];
+  }
+
+  /** As SetView.touch4. */
+  touch4(address: number, port: number): number {
+    const slot = this.slots[hash4(this.seed, address & this.mask0, HOST4 | port) & this.slotMask];
+    return this.records[(slot & SlotWord.ENTRY_MASK) << RecordField.STRIDE4_SHIFT];
   }
 
   /** As SetView.lookup4. */

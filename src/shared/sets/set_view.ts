@@ -25,6 +25,8 @@ export class SetView {
   readonly hasPort: boolean;
   private readonly ipv4: HostView4 | NetView4 | null;
   private readonly ipv6: HostView6 | NetView6 | null;
+  /** `ipv4`, where that is hosts. */
+  private readonly hosts4: HostView4 | null;
   private readonly counters4: Float64Array | null;
   private readonly counters6: Float64Array | null;
 
@@ -35,6 +37,7 @@ export class SetView {
     const isNet = type === 'hash:net' || type === 'hash:net,port';
     this.ipv4 = ipv4 && new (isNet ? NetView4 : HostView4)(ipv4, this.hasPort);
     this.ipv6 = ipv6 && new (isNet ? NetView6 : HostView6)(ipv6, this.hasPort);
+    this.hosts4 = this.ipv4 instanceof HostView4 ? this.ipv4 : null;
     this.counters4 = counters?.ipv4 ? new Float64Array(counters.ipv4) : null;
     this.counters6 = counters?.ipv6 ? new Float64Array(counters.ipv6) : null;
   }
@@ -71,6 +74,16 @@ export class SetView {
     const at = entryOf(result) << 1;
     counters[at] += 1;
     counters[at + 1] += bytes;
+  }
+
+  /** Whether IPv4 look-ups of a burst should be touched first, so that their cache misses overlap. Not for networks, whose way is of several steps. */
+  get isLarge4(): boolean {
+    return this.hosts4 !== null && this.hosts4.isLarge;
+  }
+
+  /** Reads the words that `lookup4` is likely to read; what it returns only keeps them from being optimised away. */
+  touch4(a0: number, port: number): number {
+    return this.hosts4 === null ? 0 : this.hosts4.touch4(a0, port);
   }
 
   /** By an IPv4 address and protocol << 16 | port (0 for sets without ports). */
