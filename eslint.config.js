@@ -44,7 +44,10 @@ const OUTSIDE_SHARED = [
   '^(\\.\\./)+(dataplane/|control/|cli/|playground/|pcap/|library|native|index|ts\\.js|public_enums)',
   'shared/ imports nothing outside itself but errors.ts.',
 ];
-const ALL_BUT_ERRORS = ['^\\.\\.?/(?!(errors|native_live)\\.js$)', 'native.ts stands at the bottom: it imports errors.ts only.'];
+const ALL_BUT_ERRORS = [
+  '^\\.\\.?/(?!(errors|native_live)\\.js$)',
+  'native.ts stands at the bottom: it imports errors.ts only.',
+];
 const PCAP_OUTSIDE = ['/(dataplane|control|cli|playground)/', 'pcap/ reads and writes files; it knows neither plane.'];
 
 const walls = [

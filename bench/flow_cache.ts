@@ -123,7 +123,9 @@ try {
   console.log('flows      hit, ns  miss, ns  filtered, ns');
   for (const flows of FLOWS) {
     const { hit, miss, filtered } = measure(path, flows);
-    console.log(`${String(flows).padEnd(10)} ${hit.toFixed(0).padStart(7)}  ${miss.toFixed(0).padStart(8)}  ${filtered.toFixed(0).padStart(12)}`);
+    console.log(
+      `${String(flows).padEnd(10)} ${hit.toFixed(0).padStart(7)}  ${miss.toFixed(0).padStart(8)}  ${filtered.toFixed(0).padStart(12)}`,
+    );
   }
 } finally {
   rmSync(directory, { recursive: true });
