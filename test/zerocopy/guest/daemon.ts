@@ -4,7 +4,7 @@ import { native } from '../../../src/native.js';
 import { PacketBuilder } from '../../support/packet_builder.js';
 import { CLIENT, Daemon, deadlyDatagram, NODE } from './daemon_rig.js';
 import { note, test } from './harness.js';
-import { carrier, command, hardwareAddress, setQueues } from './pairs.js';
+import { carrier, command, hardwareAddress } from './pairs.js';
 
 const modes = (status: { interfaces: { name: string; mode: string | null; zeroCopy: boolean | null }[] }) =>
   status.interfaces.map(({ name, mode, zeroCopy }) => `${name} ${mode} ${zeroCopy}`);
@@ -24,18 +24,16 @@ let first: Daemon | undefined;
 
 async function running(): Promise<Daemon> {
   if (first === undefined) {
-    setQueues('gnear', 2);
     first = await Daemon.start({ deadly: true });
   }
   first.connect();
   return first;
 }
 
-test('sluice run: balances from virtio_net to igb, two queues, every byte right, and the host keeps its own', async () => {
+test('sluice run: balances from virtio_net to igb, every byte right, and the host keeps its own', async () => {
   const daemon = await running();
   const before = await daemon.status();
   assert.deepEqual(modes(before), ZERO_COPY);
-  assert.equal(before.workers.length, 2);
   await daemon.carries(0, 500);
   const after = await daemon.until(({ totals }) => totals.redirect === 500, 'all are counted');
   assert.equal(after.totals.rx, 500);
@@ -78,25 +76,25 @@ test('sluice run: goes on after a dead worker, a link that was down and a kill',
 
   await daemon.kill();
   first = undefined;
-  setQueues('gnear', 1);
   for (const name of ['vnear', 'gnear']) assert.equal(native().queryXdp(native().linkInfo(name).ifindex), null);
 });
 
 test('sluice run: starts after a kill, and flows that the kernel takes over leave as the same bytes', async () => {
   const daemon = await Daemon.start({ flow_offload: 'auto' });
   daemon.connect();
-  await daemon.carries(0, 400);
+  // A flow is offered to the kernel after its 16th packet on the short way.
+  for (let part = 0; part < 3; part++) await daemon.carries(part * 400, 400);
   const status = await daemon.until(
     ({ flowOffload }) => flowOffload!.interfaces[0].flows >= 16,
     'flows are in the kernel',
   );
   const byWorkers = status.workers.reduce((sum, worker) => sum + worker.redirect, 0);
-  await daemon.carries(1000, 300);
-  const after = await daemon.until(({ totals }) => totals.redirect >= 700, 'all are counted');
+  await daemon.carries(3000, 300);
+  const after = await daemon.until(({ totals }) => totals.redirect >= 1500, 'all are counted');
   const later = after.workers.reduce((sum, worker) => sum + worker.redirect, 0) - byWorkers;
   note(`${300 - later} of 300 packets were the kernel's`);
   assert.ok(later < 60, `${later} of 300 packets came to the worker`);
-  assert.deepEqual([after.totals.redirect, after.violations, modes(after)], [700, [], ZERO_COPY]);
+  assert.deepEqual([after.totals.redirect, after.violations, modes(after)], [1500, [], ZERO_COPY]);
   await daemon.stop();
   for (const name of ['vnear', 'gnear']) assert.equal(native().queryXdp(native().linkInfo(name).ifindex), null);
 });

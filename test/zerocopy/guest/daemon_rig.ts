@@ -58,6 +58,13 @@ function configuration(parts: object): object {
   };
 }
 
+const children: ChildProcess[] = [];
+
+/** Ends those that a failed test has left. */
+export function killDaemons(): void {
+  for (const child of children) child.kill('SIGKILL');
+}
+
 export class Daemon {
   readonly said: string[] = [];
   /** The far ends, of the test that runs; see connect(). */
@@ -74,7 +81,7 @@ export class Daemon {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     createInterface(this.child.stderr!).on('line', (line) => this.said.push(line));
-    process.on('exit', () => this.child.kill('SIGKILL'));
+    children.push(this.child);
   }
 
   /** Starts it and waits until it is ready. */

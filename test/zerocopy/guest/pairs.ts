@@ -2,7 +2,7 @@
  * The guest's NICs: two pairs, each a wire with the NIC under test at one end, and a far end that sends and receives for the tests
  * through an AF_XDP socket in copy mode. See ../machine.mjs.
  */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { native, type Umem, type XskOptions, type XskSocket } from '../../../src/native.js';
 import { Verdict } from '../../../src/dataplane/verdict.js';
@@ -45,9 +45,12 @@ export function nameInterfaces(): void {
   for (const name of PAIRS.flatMap(({ near, far }) => [near, far])) command('ip', 'link', 'set', name, 'up');
 }
 
-/** Queues of a NIC, receiving and sending together. */
+/** Queues of a NIC, receiving and sending together. Refused while the kernel still takes a closed socket off the device. */
 export function setQueues(name: string, count: number): void {
-  if (native().linkInfo(name).rxQueues !== count) command('ethtool', '-L', name, 'combined', `${count}`);
+  until(`${count} queues of ${name}`, () => {
+    if (native().linkInfo(name).rxQueues === count) return true;
+    return spawnSync('ethtool', ['-L', name, 'combined', `${count}`]).status === 0;
+  }, 20_000); // prettier-ignore
 }
 
 /** Waits for the carrier: igb resets its link when a program or a socket comes or goes. */
