@@ -49,7 +49,9 @@ export class PlainPath {
   private readonly kinds = new Int32Array(1);
   private readonly judge: Judge;
   private untried = 0;
+  /** Made with the first rules. */
   private rules: PlainRules | null = null;
+  private hasRules = false;
   private sets: PlainSets | null = null;
   /** Who is told of flows that it sends; null: nobody. */
   offers: FlowOffers | null = null;
@@ -94,7 +96,11 @@ export class PlainPath {
     // What is to be opened meets them when it is open; and who is on the allow list, never.
     const dropsAtOnce = !snapshot.decap.active && mitigation.allow === null;
     const index = rules?.index ?? null;
-    this.rules = rules && index && new PlainRules(this.view, rules, index, this.counters, dropsAtOnce);
+    this.hasRules = rules !== null && index !== null;
+    if (rules !== null && index !== null) {
+      this.rules ??= new PlainRules(this.view, this.headers, this.counters, this.rest.length);
+      this.rules.adopt(rules, index, dropsAtOnce);
+    }
     this.sets = plainStages && new PlainSets(this.view, plainStages, !snapshot.decap.active);
   }
 
@@ -107,7 +113,7 @@ export class PlainPath {
     }
     this.headers.locate(burst, count);
     if (this.sets !== null) this.dropBySets(burst, count, this.sets);
-    if (this.rules !== null) this.dropByRules(burst, count, this.rules);
+    if (this.hasRules && this.rules !== null) this.dropByRules(burst, count, this.rules);
     this.found.find(count);
     if (this.ring.isThere) this.ring.choose(count);
     const left = this.judge(burst, count, port, nowMs);
@@ -131,7 +137,7 @@ export class PlainPath {
 
   /** A loop of its own: where there are no rules, nothing is spent on them. */
   private dropByRules(burst: Burst, count: number, rules: PlainRules): void {
-    const dropped = rules.judge(burst, count, this.headers);
+    const dropped = rules.judge(burst, count);
     this.counters[Counter.drop] += dropped;
     this.counters[CounterBlock.reasons + DropReason.rule] += dropped;
   }
