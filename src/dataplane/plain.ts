@@ -49,10 +49,11 @@ export class PlainPath {
   private readonly kinds = new Int32Array(1);
   private readonly judge: Judge;
   private untried = 0;
-  /** Made with the first rules. */
+  /** These two are made with the first rules, and the first sets. */
   private rules: PlainRules | null = null;
   private hasRules = false;
   private sets: PlainSets | null = null;
+  private hasSets = false;
   /** Who is told of flows that it sends; null: nobody. */
   offers: FlowOffers | null = null;
 
@@ -101,7 +102,11 @@ export class PlainPath {
       this.rules ??= new PlainRules(this.view, this.headers, this.counters, this.rest.length);
       this.rules.adopt(rules, index, dropsAtOnce);
     }
-    this.sets = plainStages && new PlainSets(this.view, plainStages, !snapshot.decap.active);
+    this.hasSets = plainStages !== null;
+    if (plainStages !== null) {
+      this.sets ??= new PlainSets(this.view, this.headers, this.rest.length);
+      this.sets.adopt(plainStages, !snapshot.decap.active);
+    }
   }
 
   /** Judges what it can of the burst; the rest stays as it is. `port`: number of the port that the burst came from. */
@@ -111,9 +116,8 @@ export class PlainPath {
       this.untried--;
       return this.leaveAll(count);
     }
-    this.headers.locate(burst, count);
-    if (this.sets !== null) this.dropBySets(burst, count, this.sets);
-    if (this.hasRules && this.rules !== null) this.dropByRules(burst, count, this.rules);
+    if (this.hasSets || this.hasRules) this.filter(burst, count);
+    else this.headers.locate(burst, count);
     this.found.find(count);
     if (this.ring.isThere) this.ring.choose(count);
     const left = this.judge(burst, count, port, nowMs);
@@ -129,8 +133,16 @@ export class PlainPath {
     return count;
   }
 
+  /** Locates what sets and rules let go on. */
+  private filter(burst: Burst, count: number): void {
+    this.headers.read(burst, count);
+    if (this.hasSets && this.sets !== null) this.dropBySets(burst, count, this.sets);
+    if (this.hasRules && this.rules !== null) this.dropByRules(burst, count, this.rules);
+    this.headers.place(count);
+  }
+
   private dropBySets(burst: Burst, count: number, sets: PlainSets): void {
-    const dropped = sets.judge(burst, count, this.headers);
+    const dropped = sets.judge(burst, count);
     this.counters[Counter.drop] += dropped;
     this.counters[CounterBlock.reasons + DropReason.set] += dropped;
   }

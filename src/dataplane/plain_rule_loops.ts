@@ -3,8 +3,7 @@ import { ProtocolKey, RuleCounter, RuleIndexHeader } from '../shared/layout.js';
 import { Lpm } from '../shared/lpm_lookup.js';
 import { Touched } from './filter/rule_index.js';
 import { PlainRule } from './plain_rule_words.js';
-import { Heading, type PlainHeaders } from './plain_headers.js';
-import { JUDGED } from './plain_sets.js';
+import { Heading, Home, type PlainHeaders } from './plain_headers.js';
 import { Verdict } from './verdict.js';
 
 /** Most intervals of a run that the search here, of four steps, has room for. */
@@ -220,7 +219,7 @@ export function dropper4(
       ) {
         continue;
       }
-      home[i] = JUDGED;
+      home[i] = Home.judged;
       verdict[i] = Verdict.Drop;
       dropped++;
       if (record !== run) {
@@ -283,7 +282,7 @@ export function comparer4(
       ) {
         continue;
       }
-      home[i] = JUDGED;
+      home[i] = Home.judged;
       verdict[i] = Verdict.Drop;
       packets = (packets + 1) | 0;
       bytes = (bytes + burstLength[i]) | 0;

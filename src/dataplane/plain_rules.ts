@@ -2,7 +2,7 @@
 import { RuleCounter, RuleField, RuleIndexHeader } from '../shared/layout.js';
 import { Touched, type RuleIndex } from './filter/rule_index.js';
 import { INDEX_LEAST, type RuleSet } from './filter/rules.js';
-import { Heading, type PlainHeaders } from './plain_headers.js';
+import { Heading, Home, type PlainHeaders } from './plain_headers.js';
 import {
   comparer4,
   dropper4,
@@ -13,7 +13,6 @@ import {
   type RuleFinding,
 } from './plain_rule_loops.js';
 import { PlainRule, writePlainRules } from './plain_rule_words.js';
-import { JUDGED } from './plain_sets.js';
 import type { Burst } from './port.js';
 import { Verdict } from './verdict.js';
 
@@ -89,7 +88,7 @@ export class PlainRules {
     for (let record = 0; record < records; record++) if (!this.drops(record)) this.few = 0;
   }
 
-  /** Judges the packets that have a home. Returns how many were dropped; those have JUDGED for a home, and their verdict. */
+  /** Judges the packets that have a home. Returns how many were dropped; those have Home.judged, and their verdict. */
   judge(burst: Burst, count: number): number {
     const { index, headers, loops } = this;
     if (loops === null || index === null) return 0;
@@ -147,7 +146,7 @@ export class PlainRules {
         continue;
       }
       if (this.few === 0 && !this.matches6(record, i)) continue;
-      home[i] = JUDGED;
+      home[i] = Home.judged;
       verdict[i] = Verdict.Drop;
       dropped++;
       this.count(record, length[i]);

@@ -43,7 +43,7 @@ class HostTable {
   protected readonly records: Int32Array;
   protected readonly slots: Int32Array;
   protected readonly slotMask: number;
-  protected readonly seed: number;
+  readonly seed: number;
   /** Most look-ups find their words in no cache that is near. */
   readonly isLarge: boolean;
   /** Bits of a slot that say that the address does not tell all: an entry that is not plain; with ports, any. */
@@ -60,11 +60,23 @@ class HostTable {
 }
 
 export class HostView4 extends HostTable {
-  private readonly mask0: number;
+  readonly mask0: number;
 
   constructor(buffers: TableBuffers, hasPort: boolean) {
     super(buffers, hasPort);
     this.mask0 = buffers.mask[0];
+  }
+
+  /** Reads the slot that each of so many hashes names. Any hash will do. So short that the processor has all reads under way at once. */
+  readSlots(hashes: Int32Array, to: Int32Array, count: number): void {
+    const { slots, slotMask } = this;
+    for (let i = 0; i < count; i++) to[i] = slots[hashes[i] & slotMask];
+  }
+
+  /** Reads the address of the entry that each of so many words of slots names. */
+  readAddresses(found: Int32Array, to: Int32Array, count: number): void {
+    const { records } = this;
+    for (let i = 0; i < count; i++) to[i] = records[(found[i] & SlotWord.ENTRY_MASK) << RecordField.STRIDE4_SHIFT];
   }
 
   /** As SetView.touch4. */
