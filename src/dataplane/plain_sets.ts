@@ -2,7 +2,18 @@
 import { SetSides, SlotWord } from '../shared/sets/index.js';
 import type { PlainHosts, PlainSet, PlainStages } from './filter/plain_stages.js';
 import { Heading, Home, type PlainHeaders } from './plain_headers.js';
-import { hasher4, hostDropper4, SetSum, type Hasher, type HostDropper, type SetFinding } from './plain_set_loops.js';
+import {
+  hasher4,
+  hostDropper4,
+  nextDropper4,
+  SetSum,
+  toucher,
+  type Hasher,
+  type HostDropper,
+  type NextDropper,
+  type SetFinding,
+  type Toucher,
+} from './plain_set_loops.js';
 import type { Burst } from './port.js';
 import { Verdict } from './verdict.js';
 
@@ -29,7 +40,9 @@ export class PlainSets {
   protected touched = 0;
   private readonly finding: SetFinding;
   private readonly hash: Hasher;
+  private readonly touchEntries: Toucher;
   private readonly dropHosts: HostDropper;
+  private readonly dropNext: NextDropper;
 
   constructor(
     private readonly view: DataView,
@@ -41,13 +54,15 @@ export class PlainSets {
       keys: array(),
       hashes: array(),
       slots: array(),
-      addresses: array(),
+      next: array(),
       others: array(),
       dropped: array(),
       sums: new Int32Array(SetSum.SIZE),
     };
     this.hash = hasher4(headers, this.finding);
+    this.touchEntries = toucher(this.finding);
     this.dropHosts = hostDropper4(headers, this.finding);
+    this.dropNext = nextDropper4(headers, this.finding);
   }
 
   /** `dropsAtOnce`: what is in a set may be dropped by what its outer header says; not so where packets are decapsulated. */
@@ -97,12 +112,12 @@ export class PlainSets {
 
   /** IPv4 packets by one set of hosts: loops over the burst, so that its reads from memory overlap. */
   private judgeHosts({ verdict }: Burst, count: number, set: PlainSet, hosts: PlainHosts, sides: number): number {
-    const { hashes, slots, addresses, others, dropped, sums } = this.finding;
+    const { slots, others, dropped, sums } = this.finding;
     const { heading } = this.headers;
-    this.hash(count, (sides & SetSides.addressDestination) !== 0, hosts.seed, hosts.mask0);
-    hosts.readSlots(hashes, slots, count);
-    hosts.readAddresses(slots, addresses, count);
-    this.dropHosts(count, verdict);
+    this.hash(count, (sides & SetSides.addressDestination) !== 0, hosts);
+    if (set.isLarge4) this.touched = this.touchEntries(count, hosts.records);
+    let next = this.dropHosts(count, hosts.records, verdict);
+    for (let distance = 1; next > 0; distance++) next = this.dropNext(next, distance, hosts, verdict);
     let packets = sums[SetSum.packets];
     if (set.countsEntries4) {
       for (let n = 0; n < packets; n++) {

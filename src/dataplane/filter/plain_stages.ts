@@ -11,8 +11,9 @@ export interface PlainPrefixes {
 export interface PlainHosts {
   readonly seed: number;
   readonly mask0: number;
-  readSlots(hashes: Int32Array, to: Int32Array, count: number): void;
-  readAddresses(found: Int32Array, to: Int32Array, count: number): void;
+  readonly slots: Int32Array;
+  readonly slotMask: number;
+  readonly records: Int32Array;
 }
 
 /** A set. `find` returns as SetView's look-ups do and counts nothing; `count` counts what was found. `sides`: SetSides. */

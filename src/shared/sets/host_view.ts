@@ -40,9 +40,9 @@ const LARGE = 65_536;
 
 /** What every set of hosts has. Scope and state are read where they may decide: see `telling`. */
 class HostTable {
-  protected readonly records: Int32Array;
-  protected readonly slots: Int32Array;
-  protected readonly slotMask: number;
+  readonly records: Int32Array;
+  readonly slots: Int32Array;
+  readonly slotMask: number;
   readonly seed: number;
   /** Most look-ups find their words in no cache that is near. */
   readonly isLarge: boolean;
@@ -65,18 +65,6 @@ export class HostView4 extends HostTable {
   constructor(buffers: TableBuffers, hasPort: boolean) {
     super(buffers, hasPort);
     this.mask0 = buffers.mask[0];
-  }
-
-  /** Reads the slot that each of so many hashes names. Any hash will do. So short that the processor has all reads under way at once. */
-  readSlots(hashes: Int32Array, to: Int32Array, count: number): void {
-    const { slots, slotMask } = this;
-    for (let i = 0; i < count; i++) to[i] = slots[hashes[i] & slotMask];
-  }
-
-  /** Reads the address of the entry that each of so many words of slots names. */
-  readAddresses(found: Int32Array, to: Int32Array, count: number): void {
-    const { records } = this;
-    for (let i = 0; i < count; i++) to[i] = records[(found[i] & SlotWord.ENTRY_MASK) << RecordField.STRIDE4_SHIFT];
   }
 
   /** As SetView.touch4. */
