@@ -49,6 +49,8 @@ export class PlainPath {
   private readonly kinds = new Int32Array(1);
   private readonly judge: Judge;
   private untried = 0;
+  /** Bytes of all packets of the last burst as they came, where `run` has looked at them; else −1. */
+  rxBytes = -1;
   /** These two are made with the first rules, and the first sets. */
   private rules: PlainRules | null = null;
   private hasRules = false;
@@ -118,6 +120,7 @@ export class PlainPath {
     }
     if (this.hasSets || this.hasRules) this.filter(burst, count);
     else this.headers.locate(burst, count);
+    this.rxBytes = this.headers.bytes[0];
     this.found.find(count);
     if (this.ring.isThere) this.ring.choose(count);
     const left = this.judge(burst, count, port, nowMs);
@@ -129,6 +132,7 @@ export class PlainPath {
 
   /** Leaves all to the steps: they are to see every packet (a user's filter, rules, checksum repair). */
   leaveAll(count: number): number {
+    this.rxBytes = -1;
     for (let i = 0; i < count; i++) this.rest[i] = i;
     return count;
   }

@@ -79,6 +79,8 @@ export class PlainHeaders {
   wantsRingHash = false;
   /** Whether the burst in hand may have plain IPv6. */
   hasIpv6 = false;
+  /** One word: bytes of all packets of the burst in hand. */
+  readonly bytes = new Int32Array(1);
   private hasSyn = false;
   /** By home: number of the burst that last had a SYN there. */
   private readonly synMarks = new Int32Array(SYN_MARKS);
@@ -181,12 +183,15 @@ export class PlainHeaders {
 
 /** First loop: IPv4. Marks what may be IPv6. */
 function locator4(view: DataView, hash: FlowHash, mask: number, headers: PlainHeaders): Loop {
-  const { start, home, heading, src0, dst0, ports: portPairs } = headers;
+  const { start, home, heading, src0, dst0, ports: portPairs, bytes: total } = headers;
   return ({ offset, length }, count, hashes) => {
     let met = 0;
+    let bytes = 0;
     for (let i = 0; i < count; i++) {
       const data = offset[i];
-      const available = (length[i] - 14) | 0;
+      const size = length[i];
+      const available = (size - 14) | 0;
+      bytes = (bytes + size) | 0;
       start[i] = data;
       home[i] = NOT_PLAIN;
       if (available < 28 || (data & 3) !== 0) continue;
@@ -248,6 +253,7 @@ function locator4(view: DataView, hash: FlowHash, mask: number, headers: PlainHe
       heading[i] = (protocol << Heading.PROTOCOL_SHIFT) | ((typeAndTos & 0xff) << Heading.TOS_SHIFT) | totalLength;
       home[i] = hashes ? (hash.ipv4(src, dst, ports, protocol) << FlowField.STRIDE_SHIFT) & mask : 0;
     }
+    total[0] = bytes;
     return met;
   };
 }
