@@ -60,8 +60,6 @@ export class Packet {
   ports = 0;
   /** PacketFlag bits. */
   flags = 0;
-  /** IPv4 without options: sum of the header's 16-bit words, not folded; the checksum is right when it folds to 0xffff. */
-  headerSum = 0;
   /** DropReason of the parser, 0 when well-formed. */
   malformed = 0;
   // What the data path notes, not parse()

@@ -1,5 +1,4 @@
 import { DropReason } from '../verdict.js';
-import { sumBytes } from './checksum.js';
 import { PacketFlag, type Packet } from './packet.js';
 import { EtherType, IpProtocol, Wire } from './wire.js';
 
@@ -29,9 +28,8 @@ function parsePlain(packet: Packet): boolean {
   if (available < Wire.ipv4Bytes + Wire.udpBytes) return false;
   const typeAndTos = view.getInt32(l3 - 2);
   if (typeAndTos >>> 8 !== 0x080045) return false;
-  const lengthAndId = view.getInt32(l3 + 2);
+  const totalLength = view.getUint16(l3 + 2);
   const fragmentAndProtocol = view.getInt32(l3 + 6);
-  const totalLength = lengthAndId >>> 16;
   if ((fragmentAndProtocol & 0x3fff0000) !== 0 || totalLength > available) return false;
   const l4 = (l3 + Wire.ipv4Bytes) | 0;
   const rest = (totalLength - Wire.ipv4Bytes) | 0;
@@ -61,13 +59,6 @@ function parsePlain(packet: Packet): boolean {
   packet.dst0 = dst;
   packet.ports = view.getInt32(l4);
   packet.flags = PacketFlag.hasPorts | ((fragmentAndProtocol >>> 27) & PacketFlag.dontFragment);
-  packet.headerSum =
-    (typeAndTos & 0xffff) +
-    (totalLength + (lengthAndId & 0xffff)) +
-    ((fragmentAndProtocol >>> 16) + (fragmentAndProtocol & 0xffff)) +
-    view.getUint16(l3 + 10) +
-    ((src >>> 16) + (src & 0xffff)) +
-    ((dst >>> 16) + (dst & 0xffff));
   packet.malformed = DropReason.none;
   return true;
 }
@@ -136,7 +127,6 @@ function parseIpv4(packet: Packet, l3: number): DropReason {
   packet.protocol = (third >>> 16) & 0xff;
   packet.src0 = view.getInt32(l3 + 12);
   packet.dst0 = view.getInt32(l3 + 16);
-  packet.headerSum = sumBytes(view, l3, Wire.ipv4Bytes);
 
   let flags = 0;
   if (headerBytes !== Wire.ipv4Bytes) flags = PacketFlag.options;
