@@ -48,8 +48,9 @@ function parseOnce(): void {
   const count = port.exchange();
   const { offset, length, verdict } = port.burst;
   for (let i = 0; i < count; i++) {
-    packets[i].place(offset[i], length[i]);
-    parse(packets[i]);
+    const packet = packets[i];
+    packet.place(offset[i], length[i]);
+    parse(packet);
   }
   let sum = 0;
   for (let i = 0; i < count; i++) {
