@@ -1,5 +1,6 @@
 import { FlowField, Lodgers } from './balance/flow_entry.js';
-import { Heading, type PlainHeaders } from './plain_headers.js';
+import { Heading } from './plain_heading.js';
+import type { PlainHeaders } from './plain_headers.js';
 
 /** Goes over a number of packets; returns how many are in `farther` then. */
 type Loop = (count: number) => number;

@@ -1,6 +1,8 @@
 import type { FlowHash } from './balance/hash.js';
 import { FlowField } from './balance/flow_entry.js';
 import { IpProtocol } from './packet/wire.js';
+import { homeHasher4, homeHasher6, ringHasher4, ringHasher6, type HashLoop } from './plain_hashes.js';
+import { Heading } from './plain_heading.js';
 import type { Burst } from './port.js';
 
 /** First 24 bits behind the addresses of an untagged frame with IPv4 without options, and first 20 with IPv6. */
@@ -15,12 +17,6 @@ const SYN = 0x02;
 /** Marks of homes of SYNs in the burst in hand; a power of two. Two homes with one mark cost a packet the short way, no more. */
 const SYN_MARKS = 256;
 
-/** In PlainHeaders.home, for later loops. */
-export const enum Home {
-  /** The packet has its verdict. */
-  judged = -2,
-}
-
 /** In `home`, while headers are looked at. */
 const NOT_PLAIN = -1;
 const PERHAPS_IPV6 = -3;
@@ -29,21 +25,10 @@ const IS_SYN = -4;
 /** Goes over the first `count` packets of a burst; returns a set of Met. `hashes`: false leaves the home at 0. */
 type Loop = (burst: Burst, count: number, hashes: boolean) => number;
 
-/** Hashes the first `count` packets. */
-type HashLoop = (count: number) => void;
-
 /** What a loop met that needs another one. */
 const enum Met {
   ipv6 = 1,
   syn = 2,
-}
-
-/** What `PlainHeaders` notes of a packet: protocol << 24 | TOS << 16 | total length; with this bit it is IPv6. */
-export const enum Heading {
-  ipv6 = 0x80000000 | 0,
-  PROTOCOL_SHIFT = 24,
-  PROTOCOL_MASK = 0x7f,
-  TOS_SHIFT = 16,
 }
 
 /**
@@ -334,74 +319,6 @@ function locator6(view: DataView, hash: FlowHash, mask: number, headers: PlainHe
       }
     }
     return met;
-  };
-}
-
-function homeHasher4(hash: FlowHash, mask: number, { home, heading, src0, dst0, ports }: PlainHeaders): HashLoop {
-  return (count) => {
-    for (let i = 0; i < count; i++) {
-      const head = heading[i];
-      if (home[i] < 0 || head < 0) continue;
-      const flowHash = hash.ipv4(src0[i], dst0[i], ports[i], head >>> Heading.PROTOCOL_SHIFT);
-      home[i] = (flowHash << FlowField.STRIDE_SHIFT) & mask;
-    }
-  };
-}
-
-function homeHasher6(hash: FlowHash, mask: number, headers: PlainHeaders): HashLoop {
-  const { home, heading, src0, src1, src2, src3, dst0, dst1, dst2, dst3, ports } = headers;
-  return (count) => {
-    for (let i = 0; i < count; i++) {
-      const head = heading[i];
-      if (home[i] < 0 || head >= 0) continue;
-      const protocol = (head >>> Heading.PROTOCOL_SHIFT) & Heading.PROTOCOL_MASK;
-      const flowHash = hash.ipv6(
-        src0[i],
-        src1[i],
-        src2[i],
-        src3[i],
-        dst0[i],
-        dst1[i],
-        dst2[i],
-        dst3[i],
-        ports[i],
-        protocol,
-      );
-      home[i] = (flowHash << FlowField.STRIDE_SHIFT) & mask;
-    }
-  };
-}
-
-function ringHasher4(hash: FlowHash, { home, heading, src0, dst0, ports, ringHashes }: PlainHeaders): HashLoop {
-  return (count) => {
-    for (let i = 0; i < count; i++) {
-      const head = heading[i];
-      if (home[i] < 0 || head < 0) continue;
-      ringHashes[i] = hash.ipv4(src0[i], dst0[i], ports[i], head >>> Heading.PROTOCOL_SHIFT);
-    }
-  };
-}
-
-function ringHasher6(hash: FlowHash, headers: PlainHeaders): HashLoop {
-  const { home, heading, src0, src1, src2, src3, dst0, dst1, dst2, dst3, ports, ringHashes } = headers;
-  return (count) => {
-    for (let i = 0; i < count; i++) {
-      const head = heading[i];
-      if (home[i] < 0 || head >= 0) continue;
-      const protocol = (head >>> Heading.PROTOCOL_SHIFT) & Heading.PROTOCOL_MASK;
-      ringHashes[i] = hash.ipv6(
-        src0[i],
-        src1[i],
-        src2[i],
-        src3[i],
-        dst0[i],
-        dst1[i],
-        dst2[i],
-        dst3[i],
-        ports[i],
-        protocol,
-      );
-    }
   };
 }
 

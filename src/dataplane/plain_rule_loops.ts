@@ -3,7 +3,8 @@ import { ProtocolKey, RuleCounter, RuleIndexHeader } from '../shared/layout.js';
 import { Lpm } from '../shared/lpm_lookup.js';
 import { Touched } from './filter/rule_index.js';
 import { PlainRule } from './plain_rule_words.js';
-import { Heading, Home, type PlainHeaders } from './plain_headers.js';
+import { Heading, Home } from './plain_heading.js';
+import type { PlainHeaders } from './plain_headers.js';
 import { Verdict } from './verdict.js';
 
 /** Most intervals of a run that the search here, of four steps, has room for. */

@@ -1,5 +1,5 @@
 import { CounterBlock, RuleAction, RuleCounter, RuleField, RuleMatch } from '../shared/layout.js';
-import { Heading } from './plain_headers.js';
+import { Heading } from './plain_heading.js';
 
 /** A rule's record as the short way compares it: what a rule does not ask for is a mask of 0, or all ports. */
 export const enum PlainRule {

@@ -2,7 +2,8 @@
 import { RuleCounter, RuleField, RuleIndexHeader } from '../shared/layout.js';
 import { Touched, type RuleIndex } from './filter/rule_index.js';
 import { INDEX_LEAST, type RuleSet } from './filter/rules.js';
-import { Heading, Home, type PlainHeaders } from './plain_headers.js';
+import { Heading, Home } from './plain_heading.js';
+import type { PlainHeaders } from './plain_headers.js';
 import {
   comparer4,
   dropper4,

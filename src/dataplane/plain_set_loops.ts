@@ -1,7 +1,8 @@
 /** Loops of PlainSets over a burst's IPv4 packets; why they are closures, PlainHeaders says. A set's own arrays change, so they are parameters. */
 import { hashEntry4, RecordField, SlotWord } from '../shared/sets/index.js';
 import type { PlainHosts } from './filter/plain_stages.js';
-import { Home, type PlainHeaders } from './plain_headers.js';
+import { Home } from './plain_heading.js';
+import type { PlainHeaders } from './plain_headers.js';
 import { Verdict } from './verdict.js';
 
 /** Scope of IPv4 hosts without ports: the prefix length's place in it. */

@@ -1,7 +1,8 @@
 /** Sets on the short way: those that drop, and those on the allow list. */
 import { SetSides, SlotWord } from '../shared/sets/index.js';
 import type { PlainHosts, PlainSet, PlainStages } from './filter/plain_stages.js';
-import { Heading, Home, type PlainHeaders } from './plain_headers.js';
+import { Heading, Home } from './plain_heading.js';
+import type { PlainHeaders } from './plain_headers.js';
 import {
   hasher4,
   hostDropper4,
