@@ -55,7 +55,7 @@ function parseOnce(): void {
   let sum = 0;
   for (let i = 0; i < count; i++) {
     const { malformed, src0, dst0, ports, protocol, l3Length, flags } = packets[i];
-    if (malformed === 0) sum ^= src0 ^ dst0 ^ ports ^ protocol ^ l3Length ^ flags;
+    if (malformed === 0) sum = ((sum << 1) | (sum >>> 31)) ^ src0 ^ dst0 ^ ports ^ protocol ^ l3Length ^ flags;
     verdict[i] = Verdict.Drop;
   }
   // Of a sum of packets, which may leave int32, V8 would make floating-point numbers.

@@ -47,7 +47,7 @@ uint32_t ParseOnce(LoopPort& port, Packet* packets) {
   }
   for (uint32_t i = 0; i < n; i++) {
     const Packet& p = packets[i];
-    found ^= p.malformed ? 0 : p.src[0] ^ p.dst[0] ^ p.ports ^ p.protocol ^ p.l3_length ^ p.flags;
+    if (!p.malformed) found = (found << 1 | found >> 31) ^ p.src[0] ^ p.dst[0] ^ p.ports ^ p.protocol ^ p.l3_length ^ p.flags;
     port.verdict[i] = kDrop;
   }
   return found;

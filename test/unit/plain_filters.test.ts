@@ -41,6 +41,15 @@ function frame(next: Next, sources: number): Uint8Array {
   return builder.padTo(64).build();
 }
 
+/** Packets of flows that both know: what the short way lets go on by mistake, it sends. */
+function knownPackets(next: Next, both: readonly [Lab, Lab]): Uint8Array[] {
+  const pool = Array.from({ length: 320 }, () => frame(next, 512));
+  for (let time = 0; time < 3; time++) {
+    for (let at = 0; at < pool.length; at += 64) for (const lab of both) lab.run(pool.slice(at, at + 64));
+  }
+  return pool;
+}
+
 function compare([short, steps]: readonly [Lab, Lab], frames: readonly Uint8Array[], what: string): void {
   const [one, two] = [short, steps].map((lab) => lab.run([...frames]));
   // toEqual() takes a hundred times as long, and is for the message.
@@ -77,19 +86,20 @@ describe('rules on the short way', () => {
     const seed = Date.now() | 0;
     const next = random(seed);
     const both = labs(SERVICES);
+    const pool = knownPackets(next, both);
     const stepped = countSteps(both[0]);
     let packets = 0;
     for (const [round, count] of [1, 3, 4, 30, 200, 1400, 12, 2, 0, 60].entries()) {
       const rules = Array.from({ length: count }, (_, n) => rule(next, n)).join(', ');
       for (const lab of both) lab.adopt(`${SERVICES}rules: [${rules}]`);
       for (let burst = 0; burst < 6; burst++) {
-        const frames = Array.from({ length: 20 + below(next, 44) }, () => frame(next, 512));
+        const frames = Array.from({ length: 20 + below(next, 44) }, () => pool[below(next, pool.length)]);
         packets += frames.length;
         compare(both, frames, `seed ${seed}, ${count} rules in round ${round}, burst ${burst}`);
       }
     }
     expect(both[0].drops()).toMatchObject({ rule: expect.any(Number) as number });
-    expect(stepped()).toBeLessThan(packets);
+    expect(stepped()).toBeLessThan(0.8 * packets);
   });
 });
 
@@ -106,6 +116,7 @@ sets:
     const seed = Date.now() | 0;
     const next = random(seed);
     const both = labs(SETS);
+    const pool = knownPackets(next, both);
     const stepped = countSteps(both[0]);
     const address = () => {
       const host = below(next, 512);
@@ -126,7 +137,7 @@ sets:
         }
       }
       for (const lab of both) lab.nowMs += 100;
-      const frames = Array.from({ length: 20 + below(next, 44) }, () => frame(next, 512));
+      const frames = Array.from({ length: 20 + below(next, 44) }, () => pool[below(next, pool.length)]);
       packets += frames.length;
       compare(both, frames, `seed ${seed} round ${round}`);
       for (const name of ['plain', 'timed', 'ports', 'nets']) {
@@ -139,6 +150,6 @@ sets:
     expect(mine).toEqual(theirs);
     expect(both[0].matches('plain').packets).toBeGreaterThan(0);
     expect(both[0].matches('timed').packets).toBeGreaterThan(0);
-    expect(stepped()).toBeLessThan(packets);
+    expect(stepped()).toBeLessThan(0.8 * packets);
   });
 });
