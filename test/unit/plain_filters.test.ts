@@ -65,10 +65,10 @@ function compare([short, steps]: readonly [Lab, Lab], frames: readonly Uint8Arra
 
 function rule(next: Next, n: number): string {
   const match = [`protocol: ${next() < 0.5 ? 'tcp' : 'udp'}`];
-  const length = 10 + below(next, 23);
+  const length = 22 + below(next, 11);
   const source =
     (0x0a000000 | (below(next, 8) << 16) | (below(next, 4) << 8) | below(next, 16)) & (-1 << (32 - length));
-  if (next() < 0.7) match.push(`src: ${formatWords(4, [source, 0, 0, 0])}/${length}`);
+  if (next() < 0.95) match.push(`src: ${formatWords(4, [source, 0, 0, 0])}/${length}`);
   if (next() < 0.2) match.push('dst: 198.51.100.0/24');
   if (next() < 0.5)
     match.push(`dport: ${50 + below(next, 31)}-${70 + below(next, 20)}`.replace(/dport: (\d+)-(\d+)/, rangeOf));
