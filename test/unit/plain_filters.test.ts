@@ -27,7 +27,7 @@ function labs(yaml: string): [short: Lab, steps: Lab] {
 /** From one of so many sources, mid-connection or with a SYN, now and then something that no rule is about. */
 function frame(next: Next, sources: number): Uint8Array {
   const host = below(next, sources);
-  const src = `10.${host & 7}.${(host >> 3) & 3}.${host >> 5}`;
+  const src = `${17 + 3 * (host & 63)}.${host >> 6}.0.1`;
   const builder =
     next() < 0.9
       ? new PacketBuilder().ethernet().ipv4({ src, dst: '198.51.100.10' })
@@ -65,9 +65,9 @@ function compare([short, steps]: readonly [Lab, Lab], frames: readonly Uint8Arra
 
 function rule(next: Next, n: number): string {
   const match = [`protocol: ${next() < 0.5 ? 'tcp' : 'udp'}`];
-  const length = 22 + below(next, 11);
-  const source =
-    (0x0a000000 | (below(next, 8) << 16) | (below(next, 4) << 8) | below(next, 16)) & (-1 << (32 - length));
+  const length = 8 + below(next, 25);
+  // Spread, so that the look-up of a prefix ends at the root, with a run of some intervals.
+  const source = (((17 + 3 * below(next, 64)) << 24) | (below(next, 8) << 16) | 1) & (-1 << (32 - length));
   if (next() < 0.95) match.push(`src: ${formatWords(4, [source, 0, 0, 0])}/${length}`);
   if (next() < 0.2) match.push('dst: 198.51.100.0/24');
   if (next() < 0.5)
@@ -120,7 +120,7 @@ sets:
     const stepped = countSteps(both[0]);
     const address = () => {
       const host = below(next, 512);
-      return `10.${host & 7}.${(host >> 3) & 3}.${host >> 5}`;
+      return `${17 + 3 * (host & 63)}.${host >> 6}.0.1`;
     };
     let packets = 0;
     for (let round = 0; round < 60; round++) {
