@@ -49,8 +49,13 @@ export class PlainPath {
   private readonly kinds = new Int32Array(1);
   private readonly judge: Judge;
   private untried = 0;
+  /** Bytes of all packets of the last burst as they came, where `run` has looked at them; else −1. */
+  rxBytes = -1;
+  /** These two are made with the first rules, and the first sets. */
   private rules: PlainRules | null = null;
+  private hasRules = false;
   private sets: PlainSets | null = null;
+  private hasSets = false;
   /** Who is told of flows that it sends; null: nobody. */
   offers: FlowOffers | null = null;
 
@@ -94,8 +99,16 @@ export class PlainPath {
     // What is to be opened meets them when it is open; and who is on the allow list, never.
     const dropsAtOnce = !snapshot.decap.active && mitigation.allow === null;
     const index = rules?.index ?? null;
-    this.rules = rules && index && new PlainRules(this.view, rules, index, this.counters, dropsAtOnce);
-    this.sets = plainStages && new PlainSets(this.view, plainStages, !snapshot.decap.active);
+    this.hasRules = rules !== null && index !== null;
+    if (rules !== null && index !== null) {
+      this.rules ??= new PlainRules(this.view, this.headers, this.counters, this.rest.length);
+      this.rules.adopt(rules, index, dropsAtOnce);
+    }
+    this.hasSets = plainStages !== null;
+    if (plainStages !== null) {
+      this.sets ??= new PlainSets(this.view, this.headers, this.rest.length);
+      this.sets.adopt(plainStages, !snapshot.decap.active);
+    }
   }
 
   /** Judges what it can of the burst; the rest stays as it is. `port`: number of the port that the burst came from. */
@@ -105,9 +118,9 @@ export class PlainPath {
       this.untried--;
       return this.leaveAll(count);
     }
-    this.headers.locate(burst, count);
-    if (this.sets !== null) this.dropBySets(burst, count, this.sets);
-    if (this.rules !== null) this.dropByRules(burst, count, this.rules);
+    if (this.hasSets || this.hasRules) this.filter(burst, count);
+    else this.headers.locate(burst, count);
+    this.rxBytes = this.headers.bytes[0];
     this.found.find(count);
     if (this.ring.isThere) this.ring.choose(count);
     const left = this.judge(burst, count, port, nowMs);
@@ -119,19 +132,28 @@ export class PlainPath {
 
   /** Leaves all to the steps: they are to see every packet (a user's filter, rules, checksum repair). */
   leaveAll(count: number): number {
+    this.rxBytes = -1;
     for (let i = 0; i < count; i++) this.rest[i] = i;
     return count;
   }
 
+  /** Locates what sets and rules let go on. */
+  private filter(burst: Burst, count: number): void {
+    this.headers.read(burst, count);
+    if (this.hasSets && this.sets !== null) this.dropBySets(burst, count, this.sets);
+    if (this.hasRules && this.rules !== null) this.dropByRules(burst, count, this.rules);
+    this.headers.place(count);
+  }
+
   private dropBySets(burst: Burst, count: number, sets: PlainSets): void {
-    const dropped = sets.judge(burst, count, this.headers);
+    const dropped = sets.judge(burst, count);
     this.counters[Counter.drop] += dropped;
     this.counters[CounterBlock.reasons + DropReason.set] += dropped;
   }
 
   /** A loop of its own: where there are no rules, nothing is spent on them. */
   private dropByRules(burst: Burst, count: number, rules: PlainRules): void {
-    const dropped = rules.judge(burst, count, this.headers);
+    const dropped = rules.judge(burst, count);
     this.counters[Counter.drop] += dropped;
     this.counters[CounterBlock.reasons + DropReason.rule] += dropped;
   }

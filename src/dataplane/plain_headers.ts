@@ -1,6 +1,8 @@
 import type { FlowHash } from './balance/hash.js';
 import { FlowField } from './balance/flow_entry.js';
 import { IpProtocol } from './packet/wire.js';
+import { homeHasher4, homeHasher6, ringHasher4, ringHasher6, type HashLoop } from './plain_hashes.js';
+import { Heading } from './plain_heading.js';
 import type { Burst } from './port.js';
 
 /** First 24 bits behind the addresses of an untagged frame with IPv4 without options, and first 20 with IPv6. */
@@ -20,24 +22,13 @@ const NOT_PLAIN = -1;
 const PERHAPS_IPV6 = -3;
 const IS_SYN = -4;
 
-/** Goes over the first `count` packets of a burst; returns a set of Met. */
-type Loop = (burst: Burst, count: number) => number;
-
-/** Hashes the first `count` packets for the ring. */
-type RingLoop = (count: number) => void;
+/** Goes over the first `count` packets of a burst; returns a set of Met. `hashes`: false leaves the home at 0. */
+type Loop = (burst: Burst, count: number, hashes: boolean) => number;
 
 /** What a loop met that needs another one. */
 const enum Met {
   ipv6 = 1,
   syn = 2,
-}
-
-/** What `PlainHeaders` notes of a packet: protocol << 24 | TOS << 16 | total length; with this bit it is IPv6. */
-export const enum Heading {
-  ipv6 = 0x80000000 | 0,
-  PROTOCOL_SHIFT = 24,
-  PROTOCOL_MASK = 0x7f,
-  TOS_SHIFT = 16,
 }
 
 /**
@@ -73,13 +64,18 @@ export class PlainHeaders {
   wantsRingHash = false;
   /** Whether the burst in hand may have plain IPv6. */
   hasIpv6 = false;
+  /** One word: bytes of all packets of the burst in hand. */
+  readonly bytes = new Int32Array(1);
+  private hasSyn = false;
   /** By home: number of the burst that last had a SYN there. */
   private readonly synMarks = new Int32Array(SYN_MARKS);
   private burst = 0;
   private readonly locate4: Loop;
   private readonly locate6: Loop;
-  private hashForRing4: RingLoop;
-  private hashForRing6: RingLoop;
+  private readonly hashHomes4: HashLoop;
+  private readonly hashHomes6: HashLoop;
+  private hashForRing4: HashLoop;
+  private hashForRing6: HashLoop;
 
   constructor(
     private readonly view: DataView,
@@ -104,6 +100,8 @@ export class PlainHeaders {
     this.heading = new Int32Array(slots);
     this.locate4 = locator4(view, hash, mask, this);
     this.locate6 = locator6(view, hash, mask, this);
+    this.hashHomes4 = homeHasher4(hash, mask, this);
+    this.hashHomes6 = homeHasher6(hash, mask, this);
     this.hashForRing4 = ringHasher4(ringHash, this);
     this.hashForRing6 = ringHasher6(ringHash, this);
   }
@@ -122,10 +120,29 @@ export class PlainHeaders {
    * packet changes what a later one of its burst finds.
    */
   locate(burst: Burst, count: number): void {
-    let met = this.locate4(burst, count);
+    this.read(burst, count, true);
+    this.settle(count);
+  }
+
+  /**
+   * As `locate`, in two halves: between `read` and `place`, homes of plain packets say that they are, and not where. What is dropped
+   * then needs no hash.
+   */
+  read(burst: Burst, count: number, hashes = false): void {
+    let met = this.locate4(burst, count, hashes);
     this.hasIpv6 = (met & Met.ipv6) !== 0;
-    if (this.hasIpv6) met |= this.locate6(burst, count);
-    if ((met & Met.syn) !== 0) this.leaveBehindSyns(count);
+    if (this.hasIpv6) met |= this.locate6(burst, count, hashes);
+    this.hasSyn = (met & Met.syn) !== 0;
+  }
+
+  place(count: number): void {
+    this.hashHomes4(count);
+    if (this.hasIpv6) this.hashHomes6(count);
+    this.settle(count);
+  }
+
+  private settle(count: number): void {
+    if (this.hasSyn) this.leaveBehindSyns(count);
     if (this.wantsRingHash) {
       this.hashForRing4(count);
       if (this.hasIpv6) this.hashForRing6(count);
@@ -151,12 +168,15 @@ export class PlainHeaders {
 
 /** First loop: IPv4. Marks what may be IPv6. */
 function locator4(view: DataView, hash: FlowHash, mask: number, headers: PlainHeaders): Loop {
-  const { start, home, heading, src0, dst0, ports: portPairs } = headers;
-  return ({ offset, length }, count) => {
+  const { start, home, heading, src0, dst0, ports: portPairs, bytes: total } = headers;
+  return ({ offset, length }, count, hashes) => {
     let met = 0;
+    let bytes = 0;
     for (let i = 0; i < count; i++) {
       const data = offset[i];
-      const available = (length[i] - 14) | 0;
+      const size = length[i];
+      const available = (size - 14) | 0;
+      bytes = (bytes + size) | 0;
       start[i] = data;
       home[i] = NOT_PLAIN;
       if (available < 28 || (data & 3) !== 0) continue;
@@ -216,8 +236,9 @@ function locator4(view: DataView, hash: FlowHash, mask: number, headers: PlainHe
       dst0[i] = dst;
       portPairs[i] = ports;
       heading[i] = (protocol << Heading.PROTOCOL_SHIFT) | ((typeAndTos & 0xff) << Heading.TOS_SHIFT) | totalLength;
-      home[i] = (hash.ipv4(src, dst, ports, protocol) << FlowField.STRIDE_SHIFT) & mask;
+      home[i] = hashes ? (hash.ipv4(src, dst, ports, protocol) << FlowField.STRIDE_SHIFT) & mask : 0;
     }
+    total[0] = bytes;
     return met;
   };
 }
@@ -227,7 +248,7 @@ function locator6(view: DataView, hash: FlowHash, mask: number, headers: PlainHe
   const { start, home, heading } = headers;
   const { src0: srcs0, src1: srcs1, src2: srcs2, src3: srcs3 } = headers;
   const { dst0: dsts0, dst1: dsts1, dst2: dsts2, dst3: dsts3, ports: portPairs } = headers;
-  return ({ length }, count) => {
+  return ({ length }, count, hashes) => {
     let met = 0;
     for (let i = 0; i < count; i++) {
       if (home[i] !== PERHAPS_IPV6) continue;
@@ -290,43 +311,14 @@ function locator6(view: DataView, hash: FlowHash, mask: number, headers: PlainHe
       portPairs[i] = ports;
       const tos = (first >>> 20) & 0xff;
       heading[i] = Heading.ipv6 | (protocol << Heading.PROTOCOL_SHIFT) | (tos << Heading.TOS_SHIFT) | totalLength;
-      const flowHash = hash.ipv6(src0, src1, src2, src3, dst0, dst1, dst2, dst3, ports, protocol);
-      home[i] = (flowHash << FlowField.STRIDE_SHIFT) & mask;
+      if (hashes) {
+        const flowHash = hash.ipv6(src0, src1, src2, src3, dst0, dst1, dst2, dst3, ports, protocol);
+        home[i] = (flowHash << FlowField.STRIDE_SHIFT) & mask;
+      } else {
+        home[i] = 0;
+      }
     }
     return met;
-  };
-}
-
-function ringHasher4(hash: FlowHash, { home, heading, src0, dst0, ports, ringHashes }: PlainHeaders): RingLoop {
-  return (count) => {
-    for (let i = 0; i < count; i++) {
-      const head = heading[i];
-      if (home[i] < 0 || head < 0) continue;
-      ringHashes[i] = hash.ipv4(src0[i], dst0[i], ports[i], head >>> Heading.PROTOCOL_SHIFT);
-    }
-  };
-}
-
-function ringHasher6(hash: FlowHash, headers: PlainHeaders): RingLoop {
-  const { home, heading, src0, src1, src2, src3, dst0, dst1, dst2, dst3, ports, ringHashes } = headers;
-  return (count) => {
-    for (let i = 0; i < count; i++) {
-      const head = heading[i];
-      if (home[i] < 0 || head >= 0) continue;
-      const protocol = (head >>> Heading.PROTOCOL_SHIFT) & Heading.PROTOCOL_MASK;
-      ringHashes[i] = hash.ipv6(
-        src0[i],
-        src1[i],
-        src2[i],
-        src3[i],
-        dst0[i],
-        dst1[i],
-        dst2[i],
-        dst3[i],
-        ports[i],
-        protocol,
-      );
-    }
   };
 }
 

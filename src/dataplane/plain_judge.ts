@@ -3,10 +3,10 @@ import { Egress, FlagsWord, OuterKind, OuterWord } from './balance/egress.js';
 import { FlowField, FlowState } from './balance/flow_entry.js';
 import type { FlowTable } from './balance/flow_table.js';
 import { IpProtocol } from './packet/wire.js';
-import { Heading, type PlainHeaders } from './plain_headers.js';
+import { Heading, Home } from './plain_heading.js';
+import type { PlainHeaders } from './plain_headers.js';
 import { Kinds } from './plain_outer.js';
 import { CHOSEN } from './plain_ring.js';
-import { JUDGED } from './plain_sets.js';
 import type { Burst } from './port.js';
 import { Verdict } from './verdict.js';
 
@@ -57,7 +57,7 @@ export function makeJudge(
       records[i] = -1;
       const from = home[i];
       if (from < 0) {
-        if (from !== JUDGED) rest[left++] = i;
+        if (from !== Home.judged) rest[left++] = i;
         continue;
       }
       const head = heading[i];

@@ -1,6 +1,7 @@
 import { Egress, Egress6, HeaderWord, OuterKind, OuterWord } from './balance/egress.js';
 import { IpProtocol } from './packet/wire.js';
-import { Heading, type PlainHeaders } from './plain_headers.js';
+import { Heading } from './plain_heading.js';
+import type { PlainHeaders } from './plain_headers.js';
 
 /** Bits of a set of OuterKind: 1 << kind / 4. */
 export const enum Kinds {

@@ -1,6 +1,7 @@
 import { HashField, NO_HOP, ServiceField, ServiceFlag } from '../shared/layout.js';
 import { FlowField, Lodgers } from './balance/flow_entry.js';
-import { Heading, type PlainHeaders } from './plain_headers.js';
+import { Heading } from './plain_heading.js';
+import type { PlainHeaders } from './plain_headers.js';
 import type { Snapshot } from './snapshot.js';
 
 /** In PlainFlows.place: CHOSEN − backend of a packet whose flow is not remembered. */

@@ -1,180 +1,229 @@
 /** Rules on the short way: those that drop by addresses, ports and protocol. */
-import { CounterBlock, RuleAction, RuleCounter, RuleField, RuleMatch } from '../shared/layout.js';
-import type { RuleIndex } from './filter/rule_index.js';
-import { Touched } from './filter/rule_index.js';
+import { RuleCounter, RuleField, RuleIndexHeader } from '../shared/layout.js';
+import { Touched, type RuleIndex } from './filter/rule_index.js';
 import { INDEX_LEAST, type RuleSet } from './filter/rules.js';
-import { JUDGED } from './plain_sets.js';
-import { Heading, type PlainHeaders } from './plain_headers.js';
+import { Heading, Home } from './plain_heading.js';
+import type { PlainHeaders } from './plain_headers.js';
+import {
+  comparer4,
+  dropper4,
+  FindingCount,
+  rowFinder,
+  wordMeeter,
+  type IndexWords,
+  type RuleFinding,
+} from './plain_rule_loops.js';
+import { PlainRule, writePlainRules } from './plain_rule_words.js';
 import type { Burst } from './port.js';
 import { Verdict } from './verdict.js';
 
-/** What a rule may ask for, to be judged here. */
-const PLAIN_FIELDS =
-  RuleMatch.family | RuleMatch.protocol | RuleMatch.src | RuleMatch.dst | RuleMatch.sport | RuleMatch.dport;
+type Loops = ReturnType<typeof makeLoops>;
+
+/** Words that arrays have room for at least, so that they need not be others when rules change. */
+const LEAST_WORDS = 16_384;
 
 /**
- * What the steps ask of rules, asked of plain packets by their bytes. The index says which records may match. Where that is one record, and it drops by nothing
+ * What the steps ask of rules, asked of plain packets. The index says which records may match. Where that is one record, and it drops by nothing
  * but fields that are at hand, the packet is compared with it here: it has its verdict and is counted, or is none of the rules' business and stays. All
  * others that a rule may match are left to the steps, which ask again, and count.
+ *
+ * The loops are made for arrays that stay when the rules change: see PlainHeaders. Only rules for which there is no room in them have other arrays.
  */
 export class PlainRules {
-  private readonly index: RuleIndex;
-  private readonly words: Int32Array;
-  /** By record: 1 where it drops and asks for PLAIN_FIELDS alone. */
-  private readonly drops: Uint8Array;
-  /** So few records, all of that kind, that it is quicker to compare each; 0: ask the index. */
-  private readonly few: number;
-  /** Packets in a row that one record dropped, which are counted together. */
-  private runRecord = -1;
-  private runPackets = 0;
-  private runBytes = 0;
+  private index: RuleIndex | null = null;
+  /** The first record's words; see PlainRule. */
+  private rules = new Int32Array(0);
+  private copy: IndexWords = copyFor(0, 0, 0);
+  private readonly finding: RuleFinding;
+  /** So few records, all of which drop, that it is quicker to compare each; 0: ask the index. */
+  private few = 0;
+  /** Rows have one summary word, which is what the loops are for. */
+  private isShort = false;
+  private loops: Loops | null = null;
 
-  /** `dropsAtOnce`: false where something stands before the rules that the short way does not know. `index`: that of the rules. */
   constructor(
     private readonly view: DataView,
-    rules: RuleSet,
-    index: RuleIndex,
+    private readonly headers: PlainHeaders,
     private readonly counters: Float64Array,
-    dropsAtOnce: boolean,
+    slots: number,
   ) {
-    this.index = index;
-    this.words = rules.words;
-    const records = ((this.words.length - RuleField.HEADER) / RuleField.STRIDE) | 0;
-    this.drops = Uint8Array.from({ length: records }, (_, record) =>
-      dropsAtOnce && isPlain(this.words, recordAt(record)) ? 1 : 0,
-    );
-    this.few = records < INDEX_LEAST && this.drops.every((drop) => drop === 1) ? records : 0;
+    const array = (): Int32Array => new Int32Array(slots);
+    this.finding = {
+      found: array(),
+      summaries: array(),
+      protocols: array(),
+      sports: array(),
+      dports: array(),
+      srcs: array(),
+      dsts: array(),
+      open: array(),
+      others: array(),
+      counts: new Int32Array(FindingCount.SIZE),
+    };
   }
 
-  /** Judges the packets that have a home. Returns how many were dropped; those have JUDGED for a home, and their verdict. */
-  judge({ offset, length, verdict }: Burst, count: number, { home, heading }: PlainHeaders): number {
-    const { view, index, drops, few } = this;
+  /** `dropsAtOnce`: false where something stands before the rules that the short way does not know. `index`: that of the rules. */
+  adopt(rules: RuleSet, index: RuleIndex, dropsAtOnce: boolean): void {
+    const records = ((rules.words.length - RuleField.HEADER) / RuleField.STRIDE) | 0;
+    const { words, src4, dst4 } = index;
+    const { copy } = this;
+    const fits =
+      words.length <= copy.words.length && src4.length <= copy.src4.length && dst4.length <= copy.dst4.length;
+    if (this.loops === null || !fits || records * PlainRule.STRIDE > this.rules.length) {
+      this.rules = new Int32Array(roomFor(records * PlainRule.STRIDE));
+      this.copy = copyFor(roomFor(words.length), roomFor(src4.length), roomFor(dst4.length));
+      this.loops = makeLoops(this.copy, this.rules, this.finding, this.headers, this.counters);
+    }
+    this.copy.words.set(words);
+    for (const [to, from] of [
+      [this.copy.src4, src4],
+      [this.copy.dst4, dst4],
+    ]) {
+      to[0] = 0;
+      to.set(from);
+    }
+    this.index = index;
+    this.isShort = words[RuleIndexHeader.summaryWords] === 1;
+    writePlainRules(rules.words, records, dropsAtOnce, this.rules);
+    this.few = records < INDEX_LEAST ? records : 0;
+    for (let record = 0; record < records; record++) if (!this.drops(record)) this.few = 0;
+  }
+
+  /** Judges the packets that have a home. Returns how many were dropped; those have Home.judged, and their verdict. */
+  judge(burst: Burst, count: number): number {
+    const { index, headers, loops } = this;
+    if (loops === null || index === null) return 0;
+    let dropped = 0;
+    if (this.few > 0) {
+      for (let record = 0; record < this.few; record++) {
+        dropped += loops.compare4(Math.imul(record, PlainRule.STRIDE), count, burst.length, burst.verdict);
+      }
+    } else {
+      this.find(count, index, loops);
+      dropped = loops.drop4(count, burst.length, burst.verdict);
+    }
+    return headers.hasIpv6 ? dropped + this.drop6(burst, count) : dropped;
+  }
+
+  /** Sets `found` of each packet that has a home. */
+  private find(count: number, index: RuleIndex, loops: Loops): void {
+    const { view } = this;
+    const { found, others, counts } = this.finding;
+    const { heading, start, home, src0, dst0, ports } = this.headers;
+    if (this.isShort) {
+      loops.findRows(count);
+      for (let open = counts[FindingCount.open]; open > 0;) open = loops.meetWord(open);
+    } else {
+      let left = 0;
+      for (let i = 0; i < count; i++) if (home[i] >= 0) others[left++] = i;
+      counts[FindingCount.others] = left;
+    }
+    const left = counts[FindingCount.others];
+    for (let entry = 0; entry < left; entry++) {
+      const i = others[entry];
+      const head = heading[i];
+      found[i] =
+        head < 0
+          ? index.only6(view, (start[i] + 14) | 0)
+          : index.only4(head >>> Heading.PROTOCOL_SHIFT, src0[i], dst0[i], ports[i]);
+    }
+  }
+
+  private drops(record: number): boolean {
+    return this.rules[(Math.imul(record, PlainRule.STRIDE) + PlainRule.drops) | 0] !== 0;
+  }
+
+  /** As the loops do for IPv4. */
+  private drop6({ length, verdict }: Burst, count: number): number {
+    const { home, heading } = this.headers;
+    const { found } = this.finding;
     let dropped = 0;
     for (let i = 0; i < count; i++) {
-      if (home[i] < 0) continue;
-      const data = offset[i];
-      const head = heading[i];
-      const protocol = (head >>> Heading.PROTOCOL_SHIFT) & Heading.PROTOCOL_MASK;
-      // The sign says IPv6.
-      let record: number;
-      if (few > 0) {
-        record = this.firstOf(few, head, protocol, data);
-      } else {
-        record =
-          head < 0
-            ? index.only6(view, (data + 14) | 0)
-            : index.only4(protocol, view.getInt32(data + 26), view.getInt32(data + 30), view.getInt32(data + 34));
-        if (record >= 0 && drops[record] !== 0) {
-          if (!this.matches(recordAt(record), head, protocol, data)) continue;
-        } else if (record !== (Touched.none as number)) {
-          home[i] = -1;
-          continue;
-        }
-      }
+      if (home[i] < 0 || heading[i] >= 0) continue;
+      const record = this.few > 0 ? this.firstOf(i) : found[i];
       if (record === (Touched.none as number)) continue;
-      home[i] = JUDGED;
+      if (record < 0 || !this.drops(record)) {
+        home[i] = -1;
+        continue;
+      }
+      if (this.few === 0 && !this.matches6(record, i)) continue;
+      home[i] = Home.judged;
       verdict[i] = Verdict.Drop;
       dropped++;
-      if (record !== this.runRecord) this.countRun(record);
-      this.runPackets++;
-      this.runBytes = (this.runBytes + length[i]) | 0;
+      this.count(record, length[i]);
     }
-    this.countRun(-1);
     return dropped;
   }
 
-  /** The first of so many records that matches, or Touched.none. */
-  private firstOf(count: number, head: number, protocol: number, data: number): number {
-    for (let record = 0; record < count; record++) {
-      if (this.matches(recordAt(record), head, protocol, data)) return record;
-    }
+  /** The first of few records that matches, or Touched.none. */
+  private firstOf(i: number): number {
+    for (let record = 0; record < this.few; record++) if (this.matches6(record, i)) return record;
     return Touched.none;
   }
 
-  /** As matchesFields, of a packet with ports whose IP header is at `data` + 14. */
-  private matches(at: number, head: number, protocol: number, data: number): boolean {
-    return head < 0 ? this.matches6(at, protocol, data) : this.matches4(at, protocol, data);
-  }
-
-  private matches4(at: number, protocol: number, data: number): boolean {
-    const { words, view } = this;
-    if (!this.matchesPorts(at, 4, protocol, view.getInt32(data + 34))) return false;
-    const fields = words[at + RuleField.fields];
-    if (
-      (fields & RuleMatch.src) !== 0 &&
-      ((view.getInt32(data + 26) ^ words[at + RuleField.src0]) & words[at + RuleField.srcMask0]) !== 0
-    ) {
-      return false;
-    }
+  private matches6(record: number, i: number): boolean {
+    const { rules } = this;
+    const { heading, ports, src0, src1, src2, src3, dst0, dst1, dst2, dst3 } = this.headers;
+    const at = Math.imul(record, PlainRule.STRIDE);
+    const sport = ports[i] >>> 16;
+    const dport = ports[i] & 0xffff;
+    const src = (at + PlainRule.src) | 0;
+    const dst = (at + PlainRule.dst) | 0;
     return (
-      (fields & RuleMatch.dst) === 0 ||
-      ((view.getInt32(data + 30) ^ words[at + RuleField.dst0]) & words[at + RuleField.dstMask0]) === 0
+      ((heading[i] ^ rules[at + PlainRule.head]) & rules[at + PlainRule.headMask]) === 0 &&
+      dport >= rules[at + PlainRule.dportFirst] &&
+      dport <= rules[at + PlainRule.dportLast] &&
+      sport >= rules[at + PlainRule.sportFirst] &&
+      sport <= rules[at + PlainRule.sportLast] &&
+      (((src0[i] ^ rules[src]) & rules[src + 4]) |
+        ((src1[i] ^ rules[src + 1]) & rules[src + 5]) |
+        ((src2[i] ^ rules[src + 2]) & rules[src + 6]) |
+        ((src3[i] ^ rules[src + 3]) & rules[src + 7])) ===
+        0 &&
+      (((dst0[i] ^ rules[dst]) & rules[dst + 4]) |
+        ((dst1[i] ^ rules[dst + 1]) & rules[dst + 5]) |
+        ((dst2[i] ^ rules[dst + 2]) & rules[dst + 6]) |
+        ((dst3[i] ^ rules[dst + 3]) & rules[dst + 7])) ===
+        0
     );
   }
 
-  private matches6(at: number, protocol: number, data: number): boolean {
-    if (!this.matchesPorts(at, 6, protocol, this.view.getInt32(data + 54))) return false;
-    const fields = this.words[at + RuleField.fields];
-    if ((fields & RuleMatch.src) !== 0 && !this.within6(data + 22, at + RuleField.src0, at + RuleField.srcMask0)) {
-      return false;
-    }
-    return (fields & RuleMatch.dst) === 0 || this.within6(data + 38, at + RuleField.dst0, at + RuleField.dstMask0);
-  }
-
-  private matchesPorts(at: number, family: number, protocol: number, ports: number): boolean {
-    const words = this.words;
-    const fields = words[at + RuleField.fields];
-    if ((fields & RuleMatch.family) !== 0 && words[at + RuleField.family] !== family) return false;
-    if ((fields & RuleMatch.protocol) !== 0 && words[at + RuleField.protocol] !== protocol) return false;
-    const dport = ports & 0xffff;
-    if (
-      (fields & RuleMatch.dport) !== 0 &&
-      (dport < words[at + RuleField.dportFirst] || dport > words[at + RuleField.dportLast])
-    ) {
-      return false;
-    }
-    const sport = ports >>> 16;
-    return (
-      (fields & RuleMatch.sport) === 0 ||
-      (sport >= words[at + RuleField.sportFirst] && sport <= words[at + RuleField.sportLast])
-    );
-  }
-
-  /** `address`: offset of the packet's; `value` and `mask`: word indexes of the rule's. */
-  private within6(address: number, value: number, mask: number): boolean {
-    const { words, view } = this;
-    let different = 0;
-    for (let word = 0; word < 4; word++) {
-      different |= (view.getInt32(address + (word << 2)) ^ words[value + word]) & words[mask + word];
-    }
-    return different === 0;
-  }
-
-  /** Counts the packets of the last run; the next one is of record `next`. */
-  private countRun(next: number): void {
-    const { runRecord, runPackets, runBytes, counters } = this;
-    this.runRecord = next;
-    this.runPackets = this.runBytes = 0;
-    if (runRecord < 0) return;
-    const id = this.words[recordAt(runRecord) + RuleField.id];
-    const at = CounterBlock.rules + Math.imul(id, RuleCounter.SIZE);
-    counters[at + RuleCounter.packets] += runPackets;
-    counters[at + RuleCounter.bytes] += runBytes;
-    counters[at + RuleCounter.acted] += runPackets;
-    counters[at + RuleCounter.actedBytes] += runBytes;
+  private count(record: number, bytes: number): void {
+    const { counters } = this;
+    const at = this.rules[(Math.imul(record, PlainRule.STRIDE) + PlainRule.counter) | 0];
+    counters[at + RuleCounter.packets]++;
+    counters[at + RuleCounter.bytes] += bytes;
+    counters[at + RuleCounter.acted]++;
+    counters[at + RuleCounter.actedBytes] += bytes;
   }
 }
 
-function recordAt(record: number): number {
-  return (RuleField.HEADER + Math.imul(record, RuleField.STRIDE)) | 0;
+function makeLoops(
+  copy: IndexWords,
+  rules: Int32Array,
+  finding: RuleFinding,
+  headers: PlainHeaders,
+  counters: Float64Array,
+) {
+  return {
+    findRows: rowFinder(copy, headers, finding),
+    meetWord: wordMeeter(copy, finding),
+    drop4: dropper4(rules, finding, headers, counters),
+    compare4: comparer4(rules, headers, counters),
+  };
 }
 
-/** Whether a record drops, always and in earnest, by what is in headers of plain packets. */
-function isPlain(words: Int32Array, at: number): boolean {
-  return (
-    (words[at + RuleField.fields] & ~PLAIN_FIELDS) === 0 &&
-    words[at + RuleField.action] === RuleAction.drop &&
-    words[at + RuleField.flags] === 0 &&
-    words[at + RuleField.threshold] === 0
-  );
+function copyFor(words: number, src4: number, dst4: number): IndexWords {
+  const own = new Int32Array(words);
+  return {
+    words: own,
+    halves: new Uint16Array(own.buffer),
+    src4: new Int32Array(src4),
+    dst4: new Int32Array(dst4),
+  };
+}
+
+/** Twice as many words as are needed now, a power of two. */
+function roomFor(words: number): number {
+  return Math.max(LEAST_WORDS, 2 << (32 - Math.clz32(words)));
 }

@@ -111,7 +111,7 @@ export class Path {
     const packets = this.packets.get(port) ?? this.meet(port);
     // What was held and resumed was counted when it came in.
     const resumed = port.burst.header[BurstHeader.resumed];
-    this.counters[Counter.rxBytes] += sum(port.burst.length, resumed, count);
+    if (resumed > 0) this.counters[Counter.rxBytes] -= sum(port.burst.length, resumed);
     this.counters[Counter.framesHeld] -= resumed;
 
     const { kernel } = this;
@@ -123,6 +123,9 @@ export class Path {
       this.takesShortWay && !taps && this.filters.onlyRules && !repairs
         ? this.plain.run(port.burst, count, port.index, nowMs)
         : this.plain.leaveAll(count);
+    // The short way changes lengths, and has them summed up; where it was not taken they are as they came.
+    const { rxBytes } = this.plain;
+    this.counters[Counter.rxBytes] += rxBytes >= 0 ? rxBytes : sum(port.burst.length, count);
     if (rest > 0) this.steps(packets, port.burst, rest, nowMs, repairs, resumed, taps);
 
     this.counters[Counter.rx] += count - resumed;
@@ -329,8 +332,8 @@ function wallNs(): number {
   return performance.now() * 1e6;
 }
 
-function sum(values: Int32Array, first: number, end: number): number {
+function sum(values: Int32Array, end: number): number {
   let total = 0;
-  for (let i = first; i < end; i++) total = (total + values[i]) | 0;
+  for (let i = 0; i < end; i++) total = (total + values[i]) | 0;
   return total;
 }

@@ -11,7 +11,7 @@ import {
 import type { Packet } from '../packet/packet.js';
 import { DropReason } from '../verdict.js';
 import { StageVerdict, type AllowStage, type MitigationStage } from './mitigation.js';
-import type { PlainSet } from './plain_stages.js';
+import type { PlainHosts, PlainSet } from './plain_stages.js';
 import type { PacketSet } from './rule_parts.js';
 
 export type SetTables = Pick<Tables, 'sets' | 'setDrops' | 'setAllows' | 'setClock'>;
@@ -41,6 +41,8 @@ class BurstSeconds {
 /** A set, and how many packets were found in it. */
 export class CountedSet implements PacketSet, PlainSet {
   readonly isLarge4: boolean;
+  readonly hosts4: PlainHosts | null;
+  readonly countsEntries4: boolean;
   private readonly view: SetView;
   private readonly matches: Float64Array;
 
@@ -51,6 +53,8 @@ export class CountedSet implements PacketSet, PlainSet {
   ) {
     this.view = new SetView(table.buffers, table.counters[worker]);
     this.isLarge4 = this.view.isLarge4;
+    this.hosts4 = this.view.hasPort ? null : this.view.hosts4;
+    this.countsEntries4 = this.view.countsEntries4;
     this.matches = new Float64Array(table.matches[worker]);
   }
 
@@ -89,8 +93,11 @@ export class CountedSet implements PacketSet, PlainSet {
 
   count(found: number, family: 4 | 6, bytes: number): void {
     this.view.count(found, family, bytes);
-    if (found <= 0) return;
-    this.matches[0]++;
+    if (found > 0) this.countAll(1, bytes);
+  }
+
+  countAll(packets: number, bytes: number): void {
+    this.matches[0] += packets;
     this.matches[1] += bytes;
   }
 }

@@ -45,9 +45,9 @@ export class RuleIndex {
   private readonly destinationPorts: number;
   private readonly sourcePortRows: number;
   private readonly destinationPortRows: number;
-  private readonly src4: Int32Array;
+  readonly src4: Int32Array;
   private readonly src6: Int32Array;
-  private readonly dst4: Int32Array;
+  readonly dst4: Int32Array;
   private readonly dst6: Int32Array;
   private readonly src4Rows: number;
   private readonly src6Rows: number;

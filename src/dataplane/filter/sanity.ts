@@ -1,4 +1,4 @@
-import { ipv4HeaderValid } from '../packet/checksum.js';
+import { ipv4HeaderValid, plainIpv4HeaderValid } from '../packet/checksum.js';
 import { PacketFlag, type Packet } from '../packet/packet.js';
 import { IpProtocol, TcpFlag } from '../packet/wire.js';
 import { DropReason } from '../verdict.js';
@@ -95,9 +95,7 @@ function headerValid(packet: Packet): boolean {
   if ((packet.flags & PacketFlag.options) !== 0) {
     return ipv4HeaderValid(packet.view, packet.l3, (packet.view.getUint8(packet.l3) & 15) << 2);
   }
-  const sum = packet.headerSum;
-  const once = (sum & 0xffff) + (sum >>> 16);
-  return (once & 0xffff) + (once >>> 16) === 0xffff;
+  return plainIpv4HeaderValid(packet.view, packet.l3);
 }
 
 function canSend(packet: Packet): boolean {

@@ -55,7 +55,6 @@ function writeIpv4(packet: Packet): void {
   const once = (sum & 0xffff) + (sum >>> 16);
   const checksum = ~((once & 0xffff) + (once >>> 16)) & 0xffff;
   view.setUint16(l3 + 10, checksum);
-  packet.headerSum = (sum + checksum) | 0;
   packet.flags |= PacketFlag.dontFragment;
 }
 

@@ -52,6 +52,20 @@ export function ipv4HeaderValid(view: DataView, l3: number, headerBytes: number)
   return fold(sumBytes(view, l3, headerBytes)) === 0xffff;
 }
 
+/** The same of a header without options. The reads are in a row, not in a loop: V8 inlines that. */
+export function plainIpv4HeaderValid(view: DataView, l3: number): boolean {
+  const word0 = view.getInt32(l3);
+  const word1 = view.getInt32((l3 + 4) | 0);
+  const word2 = view.getInt32((l3 + 8) | 0);
+  const word3 = view.getInt32((l3 + 12) | 0);
+  const word4 = view.getInt32((l3 + 16) | 0);
+  const high = ((word0 >>> 16) + (word1 >>> 16) + (word2 >>> 16) + (word3 >>> 16) + (word4 >>> 16)) | 0;
+  const low = ((word0 & 0xffff) + (word1 & 0xffff) + (word2 & 0xffff) + (word3 & 0xffff) + (word4 & 0xffff)) | 0;
+  const sum = (high + low) | 0;
+  const once = ((sum & 0xffff) + (sum >>> 16)) | 0;
+  return (((once & 0xffff) + (once >>> 16)) | 0) === 0xffff;
+}
+
 /**
  * New checksum after a 16-bit field under it changed (RFC 1624, equation 3). Also right for a 32-bit field when called for each half.
  */

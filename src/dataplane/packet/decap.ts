@@ -1,5 +1,5 @@
 import { DropReason } from '../verdict.js';
-import { fold, pseudoHeaderSum, sumBytes, updateChecksum } from './checksum.js';
+import { fold, plainIpv4HeaderValid, pseudoHeaderSum, sumBytes, updateChecksum } from './checksum.js';
 import { mergedEcn } from './ecn.js';
 import { ChainType, Gue } from './gue.js';
 import { PacketFlag, type Packet } from './packet.js';
@@ -22,7 +22,7 @@ export function decapsulate(packet: Packet): DropReason {
   if ((packet.flags & PacketFlag.fragment) !== 0) return DropReason.fragment;
   const headerBytes = packet.family === 4 ? Wire.ipv4Bytes : Wire.ipv6Bytes;
   if (packet.l4 - packet.l3 !== headerBytes) return DropReason.decapMalformed;
-  if (packet.family === 4 && fold(packet.headerSum) !== 0xffff) return DropReason.decapMalformed;
+  if (packet.family === 4 && !plainIpv4HeaderValid(view, packet.l3)) return DropReason.decapMalformed;
 
   let inner = packet.l4;
   let end = (packet.l3 + packet.l3Length) | 0;

@@ -61,7 +61,6 @@ export function readQuote(carrier: Packet, quoted: Packet, at: number, end: numb
   quoted.l4 = 0;
   quoted.ports = 0;
   quoted.flags = 0;
-  quoted.headerSum = 0;
   quoted.malformed = DropReason.none;
   quoted.flow = -1;
   const l4 = family === 4 ? readIpv4(carrier.view, quoted, at, end) : readIpv6(carrier.view, quoted, at, end);

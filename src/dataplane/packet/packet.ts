@@ -10,27 +10,16 @@ import { IpProtocol } from './wire.js';
  *   dataHardStart ≤ dataMeta ≤ data < dataEnd ≤ dataHardEnd        (one chunk)
  */
 export class Packet {
-  /** All packet memory. Network byte order: DataView's default. */
-  readonly view: DataView;
-  /** The same memory as words and half words of this machine. */
+  /** The same memory as `view`, as words and half words of this machine. */
   readonly words: Int32Array;
   readonly halves: Int16Array;
-  readonly chunkSize: number;
 
+  // In the order in which they lie in memory: what every IPv4 packet needs is in three cache lines, with the constructor's parameters in front.
   // Where it is
   data = 0;
   dataEnd = 0;
   /** Bytes of metadata in front of `data`. */
   metaLength = 0;
-  /** Interface and queue that it came in on. */
-  ifindex = 0;
-  queue = 0;
-  /** Number of the port it came in on. */
-  port = 0;
-  /** For Verdict.Redirect: number of the port to leave by. */
-  target = 0;
-  /** Which of its port's packet objects it is. */
-  position = 0;
 
   // What parse() found
   /** EtherType behind any VLAN tags. */
@@ -47,23 +36,16 @@ export class Packet {
   l4 = 0;
   /** IP protocol of the transport header, behind any IPv6 extension headers. */
   protocol = 0;
-  /** Addresses in network byte order: IPv4 in word 0, words 1-3 zero. */
+  /** Addresses in network byte order: IPv4 in word 0, words 1-3 (below) zero. */
   src0 = 0;
-  src1 = 0;
-  src2 = 0;
-  src3 = 0;
   dst0 = 0;
-  dst1 = 0;
-  dst2 = 0;
-  dst3 = 0;
   /** Source port << 16 | destination port, as on the wire; 0 where there are none. */
   ports = 0;
   /** PacketFlag bits. */
   flags = 0;
-  /** IPv4 without options: sum of the header's 16-bit words, not folded; the checksum is right when it folds to 0xffff. */
-  headerSum = 0;
   /** DropReason of the parser, 0 when well-formed. */
   malformed = 0;
+
   // What the data path notes, not parse()
   /** Keyed hash of the flow's five-tuple. */
   flowHash = 0;
@@ -74,12 +56,33 @@ export class Packet {
   service = -1;
   /** DecisionWord.rules, where the kernel has decided something: rules that this packet got past. */
   decided = 0;
+  /** For Verdict.Redirect: number of the port to leave by. */
+  target = 0;
 
-  constructor(view: DataView, chunkSize: number) {
-    this.view = view;
+  // The rest of IPv6 addresses
+  src1 = 0;
+  src2 = 0;
+  src3 = 0;
+  dst1 = 0;
+  dst2 = 0;
+  dst3 = 0;
+
+  // What does not change from packet to packet
+  /** Interface and queue that it came in on. */
+  ifindex = 0;
+  queue = 0;
+  /** Number of the port it came in on. */
+  port = 0;
+  /** Which of its port's packet objects it is. */
+  position = 0;
+
+  /** `view`: all packet memory. Network byte order: DataView's default. */
+  constructor(
+    readonly view: DataView,
+    readonly chunkSize: number,
+  ) {
     this.words = new Int32Array(view.buffer, 0, view.buffer.byteLength >> 2);
     this.halves = new Int16Array(view.buffer, 0, view.buffer.byteLength >> 1);
-    this.chunkSize = chunkSize;
   }
 
   /** Points it at a packet, before parse(). */

@@ -40,10 +40,10 @@ const LARGE = 65_536;
 
 /** What every set of hosts has. Scope and state are read where they may decide: see `telling`. */
 class HostTable {
-  protected readonly records: Int32Array;
-  protected readonly slots: Int32Array;
-  protected readonly slotMask: number;
-  protected readonly seed: number;
+  readonly records: Int32Array;
+  readonly slots: Int32Array;
+  readonly slotMask: number;
+  readonly seed: number;
   /** Most look-ups find their words in no cache that is near. */
   readonly isLarge: boolean;
   /** Bits of a slot that say that the address does not tell all: an entry that is not plain; with ports, any. */
@@ -60,7 +60,7 @@ class HostTable {
 }
 
 export class HostView4 extends HostTable {
-  private readonly mask0: number;
+  readonly mask0: number;
 
   constructor(buffers: TableBuffers, hasPort: boolean) {
     super(buffers, hasPort);

@@ -26,7 +26,7 @@ export class SetView {
   private readonly ipv4: HostView4 | NetView4 | null;
   private readonly ipv6: HostView6 | NetView6 | null;
   /** `ipv4`, where that is hosts. */
-  private readonly hosts4: HostView4 | null;
+  readonly hosts4: HostView4 | null;
   private readonly counters4: Float64Array | null;
   private readonly counters6: Float64Array | null;
 
@@ -40,6 +40,11 @@ export class SetView {
     this.hosts4 = this.ipv4 instanceof HostView4 ? this.ipv4 : null;
     this.counters4 = counters?.ipv4 ? new Float64Array(counters.ipv4) : null;
     this.counters6 = counters?.ipv6 ? new Float64Array(counters.ipv6) : null;
+  }
+
+  /** Whether IPv4 entries have counters. */
+  get countsEntries4(): boolean {
+    return this.counters4 !== null;
   }
 
   /**
