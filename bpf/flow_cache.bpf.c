@@ -168,16 +168,22 @@ static __always_inline void order_loads(void)
 }
 
 /*
- * The set that a flow may be in: the upper bits of a multilinear hash modulo 2^53, which is strongly universal (Lemire and Kaser, Strongly universal string hashing is fast, 2014):
- * whoever does not know the keys cannot name two flows of the same set more often than by chance. Without the protocol: it has two flows at most. flowSet() of
- * src/control/ebpf/flow_hash.ts is the same.
+ * The set that a flow may be in, of a sum of words times keys: a multilinear hash modulo 2^53, whose upper bits are strongly universal (Lemire and Kaser, Strongly universal string
+ * hashing is fast, 2014). So whoever does not know the keys cannot name flows of one set more often than by chance. The step behind it is for flows that count up, as ports do: their sums go up by
+ * equal steps, which for one key of twenty come around to the same sets. Without the protocol: that makes two flows. FlowHash of src/control/ebpf/flow_hash.ts is the same.
  */
-#define HASH_SHIFT 31
+static __always_inline __u32 set_of(__u64 sum, __u32 sets)
+{
+	__u32 hash = sum >> 21;
+
+	hash = (hash ^ hash >> 15) * 0x2c1b3c6d;
+	return hash >> 10 & (sets - 1);
+}
 
 static __always_inline struct flow_set4 *set4_of(__u32 src, __u32 dst, __u32 ports)
 {
 	__u64 sum = hash_key_0 * src + hash_key_1 * dst + hash_key_2 * ports;
-	__u32 set = (sum >> HASH_SHIFT) & (FLOW_SETS4 - 1);
+	__u32 set = set_of(sum, FLOW_SETS4);
 
 	return bpf_map_lookup_elem(&flows4, &set);
 }
@@ -188,7 +194,7 @@ static __always_inline struct flow_set6 *set6_of(const any_word *src, const any_
 	__u32 set;
 
 	sum += hash_key_4 * dst[0] + hash_key_5 * dst[1] + hash_key_6 * dst[2] + hash_key_7 * dst[3] + hash_key_8 * ports;
-	set = (sum >> HASH_SHIFT) & (FLOW_SETS6 - 1);
+	set = set_of(sum, FLOW_SETS6);
 	return bpf_map_lookup_elem(&flows6, &set);
 }
 

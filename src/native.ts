@@ -348,6 +348,8 @@ export interface NativeAddon {
   /** Throws with the verifier's log in `verifierLog`. Needs CAP_BPF and CAP_NET_ADMIN. */
   loadProgram(options: ProgramOptions): BpfProgram;
   createMap(options: MapOptions): BpfMap;
+  /** A map that another thread of this process has, by its descriptor, of which it makes one of its own. EINVAL for descriptors of other things. */
+  mapByFd(fd: number): BpfMap;
   LiveFrames: new (options: LiveFramesOptions) => LiveFrames;
   /** null when no program is attached. Throws ENODEV for an interface that is not there. */
   queryXdp(ifindex: number): XdpQuery | null;

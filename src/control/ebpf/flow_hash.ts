@@ -12,8 +12,7 @@ export function drawFlowHashKeys(): number[] {
 }
 
 /**
- * set4_of() and set6_of() of bpf/flow_cache.bpf.c: a multilinear hash, the sum of words times keys modulo 2^53, of which the upper 22 bits are strongly universal
- * (Lemire and Kaser, Strongly universal string hashing is fast, 2014).
+ * set_of() of bpf/flow_cache.bpf.c, which says why it is as it is, and the sums that it takes: words times keys modulo 2^53.
  */
 export class FlowHash {
   private readonly low: Int32Array;
@@ -36,7 +35,8 @@ export class FlowHash {
       low = sum >>> 0;
       high = (high + upperProduct(key, word) + Math.imul(this.high[i], word) + (sum > 0xffffffff ? 1 : 0)) | 0;
     }
-    return ((high << 1) | (low >>> 31)) & 0x3fffff;
+    const hash = (high << 11) | (low >>> 21);
+    return Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d) >>> 10;
   }
 }
 

@@ -46,7 +46,7 @@ export class FlowSets {
     this.addressWords = family === 4 ? 1 : 4;
     this.key = new Int32Array(2 * this.addressWords + 1);
     this.sets = words.length / this.setWords;
-    if (!Number.isInteger(Math.log2(this.sets)) || this.sets > 1 << 22) {
+    if (!Number.isInteger(Math.log2(this.sets)) || this.sets < 1 || this.sets > 1 << 22) {
       throw new RangeError(`flows are in a power of two of sets, at most 2^22, not in ${this.sets}`);
     }
   }
