@@ -4,6 +4,8 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <vector>
@@ -209,6 +211,13 @@ Napi::Value MapByFd(const Napi::CallbackInfo& info) {
   bpf_map_info about{};
   __u32 length = sizeof(about);
   Fd fd(fcntl(given, F_DUPFD_CLOEXEC, 3));
+  // The kernel answers for programs too, with what a program has.
+  char kind[32] = {};
+  if (fd && readlink(("/proc/self/fd/" + std::to_string(fd.get())).c_str(), kind, sizeof(kind) - 1) > 0 &&
+      strcmp(kind, "anon_inode:bpf-map") != 0) {
+    errno = EINVAL;
+    fd = Fd();
+  }
   if (!fd || bpf_obj_get_info_by_fd(fd.get(), &about, &length) != 0) {
     ThrowErrno(env, errno, "bpf", "descriptor " + std::to_string(given), "Give the descriptor of a BPF map of this process.");
     return env.Undefined();

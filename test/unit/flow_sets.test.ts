@@ -159,7 +159,8 @@ describe.each([4, 6] as const)('flows of IPv%i', (family) => {
   it('are told in use over the end of 31 bits of milliseconds', () => {
     const { sets } = tableOf(family, 1);
     const endMs = 2 ** 31;
-    for (let n = 0; n < 4; n++) sets.enforce(sets.announce(offer(family, n), 0, endMs - 1000 - n, always), 1, 7, endMs - 1000 - n);
+    for (let n = 0; n < 4; n++)
+      sets.enforce(sets.announce(offer(family, n), 0, endMs - 1000 - n, always), 1, 7, endMs - 1000 - n);
     expect(sets.announce(offer(family, 4), 0, endMs + 900, always)).toBe(-1);
     expect(sets.announce(offer(family, 4), 0, endMs + 997, always)).toBe(sets.find(offer(family, 4)));
     expect(sets.find(offer(family, 3))).toBe(-1);
