@@ -1,4 +1,5 @@
 /** The sets of flows from both sides: the program finds what user space has put in, where and while that is written; and the memory that they share. */
+import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { drawFlowHashKeys, FlowHash } from '../../src/control/ebpf/flow_hash.js';
@@ -9,6 +10,7 @@ import { flowSettings } from '../../src/control/manager/flow_cache.js';
 import { native, bpfObjectPath, type MapOptions } from '../../src/native.js';
 import { BackendField, EncapKind } from '../../src/shared/layout.js';
 import { randomSource, XDP } from '../support/bpf.js';
+import { compileBpf } from '../support/bpf_child.js';
 import { encodeU32 } from '../../src/control/bpf_layout.js';
 import { FlowCache, nowMs, recordOf, tupleOf } from '../support/flow_cache.js';
 import { PacketBuilder, TCP } from '../support/packet_builder.js';
@@ -130,24 +132,35 @@ describe.each([4, 6] as const)('IPv%i', (family) => {
   });
 });
 
-/**
- * Of backends, in the test of a set that is written: fewer than there are, so that the generation alone does not tell one decision from another, and more than the writer gets through while
- * a program is interrupted.
- */
-const GENERATIONS = 256;
+/** Else what a writer does between two reads of the program would be seen once in days. */
+const SLOW = `
+static __attribute__((always_inline)) inline void wait(void)
+{
+	for (int i = 0; i < 40; i++)
+		bpf_ktime_get_ns();
+}
+#define READ_ONCE(x) ({ wait(); *(const volatile typeof(x) *)&(x); })
+#define LICENSE FLOW_LICENSE
+#include "${fileURLToPath(new URL('../../bpf/flow_cache.bpf.c', import.meta.url))}"
+#undef LICENSE
+`;
 
 describe('while a set is written', () => {
-  it.each([0, 1])(
-    'every packet that is served has the bytes of a decision that was complete (loads_reorder %i)',
-    async (loads_reorder) => {
+  it.each([
+    ['the program', 0, false],
+    ['one that waits a microsecond before it reads a word', 0, true],
+    ['the same, where loads may be reordered', 1, true],
+  ])(
+    'every packet that is served has the bytes of a decision that was complete: %s',
+    async (_, loads_reorder, isSlow) => {
       const keys = drawFlowHashKeys();
-      const object = new (native().BpfObject)(bpfObjectPath('flow_cache'));
+      const object = new (native().BpfObject)(isSlow ? compileBpf('slow', SLOW) : bpfObjectPath('flow_cache'));
       onTestFinished(() => object.close());
       object.setRodata({ ...flowSettings(keys), loads_reorder });
       object.load();
       // Each with an address of its own; a decision's port is of flow and backend.
       for (let n = 0; n < FLOW_BACKENDS; n++) {
-        const record = encodeFlowBackend(backendOf(EncapKind.gueVariant1, 0x0a010000 + n), 0, (n % GENERATIONS) + 1, 0);
+        const record = encodeFlowBackend(backendOf(EncapKind.gueVariant1, 0x0a010000 + n), 0, n + 1, 0);
         object.map('flow_backends').update(encodeU32(n), record);
       }
       const map = object.map('flows4');
@@ -163,7 +176,6 @@ describe('while a set is written', () => {
           keys,
           flows: frames.map(record),
           backends: FLOW_BACKENDS,
-          generations: GENERATIONS,
           sports,
           state: state.buffer,
         },
@@ -173,7 +185,7 @@ describe('while a set is written', () => {
       let served = 0;
       let handedOn = 0;
       const bad: unknown[] = [];
-      for (const until = performance.now() + 2000; performance.now() < until && bad.length === 0;) {
+      for (const until = performance.now() + 1500; performance.now() < until && bad.length === 0;) {
         for (const [flow, data] of frames.entries()) {
           const { retval, data: out } = object.testRun(FLOW_PROGRAM, { data });
           if (retval !== XDP.TX) {
@@ -191,7 +203,7 @@ describe('while a set is written', () => {
       await ended;
       console.log(`${served} served, ${handedOn} handed on, ${state[1]} decisions`);
       expect(bad).toEqual([]);
-      expect(served).toBeGreaterThan(1000);
+      expect(served).toBeGreaterThan(100);
       expect(handedOn).toBeGreaterThan(1000);
       expect(state[1]).toBeGreaterThan(10_000);
     },
