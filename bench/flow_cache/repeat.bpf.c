@@ -4,7 +4,6 @@
  * what the one before left. `sluice_bare` makes it and nothing else; the difference is what the cache costs, and one bpf_xdp_adjust_head that
  * takes the outer header off again.
  */
-#define FLOW_SETS4 (1 << 20)
 #include "../../bpf/flow_cache.bpf.c"
 
 /* Flows, a power of two less one. */
