@@ -24,7 +24,7 @@
         "native/bpf_object.cc",
         "native/bpf_map.cc",
         "native/bpf_map_batch.cc",
-        "native/bpf_map_walk.cc",
+        "native/bpf_map_memory.cc",
         "native/bpf_link.cc",
         "native/bpf_log.cc",
         "native/bpf_program.cc",

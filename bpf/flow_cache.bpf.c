@@ -12,13 +12,34 @@
 #include "parse.h"
 #include "flow_outer.h"
 
-/* Settings, written before the program is loaded: idle time after which a flow is user space's to judge, ms. */
+/* Settings, written before the program is loaded: idle time after which a flow is user space's to judge, ms; ... */
 const volatile __u32 tcp_idle_ms = 300000;
 const volatile __u32 udp_idle_ms = 30000;
+/* ... whether this machine may carry out a load before one that comes before it in the program: all but x86; ... */
+const volatile __u32 loads_reorder = 1;
+/* ... and keys of the hash below 2^53, drawn by chance. What is here serves tests only. */
+const volatile __u64 hash_key_0 = 0x9e3779b97f4a7;
+const volatile __u64 hash_key_1 = 0x1f58476d1ce4e5;
+const volatile __u64 hash_key_2 = 0x14d049bb133111;
+const volatile __u64 hash_key_3 = 0x0b2ae3d27d4eb4;
+const volatile __u64 hash_key_4 = 0x1165667b19e377;
+const volatile __u64 hash_key_5 = 0x0ff51afd7ed558;
+const volatile __u64 hash_key_6 = 0x1c4ceb9fe1a85e;
+const volatile __u64 hash_key_7 = 0x13c6ef372fe94f;
+const volatile __u64 hash_key_8 = 0x05851f42d4c957;
 
 /* A flow's time is written at most so often: a store for each packet would take its cache line away from other CPUs. */
-#define FLOW_SEEN_NS 1000000000LL
-#define NS_PER_MS 1000000LL
+#define FLOW_SEEN_MS 1000
+#define NS_PER_MS 1000000
+
+/* test/bpf/flow_sets.test.ts has one that takes its time. */
+#ifndef READ_ONCE
+#define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
+#endif
+#define WRITE_ONCE(x, value) (*(volatile typeof(x) *)&(x) = (value))
+
+/* Keeps the compiler from counting an address out of an index later: without CAP_PERFMON the verifier takes only sums of a pointer and a constant. */
+#define OPAQUE(pointer) asm volatile("" : "+r"(pointer))
 
 /* Byte 13 of the TCP header. */
 #define TCP_FIN 0x01
@@ -120,9 +141,10 @@ static __always_inline struct flow_cpu *this_cpu(void)
 }
 
 /*
- * CLOCK_MONOTONIC, coarse, ns: it moves when jiffies do, which are read without a call. At a tick the two are not written at once, so what is kept may be of the tick before.
+ * CLOCK_MONOTONIC, coarse, ms, wrapping: it moves when jiffies do, which are read without a call. At a tick the two are not written at once, so what is kept may be of the
+ * tick before.
  */
-static __always_inline __s64 coarse_ns(void)
+static __always_inline __u32 coarse_ms(void)
 {
 	struct flow_cpu *cpu = this_cpu();
 	__u64 jiffies = bpf_jiffies64();
@@ -131,41 +153,65 @@ static __always_inline __s64 coarse_ns(void)
 		return 0;
 	if (cpu->jiffies != jiffies) {
 		cpu->jiffies = jiffies;
-		cpu->now_ns = bpf_ktime_get_coarse_ns();
+		cpu->now_ms = bpf_ktime_get_coarse_ns() / NS_PER_MS;
 	}
-	return (__s64)cpu->now_ns;
+	return cpu->now_ms;
 }
 
-/* Each looks for the CPU's entry anew: a pointer that waits on the stack may not give way to a number there without CAP_PERFMON. */
-static __always_inline int last_missed(void)
+/* Has loads from before carried out before those behind. BPF has no instruction for that which all kernels know; an exchange is a full barrier. */
+static __always_inline void order_loads(void)
 {
-	struct flow_cpu *cpu = this_cpu();
+	struct flow_cpu *cpu;
 
-	return cpu && cpu->missed;
-}
-
-static __always_inline void note_missed(__u64 missed)
-{
-	struct flow_cpu *cpu = this_cpu();
-
+	if (!loads_reorder)
+		return;
+	cpu = this_cpu();
 	if (cpu)
-		cpu->missed = missed;
+		__sync_lock_test_and_set(&cpu->fence, 1);
 }
 
 /*
- * Whether the tables may have a flow. `a` and `b`: from source and destination; `ports`: both, as in the packet. flowFilterHash() of
- * src/control/ebpf/flow_layout.ts is the same.
+ * The set that a flow may be in, of a sum of words times keys: a multilinear hash modulo 2^53, whose upper bits are strongly universal (Lemire and Kaser, Strongly universal string
+ * hashing is fast, 2014). So whoever does not know the keys cannot name flows of one set more often than by chance. The step behind it is for flows that count up, as ports do: their sums go up by
+ * equal steps, which for one key of twenty come around to the same sets. Without the protocol: that makes two flows. FlowHash of src/control/ebpf/flow_hash.ts is the same.
  */
-static __always_inline int filter_has(__u32 family_words, __u32 a, __u32 b, __u32 ports)
+static __always_inline __u32 set_of(__u64 sum, __u32 sets)
 {
-	__u32 hash = (a * 0x9e3779b1u) ^ (ports * 0x85ebca6bu) ^ b;
-	__u32 at;
-	__u64 *word;
+	__u32 hash = sum >> 21;
 
-	hash = (hash ^ hash >> 15) * 0xc2b2ae35u;
-	at = family_words + (hash >> 18);
-	word = bpf_map_lookup_elem(&flow_filter, &at);
-	return !word || !(*word >> (hash >> 12 & 63) & 1);
+	hash = (hash ^ hash >> 15) * 0x2c1b3c6d;
+	return hash >> 10 & (sets - 1);
+}
+
+static __always_inline struct flow_set4 *set4_of(__u32 src, __u32 dst, __u32 ports)
+{
+	__u64 sum = hash_key_0 * src + hash_key_1 * dst + hash_key_2 * ports;
+	__u32 set = set_of(sum, FLOW_SETS4);
+
+	return bpf_map_lookup_elem(&flows4, &set);
+}
+
+static __always_inline struct flow_set6 *set6_of(const any_word *src, const any_word *dst, __u32 ports)
+{
+	__u64 sum = hash_key_0 * src[0] + hash_key_1 * src[1] + hash_key_2 * src[2] + hash_key_3 * src[3];
+	__u32 set;
+
+	sum += hash_key_4 * dst[0] + hash_key_5 * dst[1] + hash_key_6 * dst[2] + hash_key_7 * dst[3] + hash_key_8 * ports;
+	set = set_of(sum, FLOW_SETS6);
+	return bpf_map_lookup_elem(&flows6, &set);
+}
+
+static __always_inline int has_addresses(const struct flow6 *flow, const any_word *src, const any_word *dst)
+{
+	return READ_ONCE(flow->src[0]) == src[0] && READ_ONCE(flow->src[1]) == src[1] && READ_ONCE(flow->src[2]) == src[2] &&
+	       READ_ONCE(flow->src[3]) == src[3] && READ_ONCE(flow->dst[0]) == dst[0] && READ_ONCE(flow->dst[1]) == dst[1] &&
+	       READ_ONCE(flow->dst[2]) == dst[2] && READ_ONCE(flow->dst[3]) == dst[3];
+}
+
+/* Of an entry with a generation that is not FLOW_EMPTY: whether it is this flow's. The addresses are the callers' to compare, before. */
+static __always_inline int is_flow(const struct flow_entry *entry, __u32 generation, __u32 ports, __u8 protocol)
+{
+	return READ_ONCE(entry->ports) == ports && (READ_ONCE(entry->what) & 0xff) == protocol && generation != FLOW_VOID;
 }
 
 static __always_inline struct flow_stats *stats_of(void)
@@ -210,40 +256,52 @@ static __always_inline __u32 wrap(struct xdp_md *ctx, const struct flow_backend 
 	return cut(ctx, inner->frame + overhead, sizeof(struct eth_hdr) + overhead + inner->length);
 }
 
-/* A plain packet of a flow that is in the cache. */
-static __always_inline int serve(struct xdp_md *ctx, struct flow_value *flow, const struct inner *inner, __u32 idle_ms)
+/* A plain packet of a flow that is in the cache; `entry` is of the generation that was read when its key was found. */
+static __always_inline int serve(struct xdp_md *ctx, struct flow_entry *entry, __u32 generation, const struct inner *inner, __u32 idle_ms)
 {
 	struct flow_stats *stats = stats_of();
+	struct flow_value flow = { .generation = generation };
 	struct flow_backend *backend;
 	struct flow_count *count;
-	__u32 number, overhead, sent;
-	__s64 now, idle;
+	__u32 number, overhead, sent, what, outer, now;
+	__s32 idle;
 
 	/* Cannot be: an array's entries exist. The verifier wants the check. */
 	if (!stats)
 		return hand_on(ctx);
-	number = flow->backend;
+	what = READ_ONCE(entry->what);
+	outer = READ_ONCE(entry->outer);
+	flow.host = READ_ONCE(entry->host);
+	flow.seen_ms = READ_ONCE(entry->seen_ms);
+	flow.label = what >> 28 << 16 | outer >> 16;
+	flow.sport = outer;
+	number = what >> 16 & (FLOW_BACKENDS - 1);
+	/* User space takes the generation away before it writes anything else: while it is there, all that was read is of one decision. */
+	order_loads();
+	if (READ_ONCE(entry->generation) != generation)
+		return hand_on(ctx);
 	backend = bpf_map_lookup_elem(&flow_backends, &number);
 	if (!backend)
 		return hand_on(ctx);
-	if (!flow->generation || flow->generation != backend->generation)
+	if (generation != backend->generation)
 		return count_and_hand_on(ctx, &stats->counts[FLOW_STAT_STALE]);
 
 	/* Another CPU, or user space with a finer clock, may have written a later time. */
-	now = coarse_ns();
-	idle = now - (__s64)flow->seen_ns;
-	if (idle > (__s64)idle_ms * NS_PER_MS)
+	now = coarse_ms();
+	idle = (__s32)(now - flow.seen_ms);
+	if (idle > (__s32)idle_ms)
 		return count_and_hand_on(ctx, &stats->counts[FLOW_STAT_IDLE]);
 
 	overhead = backend->encap == FLOW_ENCAP_L2 ? 0 : outer_bytes(backend);
 	if (overhead + inner->length > backend->mtu)
 		return count_and_hand_on(ctx, &stats->counts[FLOW_STAT_TOO_BIG]);
-	sent = backend->encap == FLOW_ENCAP_L2 ? rewrite(ctx, backend, inner) : wrap(ctx, backend, flow, inner, overhead);
+	sent = backend->encap == FLOW_ENCAP_L2 ? rewrite(ctx, backend, inner) : wrap(ctx, backend, &flow, inner, overhead);
 	if (!sent)
 		return count_and_hand_on(ctx, &stats->counts[FLOW_STAT_TOO_BIG]);
 
-	if (idle > FLOW_SEEN_NS)
-		flow->seen_ns = (__u64)now;
+	/* Of another flow, should user space have given the place away by now: that one seems to have been seen, which it was just before. */
+	if (idle > FLOW_SEEN_MS)
+		WRITE_ONCE(entry->seen_ms, now);
 	count = bpf_map_lookup_elem(&flow_counts, &number);
 	if (count) {
 		count->packets++;
@@ -259,22 +317,35 @@ static __always_inline int serve(struct xdp_md *ctx, struct flow_value *flow, co
 	return bpf_redirect(backend->ifindex, 0);
 }
 
-/* What follows is user space's to judge, which may give the flow to another backend; so the decision in the cache is void. */
-static __always_inline int ended(struct xdp_md *ctx)
+/*
+ * What follows is user space's to judge, which may give the flow to another backend; so the decision in the cache is void. A plain store: should user space put the
+ * decision in force at this moment, its exchange fails, or comes before this.
+ */
+static __always_inline int ended(struct xdp_md *ctx, struct flow_entry *entry)
 {
 	struct flow_stats *stats = stats_of();
 
+	WRITE_ONCE(entry->generation, FLOW_VOID);
 	return count_and_hand_on(ctx, stats ? &stats->counts[FLOW_STAT_ENDED] : 0);
+}
+
+/* A packet of the flow that `entry` is of. */
+static __always_inline int known(struct xdp_md *ctx, struct flow_entry *entry, __u32 generation, enum plainness plain, const struct inner *inner,
+				 __u8 protocol)
+{
+	if (plain == PLAIN_ENDS)
+		return ended(ctx, entry);
+	return serve(ctx, entry, generation, inner, protocol == IPPROTO_TCP ? tcp_idle_ms : udp_idle_ms);
 }
 
 static __always_inline int ipv4(struct xdp_md *ctx, struct cursor *c)
 {
 	struct iphdr *ip = c->pos;
-	struct flow_key4 key = {};
 	struct inner inner = { .protocol = IPPROTO_IPIP };
-	struct flow_value *flow;
+	struct flow_set4 *set;
 	enum plainness plain;
-	__be16 *ports;
+	__u32 src, dst, ports;
+	__u8 protocol;
 
 	if ((void *)(ip + 1) + sizeof(struct udp_bytes) > c->end)
 		return hand_on(ctx);
@@ -289,35 +360,36 @@ static __always_inline int ipv4(struct xdp_md *ctx, struct cursor *c)
 	if (plain == PLAIN_NOT || !checksum_is_right(ip))
 		return hand_on(ctx);
 
-	ports = (void *)(ip + 1);
-	key.src = ip->saddr;
-	key.dst = ip->daddr;
-	key.sport = ports[0];
-	key.dport = ports[1];
-	key.protocol = ip->protocol;
-	/* Where flows are known, each packet's look-up finds one, and there is nothing to be saved. */
-	if ((plain == PLAIN_ENDS || last_missed()) && !filter_has(0, key.src, key.dst, *(any_word *)ports))
+	src = ip->saddr;
+	dst = ip->daddr;
+	ports = *(any_word *)(ip + 1);
+	protocol = ip->protocol;
+	set = set4_of(src, dst, ports);
+	if (!set)
 		return hand_on(ctx);
-	if (plain == PLAIN_ENDS)
-		return bpf_map_delete_elem(&flows4, &key) ? hand_on(ctx) : ended(ctx);
-	flow = bpf_map_lookup_elem(&flows4, &key);
-	if (!flow) {
-		note_missed(1);
-		return hand_on(ctx);
+#pragma unroll
+	for (int way = 0; way < FLOW_WAYS; way++) {
+		struct flow4 *flow = &set->ways[way];
+		__u32 generation = READ_ONCE(flow->entry.generation);
+
+		if (generation == FLOW_EMPTY)
+			break;
+		OPAQUE(flow);
+		if (READ_ONCE(flow->src) == src && READ_ONCE(flow->dst) == dst && is_flow(&flow->entry, generation, ports, protocol))
+			return known(ctx, &flow->entry, generation, plain, &inner, protocol);
 	}
-	note_missed(0);
-	return serve(ctx, flow, &inner, key.protocol == IPPROTO_TCP ? tcp_idle_ms : udp_idle_ms);
+	return hand_on(ctx);
 }
 
 static __always_inline int ipv6(struct xdp_md *ctx, struct cursor *c)
 {
 	struct ipv6hdr *ip = c->pos;
-	struct flow_key6 key = {};
 	struct inner inner = { .protocol = IPPROTO_IPV6 };
-	struct flow_value *flow;
+	any_word src[4], dst[4];
+	struct flow_set6 *set;
 	enum plainness plain;
-	__be16 *ports;
-	__u32 payload;
+	__u32 payload, ports;
+	__u8 protocol;
 
 	if ((void *)(ip + 1) + sizeof(struct udp_bytes) > c->end)
 		return hand_on(ctx);
@@ -331,24 +403,25 @@ static __always_inline int ipv6(struct xdp_md *ctx, struct cursor *c)
 
 	inner.length = payload + sizeof(*ip);
 	inner.tos = ip->priority << 4 | ip->flow_lbl[0] >> 4;
-	ports = (void *)(ip + 1);
-	__builtin_memcpy(key.src, &ip->saddr, sizeof(key.src));
-	__builtin_memcpy(key.dst, &ip->daddr, sizeof(key.dst));
-	key.sport = ports[0];
-	key.dport = ports[1];
-	key.protocol = ip->nexthdr;
-	if ((plain == PLAIN_ENDS || last_missed()) &&
-	    !filter_has(FLOW_FILTER_WORDS, key.src[0] ^ key.src[1] ^ key.src[2] ^ key.src[3], key.dst[3], *(any_word *)ports))
+	write_words(src, &ip->saddr, 4);
+	write_words(dst, &ip->daddr, 4);
+	ports = *(any_word *)(ip + 1);
+	protocol = ip->nexthdr;
+	set = set6_of(src, dst, ports);
+	if (!set)
 		return hand_on(ctx);
-	if (plain == PLAIN_ENDS)
-		return bpf_map_delete_elem(&flows6, &key) ? hand_on(ctx) : ended(ctx);
-	flow = bpf_map_lookup_elem(&flows6, &key);
-	if (!flow) {
-		note_missed(1);
-		return hand_on(ctx);
+#pragma unroll
+	for (int way = 0; way < FLOW_WAYS; way++) {
+		struct flow6 *flow = &set->ways[way];
+		__u32 generation = READ_ONCE(flow->entry.generation);
+
+		if (generation == FLOW_EMPTY)
+			break;
+		OPAQUE(flow);
+		if (has_addresses(flow, src, dst) && is_flow(&flow->entry, generation, ports, protocol))
+			return known(ctx, &flow->entry, generation, plain, &inner, protocol);
 	}
-	note_missed(0);
-	return serve(ctx, flow, &inner, key.protocol == IPPROTO_TCP ? tcp_idle_ms : udp_idle_ms);
+	return hand_on(ctx);
 }
 
 SEC("xdp")

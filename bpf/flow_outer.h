@@ -31,6 +31,21 @@ struct inner {
 	__u32 frame;
 };
 
+/* What of an outer header is the flow's own, and its backend: a copy of what the flow's entry has. */
+struct flow_value {
+	__u32 generation;
+	/* Index into flow_backends. */
+	__u32 backend;
+	/* When it was seen, ms. */
+	__u32 seen_ms;
+	/* Host bits of the outer source's last word. */
+	__u32 host;
+	/* IPv6 flow label, 20 bits. */
+	__u32 label;
+	/* UDP source port. */
+	__u16 sport;
+};
+
 /* As struct ethhdr and the like: everything is on a boundary of two bytes. */
 struct outer_ipv4 {
 	__u8 version_ihl;

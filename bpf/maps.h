@@ -46,27 +46,30 @@ struct {
 /* Backends that flows can be cached for: numbers below this. */
 #define FLOW_BACKENDS 4096
 
-/* Flows of IPv4; bench/flow_cache.ts has more. */
-#ifndef FLOWS4
-#define FLOWS4 262144
+/* Sets of flows, powers of two, of four places each: made for as many flows as there are sets. At most 2^22. bench/flow_cache.ts has more. */
+#ifndef FLOW_SETS4
+#define FLOW_SETS4 262144
 #endif
+#define FLOW_SETS6 65536
 
-/* Words of flow_filter for a family: as many as 14 bits name, see filter_has(). */
-#define FLOW_FILTER_WORDS 16384
-
-/* Five-tuple → decision. Least recently used flows give way. */
+/*
+ * Hash of addresses and ports → set of flows. User space has this memory mapped and puts flows in, without a system call; the program looks them up without a helper's call, since
+ * the verifier writes the look-up in an array out. See docs/flow-offload.md for what both may write when.
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, FLOWS4);
-	__type(key, struct flow_key4);
-	__type(value, struct flow_value);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FLOW_SETS4);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct flow_set4);
 } flows4 SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 65536);
-	__type(key, struct flow_key6);
-	__type(value, struct flow_value);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FLOW_SETS6);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct flow_set6);
 } flows6 SEC(".maps");
 
 /* Number of a backend → way to it. */
@@ -95,11 +98,11 @@ struct {
 
 /* What a CPU keeps from one packet to the next. */
 struct flow_cpu {
-	/* The time as it was last read: a call a tick, not a packet. */
+	/* The time as it was last read, ms: a call a tick, not a packet. */
 	__u64 jiffies;
-	__u64 now_ns;
-	/* The last plain packet was of no flow that is known here. */
-	__u64 missed;
+	__u32 now_ms;
+	/* Nothing: see order_loads(). */
+	__u32 fence;
 };
 
 /* 0 → the CPU's own; nobody else reads it. */
@@ -109,17 +112,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct flow_cpu);
 } flow_cpu SEC(".maps");
-
-/*
- * A bit for each value of a hash of flows, first those of flows4, then those of flows6; 1: no flow of it is there. 128 KiB a family, which stay in a core's caches
- * where the tables do not. Zeros say nothing.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 2 * FLOW_FILTER_WORDS);
-	__type(key, __u32);
-	__type(value, __u64);
-} flow_filter SEC(".maps");
 
 /* 0 → the program that gets what is handed on: redirect. */
 struct {

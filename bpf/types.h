@@ -135,41 +135,59 @@ struct decap_stats {
  * src/control/ebpf/flow_layout.ts is the TypeScript side.
  */
 
-/* Key of flows4: the five-tuple as it is in the packet. */
-struct flow_key4 {
-	__be32 src;
-	__be32 dst;
-	__be16 sport;
-	__be16 dport;
-	__u32 protocol;
+/* Values of flow_entry.generation that no backend has. Those of backends are counted up from 1. */
+enum flow_generation {
+	/* Neither this place nor those behind it in the set have a flow: a look-up ends here. */
+	FLOW_EMPTY = 0,
+	/* A flow that is on its way in: not served, and a SYN, FIN or RST turns it away. */
+	FLOW_ANNOUNCED = 0xfffffffe,
+	/* No flow, but there may be some behind it. */
+	FLOW_VOID = 0xffffffff,
 };
 
-/* Key of flows6. */
-struct flow_key6 {
-	__be32 src[4];
-	__be32 dst[4];
-	__be16 sport;
-	__be16 dport;
-	__u32 protocol;
-};
-
-/* Value of flows4 and flows6: the decision for a flow, and what of its outer header is its own. */
-struct flow_value {
-	/* CLOCK_MONOTONIC (coarse) of a packet of it, at most FLOW_SEEN_NS before that of the last one. */
-	__u64 seen_ns;
-	/* Index into flow_backends. */
-	__u32 backend;
-	/* Served only while the backend has the same one. 0: the flow is not served yet. */
+/*
+ * The decision for a flow, and what of its outer header is its own. User space writes all of it, `generation` last; the program writes `seen_ms`,
+ * and `generation` to void it.
+ */
+struct flow_entry {
+	/* Served only while the backend has the same one. */
 	__u32 generation;
-	/* IPv6 flow label outside, 20 bits. */
-	__u32 label;
+	/* Both, as they are in the packet. */
+	__be32 ports;
+	/* Protocol | worker << 8 | number of the backend << 16 | upper four bits of the IPv6 flow label outside << 28. */
+	__u32 what;
+	/* CLOCK_MONOTONIC (coarse), ms, wrapping: of a packet of it, at most FLOW_SEEN_MS before that of the last one. */
+	__u32 seen_ms;
 	/* Host bits of the outer source's last word. */
 	__u32 host;
-	/* Outer UDP source port. */
-	__u16 sport;
-	/* For user space alone: number of the worker whose flow table has the flow. */
-	__u16 worker;
-	__u32 reserved;
+	/* Outer UDP source port | lower 16 bits of the flow label << 16. */
+	__u32 outer;
+};
+
+struct flow4 {
+	struct flow_entry entry;
+	__be32 src;
+	__be32 dst;
+};
+
+struct flow6 {
+	struct flow_entry entry;
+	__be32 src[4];
+	__be32 dst[4];
+	__u32 reserved[2];
+};
+
+/* Places of a set: where a flow may be. */
+#define FLOW_WAYS 4
+
+/* Value of flows4: two cache lines, of which the first is all there is to look at in most sets. */
+struct flow_set4 {
+	struct flow4 ways[FLOW_WAYS];
+};
+
+/* Value of flows6: a cache line each. */
+struct flow_set6 {
+	struct flow6 ways[FLOW_WAYS];
 };
 
 /* EncapKind of src/shared/layout.ts. */
@@ -254,9 +272,9 @@ _Static_assert(sizeof(struct vip_value) == 4, "vip_value is shared with user spa
 _Static_assert(sizeof(struct decap_value) == 4, "decap_value is shared with user space");
 _Static_assert(sizeof(struct hop_value) == 16, "hop_value is shared with user space");
 _Static_assert(sizeof(struct redirect_stats) == 8 * REDIRECT_STAT_SIZE, "redirect_stats is shared with user space");
-_Static_assert(sizeof(struct flow_key4) == 16, "flow_key4 is shared with user space");
-_Static_assert(sizeof(struct flow_key6) == 40, "flow_key6 is shared with user space");
-_Static_assert(sizeof(struct flow_value) == 32, "flow_value is shared with user space");
+_Static_assert(sizeof(struct flow_entry) == 24, "flow_entry is shared with user space");
+_Static_assert(sizeof(struct flow_set4) == 32 * FLOW_WAYS, "flow_set4 is shared with user space");
+_Static_assert(sizeof(struct flow_set6) == 64 * FLOW_WAYS, "flow_set6 is shared with user space");
 _Static_assert(sizeof(struct flow_backend) == 64, "flow_backend is shared with user space");
 _Static_assert(sizeof(struct flow_count) == 16, "flow_count is shared with user space");
 _Static_assert(sizeof(struct flow_stats) == 8 * FLOW_STAT_SIZE, "flow_stats is shared with user space");

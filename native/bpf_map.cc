@@ -76,9 +76,7 @@ const uint8_t* BpfMap::Bytes(Napi::Env env, const Napi::Value& value, const char
 
 void BpfMap::Throw(Napi::Env env, int err, const char* verb) const {
   std::string remedy;
-  if (err == ENOSPC && std::string(verb) == "read") {
-    remedy = "More entries of map " + name_ + " have the same hash than there is room for: give room for some hundred.";
-  } else if (err == E2BIG || err == ENOSPC) {
+  if (err == E2BIG || err == ENOSPC) {
     remedy = "Map " + name_ + " is full (" + std::to_string(max_entries_) +
              " entries) or the index is beyond its end: remove entries, or load the object with a larger map.";
   } else if (err == EEXIST) {
@@ -196,6 +194,7 @@ Napi::Value BpfMap::DeleteUpTo(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value BpfMap::Close(const Napi::CallbackInfo& info) {
+  DetachMemory(info.Env());
   own_.reset();
   handle_.reset();
   return info.Env().Undefined();
@@ -229,7 +228,7 @@ napi_ref DefineBpfMap(Napi::Env env) {
              C::Function<&BpfMap::Update>("update"), C::Function<&BpfMap::Delete>("delete"),
              C::Function<&BpfMap::UpdateBatch>("updateBatch"), C::Function<&BpfMap::DeleteBatch>("deleteBatch"),
              C::Function<&BpfMap::Keys>("keys"), C::Function<&BpfMap::DeleteUpTo>("deleteUpTo"),
-             C::Function<&BpfMap::LookupBatch>("lookupBatch"), C::Function<&BpfMap::Close>("close")});
+             C::Function<&BpfMap::Memory>("memory"), C::Function<&BpfMap::Close>("close")});
   napi_ref reference = nullptr;
   napi_create_reference(env, holder.Get(BpfMap::kName), 1, &reference);
   return reference;

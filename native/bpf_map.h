@@ -49,7 +49,7 @@ class BpfMap final : public NativeObject {
   Napi::Value UpdateBatch(const Napi::CallbackInfo& info);
   Napi::Value DeleteBatch(const Napi::CallbackInfo& info);
   Napi::Value DeleteUpTo(const Napi::CallbackInfo& info);
-  Napi::Value LookupBatch(const Napi::CallbackInfo& info);
+  Napi::Value Memory(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);
 
  private:
@@ -61,6 +61,8 @@ class BpfMap final : public NativeObject {
   /// Bytes of a Uint8Array of a whole number of `size`, which goes to `count`. null after throwing, and perhaps when there are none.
   const uint8_t* Many(Napi::Env env, const Napi::Value& value, const char* what, size_t size, size_t* count) const;
   void Throw(Napi::Env env, int err, const char* verb) const;
+  /// Views of it now have length 0, and it is unmapped at once instead of with the next garbage collection.
+  void DetachMemory(Napi::Env env);
 
   /// null for a map made alone, and once closed.
   std::shared_ptr<BpfHandle> handle_;
@@ -79,6 +81,8 @@ class BpfMap final : public NativeObject {
   /// Where deleteUpTo goes on, a number of the kernel's, while it is amid a round.
   __u32 cursor_ = 0;
   bool sweeping_ = false;
+  /// What Memory() gave out: the buffer owns the mapping, and the mapping keeps the map in the kernel.
+  Napi::Reference<Napi::ArrayBuffer> memory_;
 };
 
 /// Makes the class; the reference is the environment's.

@@ -3,6 +3,9 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <vector>
@@ -200,6 +203,32 @@ Napi::Value CreateMap(const Napi::CallbackInfo& info) {
   return result;
 }
 
+/// mapByFd of src/native.ts.
+Napi::Value MapByFd(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  int given = -1;
+  if (!ArgInteger(env, info[0], "fd", 0, INT32_MAX, &given)) return env.Undefined();
+  bpf_map_info about{};
+  __u32 length = sizeof(about);
+  Fd fd(fcntl(given, F_DUPFD_CLOEXEC, 3));
+  // The kernel answers for programs too, with what a program has.
+  char kind[32] = {};
+  if (fd && readlink(("/proc/self/fd/" + std::to_string(fd.get())).c_str(), kind, sizeof(kind) - 1) > 0 &&
+      strcmp(kind, "anon_inode:bpf-map") != 0) {
+    errno = EINVAL;
+    fd = Fd();
+  }
+  if (!fd || bpf_obj_get_info_by_fd(fd.get(), &about, &length) != 0) {
+    ThrowErrno(env, errno, "bpf", "descriptor " + std::to_string(given), "Give the descriptor of a BPF map of this process.");
+    return env.Undefined();
+  }
+  const auto type = static_cast<bpf_map_type>(about.type);
+  BpfMapSource source = {nullptr, fd.get(), about.name, type, about.key_size, about.value_size, about.max_entries};
+  Napi::Value result = Construct(env, BpfStateOf(env).map_class, &source);
+  if (source.fd < 0) fd.release();
+  return result;
+}
+
 }  // namespace
 
 std::unique_ptr<BpfProgram> BpfProgram::Create(const Napi::CallbackInfo& info) {
@@ -269,6 +298,7 @@ napi_ref DefineBpfProgram(Napi::Env env, Napi::Object exports) {
   napi_create_reference(env, holder.Get(BpfProgram::kName), 1, &reference);
   exports.Set("loadProgram", Napi::Function::New(env, LoadProgram, "loadProgram"));
   exports.Set("createMap", Napi::Function::New(env, CreateMap, "createMap"));
+  exports.Set("mapByFd", Napi::Function::New(env, MapByFd, "mapByFd"));
   return reference;
 }
 

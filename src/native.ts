@@ -210,11 +210,12 @@ export interface BpfMap extends BpfMapInfo {
    */
   deleteUpTo(offset: number, most: number, count: number): number;
   /**
-   * Reads the next entries of a hash map, as many as there is room for. `from`: null, later `next` of the call before, null after the last ones. The kernel takes
-   * whole buckets, so there may be fewer; room for hardly any is ENOSPC. No use in the sense of LRU maps. Empty buckets take 1 ns each. Linux 5.6 and newer.
+   * The values of an array that was made with BPF_F_MMAPABLE (1024), one after the other and each on a boundary of 8 bytes, as memory that programs read and write at
+   * the same time. The same buffer each time, detached by close() of this map; closing its BpfObject leaves it usable. EINVAL for other maps, EPERM for frozen
+   * ones. Linux 5.5 and newer.
    */
-  lookupBatch(keys: Uint8Array, values: Uint8Array, from: number | null): { count: number; next: number | null };
-  /** Releases a map of createMap. One of a BpfObject is that object's: here it only ends the use of this view. */
+  memory(): ArrayBuffer;
+  /** Releases a map of createMap, and detaches `memory()`. One of a BpfObject is that object's: here it only ends the use of this view. */
   close(): void;
 }
 
@@ -347,6 +348,8 @@ export interface NativeAddon {
   /** Throws with the verifier's log in `verifierLog`. Needs CAP_BPF and CAP_NET_ADMIN. */
   loadProgram(options: ProgramOptions): BpfProgram;
   createMap(options: MapOptions): BpfMap;
+  /** A map that another thread of this process has, by its descriptor, of which it makes one of its own. EINVAL for descriptors of other things. */
+  mapByFd(fd: number): BpfMap;
   LiveFrames: new (options: LiveFramesOptions) => LiveFrames;
   /** null when no program is attached. Throws ENODEV for an interface that is not there. */
   queryXdp(ifindex: number): XdpQuery | null;

@@ -4,7 +4,6 @@
  * what the one before left. `sluice_bare` makes it and nothing else; the difference is what the cache costs, and one bpf_xdp_adjust_head that
  * takes the outer header off again.
  */
-#define FLOWS4 (1 << 21)
 #include "../../bpf/flow_cache.bpf.c"
 
 /* Flows, a power of two less one. */

@@ -46,6 +46,7 @@ export class FlowOffers {
     private readonly ruled: boolean,
   ) {
     this.marks = new Int32Array(flows.slots);
+    flows.places.marks = this.marks;
     this.out = new FlowRing(fromWorker);
     this.in = new FlowRing(toWorker);
     this.outer = new FlowOuter(snapshot);
@@ -123,7 +124,7 @@ export class FlowOffers {
     const mark = this.marks[slot];
     const tag = this.flows.words[flow + FlowField.hash] & ~COUNT_MASK;
     this.marks[slot] = 0;
-    // It was never offered. Of one without a mark nobody knows: flows move in the table.
+    // It was never offered. Of one without a mark nobody knows: it may have been offered by who was here before.
     if ((mark & ~COUNT_MASK) === tag && (mark & COUNT_MASK) < OFFER_AFTER - 1) return;
     this.write(flow, FlowSaying.ended);
     this.out.putOrSay();

@@ -1,18 +1,16 @@
 /** bpf/flow_cache.bpf.c against the data path of TypeScript: the same flows, the same tables, the same bytes. */
 import { describe, expect, it } from 'vitest';
 import {
-  decodeFlowKey,
-  decodeFlowValue,
-  encodeFlowKey,
   FLOW_BACKEND_BYTES,
   FLOW_BACKENDS,
-  FLOW_KEY_BYTES,
   FLOW_STATS,
-  FLOW_VALUE_BYTES,
+  FLOW_WAYS,
+  FLOW_WORDS,
   leftToUserSpace,
 } from '../../src/control/ebpf/flow_layout.js';
 import { XDP } from '../support/bpf.js';
-import { FlowCache, tupleOf } from '../support/flow_cache.js';
+import { FlowRecord } from '../../src/shared/flow_ring.js';
+import { FlowCache, recordOf, tupleOf } from '../support/flow_cache.js';
 import { Lab } from '../support/lab.js';
 import { PacketBuilder, TCP } from '../support/packet_builder.js';
 import { parsed, random } from '../support/packets.js';
@@ -101,8 +99,10 @@ function establish(lab: Lab, shape: Shape): void {
 describe('structures', () => {
   it('have the sizes of bpf/types.h', () => {
     using cache = new FlowCache();
-    expect(cache.object.map('flows4')).toMatchObject({ keySize: FLOW_KEY_BYTES[4], valueSize: FLOW_VALUE_BYTES });
-    expect(cache.object.map('flows6')).toMatchObject({ keySize: FLOW_KEY_BYTES[6], valueSize: FLOW_VALUE_BYTES });
+    for (const family of [4, 6] as const) {
+      const valueSize = 4 * FLOW_WORDS[family] * FLOW_WAYS;
+      expect(cache.object.map(`flows${family}`)).toMatchObject({ valueSize, maxEntries: cache.flows[family].sets });
+    }
     expect(cache.object.map('flow_backends')).toMatchObject({
       valueSize: FLOW_BACKEND_BYTES,
       maxEntries: FLOW_BACKENDS,
@@ -115,19 +115,17 @@ describe('structures', () => {
     using cache = new FlowCache();
     for (const family of [4, 6] as const) {
       const tuple = tupleOf(parsed(frameOf({ family, protocol: 'udp', port: 53 })));
-      const outer = { sport: 0xc001, label: 0xfffff, host: -5 };
-      cache.install(tuple, 9, outer, { generation: 8, seenMs: 123456789 });
-      const map = cache.object.map(`flows${family}`);
-      const [key] = map.keys();
-      expect(decodeFlowKey(key, 0, family)).toEqual(tuple);
-      expect(decodeFlowValue(map.lookup(key)!)).toEqual({
-        ...outer,
-        backend: 9,
-        generation: 8,
-        seenMs: 123456789,
-        worker: 3,
-      });
-      expect(map.lookup(encodeFlowKey({ ...tuple, ports: tuple.ports ^ 1 }))).toBeNull();
+      cache.install(tuple, 4095, { sport: 0xc001, label: 0xfffff, host: -5 }, { generation: 8, seenMs: 123456789 });
+      const sets = cache.flows[family];
+      const place = sets.find(recordOf(tuple));
+      const record = new Int32Array(FlowRecord.STRIDE);
+      sets.read(place, record);
+      const expected = recordOf(tuple);
+      expect([...record.subarray(1, 10)]).toEqual([...expected.subarray(1, 10)]);
+      expect(record[FlowRecord.what]).toBe(expected[FlowRecord.what] & 0xffff);
+      expect([sets.backend(place), sets.generation(place), sets.worker(place)]).toEqual([4095, 8, 3]);
+      expect(sets.idleMs(place, 123456790)).toBe(1);
+      expect(sets.find(recordOf({ ...tuple, ports: tuple.ports ^ 1 }))).toBe(-1);
     }
   });
 });

@@ -2,15 +2,14 @@
 import { encodeU32, sumPerCpu } from '../../src/control/bpf_layout.js';
 import {
   encodeFlowBackend,
-  encodeFlowKey,
-  encodeFlowValue,
   FLOW_PROGRAM,
   FLOW_STATS,
   leftToUserSpace,
-  type FlowOuter,
   type FlowStat,
-  type FlowTuple,
 } from '../../src/control/ebpf/flow_layout.js';
+import { drawFlowHashKeys, FlowHash } from '../../src/control/ebpf/flow_hash.js';
+import { flowSettings } from '../../src/control/manager/flow_cache.js';
+import { FlowSets } from '../../src/control/manager/flow_sets.js';
 import { FlowField } from '../../src/dataplane/balance/flow_entry.js';
 import {
   katranGuePort4,
@@ -23,7 +22,7 @@ import { hashOf, slotHash } from '../../src/dataplane/balance/slot.js';
 import { fillSource6, flowLabel, hostBits4, OuterFlow, sourcePort } from '../../src/dataplane/packet/outer_flow.js';
 import { PacketFlag, type Packet } from '../../src/dataplane/packet/packet.js';
 import type { Snapshot } from '../../src/dataplane/snapshot.js';
-import { bpfObjectPath, native, type BpfObject, type TestRunResult } from '../../src/native.js';
+import { bpfObjectPath, native, type BpfMap, type BpfObject, type TestRunResult } from '../../src/native.js';
 import {
   BackendField,
   BackendFlag,
@@ -33,6 +32,7 @@ import {
   ServiceField,
   ServiceFlag,
 } from '../../src/shared/layout.js';
+import { FlowRecord, FlowSaying } from '../../src/shared/flow_ring.js';
 import type { Lab } from './lab.js';
 import { parsed } from './packets.js';
 
@@ -42,13 +42,56 @@ export const nowMs = (): number => Number(process.hrtime.bigint() / 1_000_000n);
 /** Stands for the second interface of a lab. */
 export const OTHER_IFINDEX = 77;
 
+/** A five-tuple as words in the order of a packet's bytes, as the workers have it; `ports`: source << 16 | destination. */
+export interface FlowTuple {
+  family: 4 | 6;
+  protocol: number;
+  src: readonly number[];
+  dst: readonly number[];
+  ports: number;
+}
+
+/** What of a flow's outer header is the flow's own: UDP source port, flow label, host bits of the source's last word. */
+export interface FlowOuter {
+  sport: number;
+  label: number;
+  host: number;
+}
+
+/** What a worker offers. */
+export function recordOf(
+  tuple: FlowTuple,
+  backend = 0,
+  outer: FlowOuter = { sport: 0, label: 0, host: 0 },
+): Int32Array {
+  const record = new Int32Array(FlowRecord.STRIDE);
+  record[FlowRecord.what] = (FlowSaying.offer << 16) | (tuple.family << 8) | tuple.protocol;
+  record.set(tuple.src, FlowRecord.src0);
+  record.set(tuple.dst, FlowRecord.dst0);
+  record[FlowRecord.ports] = tuple.ports;
+  record[FlowRecord.backend] = backend;
+  record[FlowRecord.sportAndPort] = outer.sport << 16;
+  record[FlowRecord.label] = outer.label;
+  record[FlowRecord.host] = outer.host;
+  return record;
+}
+
 export class FlowCache {
   readonly object: BpfObject;
+  readonly flows: Readonly<Record<4 | 6, FlowSets>>;
+  private readonly maps: BpfMap[] = [];
 
-  constructor(rodata: { tcp_idle_ms?: number; udp_idle_ms?: number } = {}) {
+  constructor(rodata: { tcp_idle_ms?: number; udp_idle_ms?: number; loads_reorder?: number } = {}) {
+    const keys = drawFlowHashKeys();
     this.object = new (native().BpfObject)(bpfObjectPath('flow_cache'));
-    this.object.setRodata(rodata);
+    this.object.setRodata({ ...flowSettings(keys), ...rodata });
     this.object.load();
+    const of = (family: 4 | 6): FlowSets => {
+      const map = this.object.map(`flows${family}`);
+      this.maps.push(map);
+      return new FlowSets(family, new Int32Array(map.memory()), new FlowHash(keys));
+    };
+    this.flows = { 4: of(4), 6: of(6) };
   }
 
   run(frame: Uint8Array): TestRunResult {
@@ -80,9 +123,20 @@ export class FlowCache {
     }
   }
 
+  /** Puts a flow in force; with generation 0 it is announced only. */
   install(tuple: FlowTuple, backend: number, outer: FlowOuter, { generation = 1, seenMs = nowMs() } = {}): void {
-    const value = encodeFlowValue({ ...outer, seenMs, backend, generation, worker: 3 });
-    this.object.map(`flows${tuple.family}`).update(encodeFlowKey(tuple), value);
+    const sets = this.flows[tuple.family];
+    const place = sets.announce(recordOf(tuple, backend, outer), 3, seenMs, () => true);
+    if (place < 0) throw new Error('no room');
+    if (generation > 0) sets.enforce(place, backend, generation, seenMs);
+  }
+
+  /** When a flow was seen, ms; null: it is not there. */
+  seenMs(tuple: FlowTuple): number | null {
+    const sets = this.flows[tuple.family];
+    const place = sets.find(recordOf(tuple));
+    const now = nowMs();
+    return place < 0 ? null : now - sets.idleMs(place, now);
   }
 
   /** Puts the flow of a frame in with the backend that the lab has for it, which is returned; −1: the lab remembers no such flow. */
@@ -97,6 +151,7 @@ export class FlowCache {
   }
 
   [Symbol.dispose](): void {
+    for (const map of this.maps) map.close();
     this.object.close();
   }
 }

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { FlowField } from '../../src/dataplane/balance/flow_entry.js';
 import { FlowOffers } from '../../src/dataplane/flow_offers.js';
 import { FlowRecord, FlowRing, flowRingMemory, FlowSaying } from '../../src/shared/flow_ring.js';
 import { BackendField, Counter } from '../../src/shared/layout.js';
@@ -140,6 +141,27 @@ describe('a flow', () => {
       [(FlowSaying.ended << 16) | 0x0406, (4000 << 16) | 80],
     ]);
     expect(said.lost).toBe(0);
+  });
+
+  it('that was offered and then moves in the table is said to have ended, however few of its packets came since', () => {
+    const { lab, said } = offeringLab();
+    send(lab, 20, tcp());
+    expect(takeAll(said)).toHaveLength(1);
+    const { words, places } = lab.flows;
+    const slotOf = (): number => {
+      let at = 0;
+      while (words[at + FlowField.ports] !== ((4000 << 16) | 80) || words[at + FlowField.state] === 0)
+        at += FlowField.STRIDE;
+      return at;
+    };
+    const before = slotOf();
+    expect(places.makeRoom(before)).toBe(before);
+    words.fill(0, before, before + FlowField.lodgers);
+    expect(slotOf()).not.toBe(before);
+    lab.run([tcp(), tcp()]);
+    expect(takeAll(said)).toEqual([]);
+    lab.run([tcp(TCP.RST)]);
+    expect(takeAll(said).map((record) => record[FlowRecord.what] >>> 16)).toEqual([FlowSaying.ended]);
   });
 
   it('that loses its backend is said to have ended, before it is offered with another', () => {

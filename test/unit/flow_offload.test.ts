@@ -1,11 +1,7 @@
 /** Flows in the kernel, as the control plane keeps them: which backends serve, what is taken in and when, what stands in the way. */
 import { describe, expect, it, vi } from 'vitest';
-import {
-  decodeFlowKey,
-  decodeFlowValue,
-  FLOW_BACKENDS,
-  type FlowDecision,
-} from '../../src/control/ebpf/flow_layout.js';
+import { drawFlowHashKeys, FlowHash } from '../../src/control/ebpf/flow_hash.js';
+import { FLOW_BACKENDS, FLOW_WAYS, FLOW_WORDS, FlowGeneration, FlowWord } from '../../src/control/ebpf/flow_layout.js';
 import {
   admissionKey,
   isCaptured,
@@ -18,6 +14,7 @@ import { FlowBackends } from '../../src/control/manager/flow_backends.js';
 import { FlowCounts } from '../../src/control/manager/flow_counts.js';
 import { DropWatch } from '../../src/control/manager/flow_drops.js';
 import { FlowInstaller } from '../../src/control/manager/flow_installer.js';
+import { FlowSets } from '../../src/control/manager/flow_sets.js';
 import { FlowProof } from '../../src/control/manager/flow_proof.js';
 import { Verdict } from '../../src/dataplane/verdict.js';
 import { FlowRecord, FlowSaying } from '../../src/shared/flow_ring.js';
@@ -178,28 +175,34 @@ describe('flows', () => {
     record[FlowRecord.host] = 0x3333;
     return record;
   };
-  function cache() {
-    const map = new Map<string, Uint8Array>();
-    const hex = (key: Uint8Array): string => Buffer.from(key).toString('hex');
+  function cache(count = 64) {
+    const words = new Int32Array(count * FLOW_WAYS * FLOW_WORDS[4]);
+    const sets = new FlowSets(4, words, new FlowHash(drawFlowHashKeys()));
     const installer = new FlowInstaller({
-      target: {
-        put: (_, keys, values) => {
-          for (let i = 0; i * 16 < keys.length; i++) {
-            map.set(hex(keys.slice(i * 16, i * 16 + 16)), values.slice(i * 32, i * 32 + 32));
-          }
-        },
-        replace: (_, key, value) => map.has(hex(key)) && map.set(hex(key), value.slice()) !== null,
-        remove: (_, key) => void map.delete(hex(key)),
-      },
+      flows: { 4: sets, 6: sets },
       generationOf: (backend) => (backend === 3 ? 7 : 0),
+      keeps: () => true,
     });
-    const flows = (): (FlowDecision & { ports: number })[] =>
-      [...map].map(([key, value]) => ({
-        ...decodeFlowValue(value),
-        ports: decodeFlowKey(Buffer.from(key, 'hex'), 0, 4).ports,
-      }));
-    return { installer, map, flows };
+    const record = new Int32Array(FlowRecord.STRIDE);
+    const flows = () => {
+      const all = [];
+      for (let place = 0; place < words.length; place += sets.stride) {
+        const generation = sets.generation(place);
+        if (generation === (FlowGeneration.empty as number) || generation === (FlowGeneration.void as number)) continue;
+        sets.read(place, record);
+        const [backend, worker] = [sets.backend(place), sets.worker(place)];
+        const [host, seenMs] = [words[place + FlowWord.host], words[place + FlowWord.seenMs]];
+        const sport = words[place + FlowWord.outer] & 0xffff;
+        const label = ((words[place + FlowWord.what] >>> 28) << 16) | (words[place + FlowWord.outer] >>> 16);
+        all.push({ ports: record[FlowRecord.ports], backend, generation, worker, sport, label, host, seenMs });
+      }
+      return all.sort((one, other) => one.ports - other.ports);
+    };
+    /** As the program does. */
+    const kill = (ports: number): void => sets.void(sets.find(offer(ports)));
+    return { installer, flows, kill };
   }
+  const { announced } = { announced: FlowGeneration.announced as number };
 
   it('are announced in one turn, and in force from the next', () => {
     const { installer, flows } = cache();
@@ -207,30 +210,20 @@ describe('flows', () => {
     installer.offer(2, offer(81, 4));
     expect(flows()).toEqual([]);
     installer.turn(1050);
-    expect(flows()).toMatchObject([{ ports: 80, generation: 0 }]);
+    expect(flows()).toMatchObject([{ ports: 80, generation: announced }]);
     installer.turn(1100);
-    expect(flows()).toEqual([
-      {
-        ports: 80,
-        backend: 3,
-        generation: 7,
-        worker: 2,
-        sport: 0xc123,
-        label: 0x54321,
-        host: 0x3333,
-        seenMs: 1100,
-      },
-    ]);
+    const outer = { sport: 0xc123, label: 0x54321, host: 0x3333 };
+    expect(flows()).toEqual([{ ports: 80, backend: 3, generation: 7, worker: 2, ...outer, seenMs: 1100 }]);
     expect(installer.installed).toBe(1);
   });
 
   it('that ended between are not put in force: not after a SYN that the kernel saw, not after a word of the worker', () => {
-    const { installer, map, flows } = cache();
+    const { installer, flows, kill } = cache();
     for (const ports of [80, 81, 82]) installer.offer(0, offer(ports));
     installer.ended(offer(82));
     installer.turn(50);
-    expect(map.size).toBe(2);
-    map.delete([...map.keys()][0]);
+    expect(flows()).toMatchObject([{ ports: 80 }, { ports: 81 }]);
+    kill(80);
     installer.ended(offer(81));
     installer.turn(100);
     expect([flows(), installer.installed]).toEqual([[], 0]);
@@ -243,6 +236,16 @@ describe('flows', () => {
     expect(flows()).toEqual([]);
   });
 
+  it('that two workers offer are put in force once', () => {
+    const { installer, flows } = cache();
+    installer.offer(0, offer(80));
+    installer.offer(1, offer(80));
+    installer.turn(50);
+    installer.turn(100);
+    expect(flows()).toMatchObject([{ ports: 80, generation: 7, worker: 1 }]);
+    expect([installer.installed, installer.refused]).toEqual([1, 0]);
+  });
+
   it('of former tables are not put in force', () => {
     const { installer, flows } = cache();
     installer.offer(0, offer(80));
@@ -251,11 +254,21 @@ describe('flows', () => {
     installer.discard();
     installer.turn(100);
     installer.turn(150);
-    expect(flows()).toMatchObject([{ ports: 80, generation: 0 }]);
+    expect([flows(), installer.installed]).toEqual([[], 0]);
+  });
+
+  it('that find their set full of others in use are refused', () => {
+    const { installer, flows } = cache();
+    for (let ports = 0; ports < 400; ports++) installer.offer(0, offer(ports));
+    installer.turn(50);
+    installer.turn(100);
+    expect(installer.installed + installer.refused).toBe(400);
+    expect(installer.refused).toBeGreaterThanOrEqual(400 - 64 * FLOW_WAYS);
+    expect(flows()).toHaveLength(installer.installed);
   });
 
   it('are taken up to a rate', () => {
-    const { installer } = cache();
+    const { installer } = cache(65_536);
     for (let i = 0; i < 2500; i++) installer.offer(0, offer(i));
     expect(installer.refused).toBe(500);
     installer.turn(10_000);

@@ -1,5 +1,5 @@
 /**
- * The TypeScript side of what bpf/types.h has for bpf/flow_cache.bpf.c: keys, values and backends' records. Numbers are in the machine's byte order, which
+ * The TypeScript side of what bpf/types.h has for bpf/flow_cache.bpf.c: sets of flows and backends' records. Numbers are in the machine's byte order, which
  * the addon requires to be little-endian; addresses and ports in network byte order where the header says so. test/bpf/flow_cache.test.ts holds
  * the two files equal.
  */
@@ -15,134 +15,41 @@ export type FlowStat = (typeof FLOW_STATS)[number];
 /** FLOW_BACKENDS of bpf/maps.h: backends with a higher number are left to user space. */
 export const FLOW_BACKENDS = 4096;
 
-/** Sizes of the structures. */
-export const FLOW_KEY_BYTES = { 4: 16, 6: 40 } as const;
-export const FLOW_VALUE_BYTES = 32;
+/** FLOW_WAYS: places of a set. */
+export const FLOW_WAYS = 4;
+/** Words of struct flow4 and flow6. */
+export const FLOW_WORDS = { 4: 8, 6: 16 } as const;
 export const FLOW_BACKEND_BYTES = 64;
+
+/** Words of struct flow_entry, and where the addresses begin behind it. */
+export const enum FlowWord {
+  generation = 0,
+  /** As the machine reads them from the packet, like the addresses. */
+  ports = 1,
+  /** Protocol | worker << 8 | backend << 16 | upper four bits of the flow label << 28. */
+  what = 2,
+  /** CLOCK_MONOTONIC, wrapping ms. */
+  seenMs = 3,
+  host = 4,
+  /** UDP source port | lower 16 bits of the flow label << 16. */
+  outer = 5,
+  addresses = 6,
+}
+
+/** enum flow_generation, as int32. */
+export const enum FlowGeneration {
+  empty = 0,
+  announced = -2,
+  void = -1,
+}
+
+/** Workers with higher numbers cannot have flows there: FlowWord.what has a byte for them. redirect's map of sockets ends there too. */
+export const FLOW_WORKERS = 256;
 
 /** enum flow_backend_flag. */
 const enum Flag {
   ipv6 = 1,
   noDf = 2,
-}
-
-/** A five-tuple as words in the order of a packet's bytes, as the workers have it; `ports`: source << 16 | destination. */
-export interface FlowTuple {
-  family: 4 | 6;
-  protocol: number;
-  src: readonly number[];
-  dst: readonly number[];
-  ports: number;
-}
-
-/** struct flow_key4 or flow_key6. */
-export function encodeFlowKey({ family, protocol, src, dst, ports }: FlowTuple): Uint8Array {
-  const bytes = new Uint8Array(FLOW_KEY_BYTES[family]);
-  const view = new DataView(bytes.buffer);
-  const words = family === 4 ? 1 : 4;
-  for (let i = 0; i < words; i++) {
-    view.setInt32(4 * i, src[i]);
-    view.setInt32(4 * (words + i), dst[i]);
-  }
-  view.setInt32(8 * words, ports);
-  view.setUint32(8 * words + 4, protocol, true);
-  return bytes;
-}
-
-/** The opposite of `encodeFlowKey`, of the key that starts at `at`. */
-export function decodeFlowKey(bytes: Uint8Array, at: number, family: 4 | 6): FlowTuple {
-  const view = new DataView(bytes.buffer, bytes.byteOffset + at, FLOW_KEY_BYTES[family]);
-  const words = family === 4 ? 1 : 4;
-  const read = (from: number): number[] => Array.from({ length: words }, (_, i) => view.getInt32(from + 4 * i));
-  return {
-    family,
-    src: read(0),
-    dst: read(4 * words),
-    ports: view.getInt32(8 * words),
-    protocol: view.getUint32(8 * words + 4, true),
-  };
-}
-
-/** FLOW_FILTER_WORDS of bpf/maps.h. */
-export const FLOW_FILTER_WORDS = 16_384;
-
-/** filter_has() of the program, of the key that starts at `at`: uint32, of which the upper 20 bits name a bit. */
-export function flowFilterHash(family: 4 | 6, keys: Uint8Array, at: number): number {
-  // Words as the machine reads them.
-  const word = (i: number): number => {
-    const byte = at + 4 * i;
-    return keys[byte] | (keys[byte + 1] << 8) | (keys[byte + 2] << 16) | (keys[byte + 3] << 24);
-  };
-  const source = family === 4 ? word(0) : word(0) ^ word(1) ^ word(2) ^ word(3);
-  const [destination, ports] = family === 4 ? [word(1), word(2)] : [word(7), word(8)];
-  const mixed = Math.imul(source, 0x9e3779b1) ^ Math.imul(ports, 0x85ebca6b) ^ destination;
-  return Math.imul(mixed ^ (mixed >>> 15), 0xc2b2ae35) >>> 0;
-}
-
-/** What of a flow's outer header is the flow's own. */
-export interface FlowOuter {
-  /** UDP source port; 0: no UDP. */
-  sport: number;
-  /** IPv6 flow label. */
-  label: number;
-  /** Host bits of the outer source's last word. */
-  host: number;
-}
-
-/** struct flow_value. */
-export interface FlowDecision extends FlowOuter {
-  /** CLOCK_MONOTONIC. */
-  seenMs: number;
-  backend: number;
-  /** 0: not to be served yet. */
-  generation: number;
-  worker: number;
-}
-
-/** Where the fields of struct flow_value are. */
-export const enum FlowValueAt {
-  /** uint64. */
-  seenNs = 0,
-  backend = 8,
-  generation = 12,
-  label = 16,
-  host = 20,
-  sport = 24,
-  worker = 26,
-}
-
-export function encodeFlowValue(flow: FlowDecision): Uint8Array {
-  const view = new DataView(new ArrayBuffer(FLOW_VALUE_BYTES));
-  writeSeen(view, 0, flow.seenMs);
-  view.setUint32(FlowValueAt.backend, flow.backend, true);
-  view.setUint32(FlowValueAt.generation, flow.generation, true);
-  view.setUint32(FlowValueAt.label, flow.label, true);
-  view.setInt32(FlowValueAt.host, flow.host, true);
-  view.setUint16(FlowValueAt.sport, flow.sport, true);
-  view.setUint16(FlowValueAt.worker, flow.worker, true);
-  return new Uint8Array(view.buffer);
-}
-
-/** Writes the time of the value at `at`: exact to some ns. */
-export function writeSeen(view: DataView, at: number, seenMs: number): void {
-  const ns = Math.floor(seenMs) * 1e6;
-  const high = Math.floor(ns / 2 ** 32);
-  view.setUint32(at + FlowValueAt.seenNs, ns - high * 2 ** 32, true);
-  view.setUint32(at + FlowValueAt.seenNs + 4, high, true);
-}
-
-export function decodeFlowValue(bytes: Uint8Array, at = 0): FlowDecision {
-  const view = new DataView(bytes.buffer, bytes.byteOffset + at, FLOW_VALUE_BYTES);
-  return {
-    // Exact to the microsecond for 285 years.
-    seenMs: (view.getUint32(FlowValueAt.seenNs + 4, true) * 2 ** 32 + view.getUint32(FlowValueAt.seenNs, true)) / 1e6,
-    backend: view.getUint32(FlowValueAt.backend, true),
-    generation: view.getUint32(FlowValueAt.generation, true),
-    label: view.getUint32(FlowValueAt.label, true),
-    host: view.getInt32(FlowValueAt.host, true),
-    sport: view.getUint16(FlowValueAt.sport, true),
-    worker: view.getUint16(FlowValueAt.worker, true),
-  };
 }
 
 /**

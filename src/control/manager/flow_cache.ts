@@ -1,11 +1,12 @@
 import { bpfObjectPath, native, type BpfMap, type BpfObject } from '../../native.js';
-import { isKernelError } from '../../errors.js';
 import { encodeU32, sumPerCpu } from '../bpf_layout.js';
-import { FLOW_KEY_BYTES, FLOW_PROGRAM, FLOW_STATS, FLOW_VALUE_BYTES, type FlowStat } from '../ebpf/flow_layout.js';
-import { FlowFilter } from './flow_filter.js';
+import { drawFlowHashKeys, FlowHash } from '../ebpf/flow_hash.js';
+import { FLOW_PROGRAM, FLOW_STATS, type FlowStat } from '../ebpf/flow_layout.js';
+import { FlowSets } from './flow_sets.js';
 
-/** BPF_EXIST. */
-const EXIST = 2;
+const FAMILIES = [4, 6] as const;
+/** Machines that never carry out a load before an earlier one. */
+const ORDERED = ['x64', 'ia32'];
 
 /** Idle times after which a flow is user space's to judge, ms. */
 export interface FlowIdleTimes {
@@ -16,27 +17,30 @@ export interface FlowIdleTimes {
 /** One loaded copy of bpf/flow_cache.bpf.c with its tables, for one interface. Needs CAP_BPF and CAP_NET_ADMIN. */
 export class FlowCache {
   readonly object: BpfObject;
-  private readonly flows: Readonly<Record<4 | 6, BpfMap>>;
+  /** Good until `close`. */
+  readonly flows: Readonly<Record<4 | 6, FlowSets>>;
+  private readonly maps: BpfMap[] = [];
   private readonly backends: BpfMap;
   private readonly sent: BpfMap;
   private readonly statistics: BpfMap;
   private readonly next: BpfMap;
-  private readonly filter: FlowFilter;
 
   /** @throws KernelError with verifierLog */
   constructor({ tcpMs, udpMs }: FlowIdleTimes) {
     this.object = new (native().BpfObject)(bpfObjectPath('flow_cache'));
     try {
-      this.object.setRodata({ tcp_idle_ms: tcpMs, udp_idle_ms: udpMs });
+      const keys = drawFlowHashKeys();
+      this.object.setRodata({ tcp_idle_ms: tcpMs, udp_idle_ms: udpMs, ...flowSettings(keys) });
       this.object.load();
-      this.flows = { 4: this.object.map('flows4'), 6: this.object.map('flows6') };
+      const hash = new FlowHash(keys);
+      const [four, six] = FAMILIES.map((family) => new FlowSets(family, this.words(family), hash));
+      this.flows = { 4: four, 6: six };
       this.backends = this.object.map('flow_backends');
       this.sent = this.object.map('flow_counts');
       this.statistics = this.object.map('flow_stats');
       this.next = this.object.map('flow_next');
-      this.filter = new FlowFilter(this.object.map('flow_filter'));
     } catch (error) {
-      this.object.close();
+      this.close();
       throw error;
     }
   }
@@ -51,52 +55,10 @@ export class FlowCache {
     this.next.update(encodeU32(0), encodeU32(program));
   }
 
-  /** Most flows of a family. */
-  room(family: 4 | 6): number {
-    return this.flows[family].maxEntries;
-  }
-
-  /** Puts flows in, or in the place of what was there; keys and values one after the other. */
-  put(family: 4 | 6, keys: Uint8Array, values: Uint8Array): void {
-    const bytes = FLOW_KEY_BYTES[family];
-    // First: what the filter does not have is not looked up.
-    for (let at = 0; at < keys.length; at += bytes) this.filter.add(family, keys.subarray(at, at + bytes));
-    this.flows[family].updateBatch(keys, values);
-  }
-
-  /** The same of one flow that is still there; false: it is not. */
-  replace(family: 4 | 6, key: Uint8Array, value: Uint8Array): boolean {
-    try {
-      this.flows[family].update(key, value, EXIST);
-      return true;
-    } catch (error) {
-      if (isKernelError(error) && error.code === 'ENOENT') return false;
-      throw error;
-    }
-  }
-
-  remove(family: 4 | 6, key: Uint8Array): void {
-    this.flows[family].delete(key);
-  }
-
-  /** Keys one after the other. */
-  removeMany(family: 4 | 6, keys: Uint8Array): void {
-    this.flows[family].deleteBatch(keys);
-  }
-
-  /** The next flows, as BpfMap.lookupBatch has it, for one reader. Room in `values` beyond that in `keys` is left alone. */
-  read(
-    family: 4 | 6,
-    keys: Uint8Array,
-    values: Uint8Array,
-    from: number | null,
-  ): { count: number; next: number | null } {
-    const room = (keys.length / FLOW_KEY_BYTES[family]) * FLOW_VALUE_BYTES;
-    if (from === null) this.filter.beginRound(family);
-    const read = this.flows[family].lookupBatch(keys, values.subarray(0, room), from);
-    this.filter.see(family, keys, read.count);
-    if (read.next === null) this.filter.endRound(family);
-    return read;
+  private words(family: 4 | 6): Int32Array {
+    const map = this.object.map(`flows${family}`);
+    this.maps.push(map);
+    return new Int32Array(map.memory());
   }
 
   /** `record`: see encodeFlowBackend(). */
@@ -117,6 +79,13 @@ export class FlowCache {
   }
 
   close(): void {
+    for (const map of this.maps) map.close();
     this.object.close();
   }
+}
+
+/** Settings of the program that go with the sets: keys of their hash, and what the machine's order of loads asks for. */
+export function flowSettings(keys: readonly number[]): Record<string, number> {
+  const settings = keys.map((key, i) => [`hash_key_${i}`, key] as const);
+  return { ...Object.fromEntries(settings), loads_reorder: ORDERED.includes(process.arch) ? 0 : 1 };
 }

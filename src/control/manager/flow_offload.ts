@@ -200,14 +200,14 @@ export class FlowOffload {
       cache = new FlowCache(idle);
       const backends = new FlowBackends(cache, (port) => this.ifindexOf(entry, port));
       backends.use(new Int32Array(tables.backends), new Int32Array(tables.services));
-      const installer = new FlowInstaller({
-        target: cache,
-        generationOf: (number, incarnation) => backends.generationOf(number, incarnation),
-      });
+      const { flows } = cache;
+      const keeps = (number: number, generation: number): boolean => backends.keeps(number, generation);
+      const generationOf = (number: number, incarnation: number): number => backends.generationOf(number, incarnation);
+      const installer = new FlowInstaller({ flows, generationOf, keeps });
       const walk = new FlowWalk({
-        cache,
+        flows,
         idle,
-        keeps: (number, generation) => backends.keeps(number, generation),
+        keeps,
         tell: (worker) => this.rings.get(worker)?.toWorker ?? null,
       });
       entry.setFlowCache(cache);

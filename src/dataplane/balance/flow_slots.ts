@@ -16,6 +16,8 @@ export class FlowSlots {
   /** One bit a slot: 1/512 of the table, and small enough to stay in the cache. */
   readonly occupied: Int32Array;
   private readonly occupiedMask: number;
+  /** A word for each slot that somebody else keeps, and that goes with its flow when that moves; null: nobody does. */
+  marks: Int32Array | null = null;
 
   /** `words`: FlowField.STRIDE int32 a slot, all zero; a power of two of slots, at least 32. */
   constructor(readonly words: Int32Array) {
@@ -103,8 +105,14 @@ export class FlowSlots {
     this.release(from);
     // All but the last two words, which `takeAt` and `release` keep.
     words.copyWithin(to, from, from + FlowField.lodgers);
+    if (this.marks !== null) this.moveMark(this.marks, from, to);
     this.takeAt(to, isAway ? home : this.secondHome(hash), hash);
     return true;
+  }
+
+  private moveMark(marks: Int32Array, from: number, to: number): void {
+    marks[to >> FlowField.STRIDE_SHIFT] = marks[from >> FlowField.STRIDE_SHIFT];
+    marks[from >> FlowField.STRIDE_SHIFT] = 0;
   }
 
   /** Takes a flow's slot away from it; the words of the flow stay for the caller to clear or overwrite. */
