@@ -2,7 +2,7 @@ import { SluiceError } from '../../errors.js';
 import type { WorkerEvent, WorkerFault } from '../../shared/worker_protocol.js';
 
 /** How long the first start of all workers may take. */
-const START_MS = 15_000;
+const START_MS = 45_000;
 
 /** The first start: all workers open all their ports, or the first that does not says why and nothing starts. */
 export class Starting {

@@ -10,7 +10,7 @@ const HUNG_MS = 3000;
 const HEARTBEAT_CHECK_MS = 500;
 
 /** The same for one that has not opened its ports yet: importing a filter is part of it. */
-const START_HUNG_MS = 10_000;
+const START_HUNG_MS = 30_000;
 
 /** Pause before a crashed worker is started again: doubles up to the second value, back to the first after a quiet time. */
 const FIRST_BACKOFF_MS = 50;
