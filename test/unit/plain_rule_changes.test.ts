@@ -302,6 +302,15 @@ describe('rules on the short way, as they change', () => {
     expect(lengths[1].prefixes).toBeGreaterThan(16_384);
   });
 
+  it.each([4, 6] as const)('count for the first of few that match: IPv%i', (family) => {
+    const matches = [{ protocol: 17 }, { family }, {}];
+    const rules = matches.map((match, n): RuleConfig => ({ name: String(n), match, action: 'drop' }));
+    const below = chooser(SEED + family);
+    const index = adopt(rules, true);
+    // One burst in three has no IPv6.
+    for (let n = 0; n < 12; n++) judge(below, rules, index, SLOTS, true, `SEED=${SEED}, IPv${family}`);
+  });
+
   it('met all that there is to meet', () => {
     for (const [what, times] of Object.entries(seen)) expect(times, `${what}, seed ${SEED}`).toBeGreaterThan(20);
   });
