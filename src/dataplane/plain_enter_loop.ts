@@ -32,7 +32,8 @@ export type Enter = (first: number, count: number, burst: number, nowMs: number,
  * The common ways: the home window has an empty slot; or it is full of flows that are all alive, in a table too full to move any, and one of them is
  * unproven. As FlowTable.insert does these.
  *
- * A round of the loop looks at one slot, or, when a window is done, enters one flow: a loop within the loop would cost more; see PlainHeaders.
+ * A round of the loop looks at four slots, which divide a window, or, when a window is done, enters one flow: a loop within the loop would cost more; see
+ * PlainHeaders. Who gives way is found as FlowTable.survey finds it.
  */
 export function makeEnter(
   flows: FlowTable,
@@ -62,14 +63,38 @@ export function makeEnter(
     let margin = 0;
     for (;;) {
       if (at !== end) {
-        const state = words[(at + FlowField.state) | 0];
-        const idle = (now - words[(at + FlowField.lastSeen) | 0]) | 0;
-        margin |= (least - idle) | 0;
-        const weight = idle | (Weight.UNPROVEN & (((Weight.PROVEN >> state) & 1) - 1));
-        const isMore = ((best - weight) | 0) >> 31;
-        best ^= (best ^ weight) & isMore;
-        victim ^= (victim ^ at) & isMore;
-        at = ((at + FlowField.STRIDE) | 0) & mask;
+        const at1 = ((at + 1 * FlowField.STRIDE) | 0) & mask;
+        const at2 = ((at + 2 * FlowField.STRIDE) | 0) & mask;
+        const at3 = ((at + 3 * FlowField.STRIDE) | 0) & mask;
+        const state0 = words[(at + FlowField.state) | 0];
+        const idle0 = (now - words[(at + FlowField.lastSeen) | 0]) | 0;
+        const state1 = words[(at1 + FlowField.state) | 0];
+        const idle1 = (now - words[(at1 + FlowField.lastSeen) | 0]) | 0;
+        const state2 = words[(at2 + FlowField.state) | 0];
+        const idle2 = (now - words[(at2 + FlowField.lastSeen) | 0]) | 0;
+        const state3 = words[(at3 + FlowField.state) | 0];
+        const idle3 = (now - words[(at3 + FlowField.lastSeen) | 0]) | 0;
+        margin |= (least - idle0) | 0;
+        const weight0 = idle0 | (Weight.UNPROVEN & (((Weight.PROVEN >> state0) & 1) - 1));
+        const isMore0 = ((best - weight0) | 0) >> 31;
+        best ^= (best ^ weight0) & isMore0;
+        victim ^= (victim ^ at) & isMore0;
+        margin |= (least - idle1) | 0;
+        const weight1 = idle1 | (Weight.UNPROVEN & (((Weight.PROVEN >> state1) & 1) - 1));
+        const isMore1 = ((best - weight1) | 0) >> 31;
+        best ^= (best ^ weight1) & isMore1;
+        victim ^= (victim ^ at1) & isMore1;
+        margin |= (least - idle2) | 0;
+        const weight2 = idle2 | (Weight.UNPROVEN & (((Weight.PROVEN >> state2) & 1) - 1));
+        const isMore2 = ((best - weight2) | 0) >> 31;
+        best ^= (best ^ weight2) & isMore2;
+        victim ^= (victim ^ at2) & isMore2;
+        margin |= (least - idle3) | 0;
+        const weight3 = idle3 | (Weight.UNPROVEN & (((Weight.PROVEN >> state3) & 1) - 1));
+        const isMore3 = ((best - weight3) | 0) >> 31;
+        best ^= (best ^ weight3) & isMore3;
+        victim ^= (victim ^ at3) & isMore3;
+        at = ((at + 4 * FlowField.STRIDE) | 0) & mask;
         continue;
       }
       if (entry >= count) break;
