@@ -52,7 +52,7 @@ function run(bursts: number): number {
 }
 
 /**
- * What leaves. A flow's second packet may go another way than its first: through the steps, and then, known by now, the short one. A burst is
+ * What leaves. A flow's second packet may go another way than its first: known by now, where that was new. A burst is
  * settled by the exchange that takes the next one.
  */
 function write(file: string, wanted: number): void {

@@ -5,7 +5,9 @@ import type { FlowHash } from './balance/hash.js';
 import type { FilterChain } from './filter/chain.js';
 import type { FlowOffers } from './flow_offers.js';
 import { LITTLE_ENDIAN } from './packet/encap.js';
+import { PlainEnter } from './plain_enter.js';
 import { PlainFlows } from './plain_flows.js';
+import { PlainFresh } from './plain_fresh.js';
 import { PlainHeaders } from './plain_headers.js';
 import { makeJudge, type Judge } from './plain_judge.js';
 import { PlainOuter } from './plain_outer.js';
@@ -19,18 +21,18 @@ import { DropReason } from './verdict.js';
 /** A burst of this many packets of which none was plain says what the next ones will be. */
 const TELLING_BURST = 16;
 
-/** Bursts that then go through the steps untried: so a flood of new flows does not cost both ways. */
+/** Bursts that then go through the steps untried: so a flood of first SYNs does not cost both ways. */
 const UNTRIED_BURSTS = 15;
 
 /**
- * The short way of the packets that nearly all packets are: plain ones (see PlainHeaders), of a flow that the flow table knows in
- * its first window or of a service that remembers none, to a backend that is well and gets nothing unusual in front (see
+ * The short way of the packets that nearly all packets are: plain ones (see PlainHeaders), of a flow that the flow table knows, or
+ * that a ring alone gives a backend (see PlainRing), to a backend that is well and gets nothing unusual in front (see
  * OuterKind). For these, and only these, it does in one go what the steps of `Path` do, with the same result: same bytes, same
  * verdict, same counters. Whatever is not like that it leaves to the steps, untouched. test/unit/plain.test.ts holds the two equal.
  *
  * Why it exists: a step hands its findings to the next in a Packet, and to write and read those fields costs more than
  * half of what a packet costs. Here a few words of each packet lie in arrays between the loops: headers and hash; one read of each flow's slot, so
- * that a burst's cache misses overlap; flows; backends and counters; outer headers. The loops are short and call nothing, for
+ * that a burst's cache misses overlap; flows; backends and counters; outer headers; new flows entering the table. The loops are short and call nothing, for
  * V8's sake: docs/performance.md has what that is worth.
  */
 export class PlainPath {
@@ -39,14 +41,16 @@ export class PlainPath {
   private readonly headers: PlainHeaders;
   private readonly found: PlainFlows;
   private readonly outer: PlainOuter;
+  private readonly fresh: PlainFresh;
   private readonly ring: PlainRing;
+  private readonly entering: PlainEnter;
   private readonly view: DataView;
   /** Snapshot.egress of the tables in force, and room for the largest there may be. */
   private readonly egress = new Int32Array(MAX_BACKENDS << Egress.SHIFT);
   private egressEnd = 0;
   /** By position in the burst: record in `egress` of the backend that the packet is sent to; −1: not sent. */
   private readonly records: Int32Array;
-  private readonly kinds = new Int32Array(1);
+  private readonly judged = new Int32Array(2);
   private readonly judge: Judge;
   private untried = 0;
   /** Bytes of all packets of the last burst as they came, where `run` has looked at them; else −1. */
@@ -73,12 +77,16 @@ export class PlainPath {
     this.view = new DataView(memory);
     this.headers = new PlainHeaders(this.view, hash, (flows.words.length - 1) | 0, snapshot.ringHash, slots);
     this.found = new PlainFlows(flows.words, this.headers, slots);
-    this.ring = new PlainRing(flows.words, this.headers, this.found.place, snapshot);
+    const { place } = this.found;
+    this.fresh = new PlainFresh(flows, hash, snapshot.ringHash, this.headers, place, slots);
+    this.ring = new PlainRing(this.headers, this.fresh.positions, place, snapshot);
+    this.entering = new PlainEnter(flows, hash, this.headers, counters, this.egress, this.records, slots);
     this.judge = makeJudge(flows, chunkSize, counters, this.egress, this.headers, {
-      place: this.found.place,
+      place,
       rest: this.rest,
       records: this.records,
-      kinds: this.kinds,
+      entrants: this.entering.entrants,
+      found: this.judged,
     });
     this.outer = new PlainOuter(memory, this.headers, this.egress, this.records);
     this.adopt(snapshot);
@@ -90,6 +98,7 @@ export class PlainPath {
     this.egress.fill(0, snapshot.egress.length, this.egressEnd);
     this.egressEnd = snapshot.egress.length;
     this.ring.adopt(snapshot);
+    this.fresh.adopt(snapshot.ringHash);
     this.headers.adopt(snapshot.ringHash, this.ring.isThere || hasGue(snapshot.egress));
     this.untried = 0;
   }
@@ -122,10 +131,13 @@ export class PlainPath {
     else this.headers.locate(burst, count);
     this.rxBytes = this.headers.bytes[0];
     this.found.find(count);
-    if (this.ring.isThere) this.ring.choose(count);
+    if (this.found.missed[0] > 0 && (this.ring.remembers || this.ring.isThere))
+      this.ring.choose(this.fresh.gather(count));
     const left = this.judge(burst, count, port, nowMs);
-    this.outer.store(count, this.kinds[0]);
+    this.outer.store(count, this.judged[0]);
     if (this.offers !== null) this.note(count, port, this.offers);
+    // Last: it moves flows.
+    if (this.judged[1] > 0) this.entering.enter(this.judged[1], port, nowMs, this.offers);
     if (left === count && count >= TELLING_BURST) this.untried = UNTRIED_BURSTS;
     return left;
   }

@@ -11,12 +11,16 @@ interface Search {
   farther: Int32Array;
   /** By position in the burst: slots of that window that have a flow of this home and are still to be looked at, a bit each. */
   lodgers: Int32Array;
+  /** PlainFlows.missed. */
+  missed: Int32Array;
 }
 
 /** Where the flows of a burst's plain packets are. */
 export class PlainFlows {
   /** By position in the burst, where the packet has a home: word index of its flow; −1: not in its first window. */
   readonly place: Int32Array;
+  /** One word: packets with a home whose place is −1. */
+  readonly missed = new Int32Array(1);
   private readonly prefetch: (count: number) => number;
   private readonly find4: Loop;
   private readonly find6: Loop;
@@ -31,7 +35,7 @@ export class PlainFlows {
     slots: number,
   ) {
     this.place = new Int32Array(slots);
-    const search = { farther: new Int32Array(slots), lodgers: new Int32Array(slots) };
+    const search = { farther: new Int32Array(slots), lodgers: new Int32Array(slots), missed: this.missed };
     this.prefetch = prefetcher(words, headers.home);
     this.find4 = finder4(words, headers, this.place, search);
     this.find6 = finder6(words, headers, this.place, search);
@@ -42,7 +46,8 @@ export class PlainFlows {
   find(count: number): void {
     // Kept only so that the reads are not optimised away.
     this.seen &= this.prefetch(count);
-    // A flow in its second window takes the steps.
+    // Who is in the second window is found by PlainFresh.
+    this.missed[0] = 0;
     for (let farther = this.find4(count); farther > 0;) farther = this.search4(farther);
     if (!this.headers.hasIpv6) return;
     for (let farther = this.find6(count); farther > 0;) farther = this.search6(farther);
@@ -63,9 +68,10 @@ function prefetcher(words: Int32Array, home: Int32Array): (count: number) => num
 
 /** Looks at the home slots alone. */
 function finder4(words: Int32Array, headers: PlainHeaders, place: Int32Array, search: Search): Loop {
-  const { farther, lodgers } = search;
+  const { farther, lodgers, missed } = search;
   const { home, heading, src0, dst0, ports } = headers;
   return (count) => {
+    let misses = 0;
     let entries = 0;
     for (let i = 0; i < count; i++) {
       const from = home[i];
@@ -80,20 +86,23 @@ function finder4(words: Int32Array, headers: PlainHeaders, place: Int32Array, se
         place[i] = from;
       } else {
         place[i] = -1;
+        misses = (misses + 1) | 0;
         const here = words[(from + FlowField.lodgers) | 0] & (Lodgers.HERE - 1);
         if (here === 0) continue;
         lodgers[i] = here;
         farther[entries++] = i;
       }
     }
+    missed[0] = (missed[0] + misses) | 0;
     return entries;
   };
 }
 
 function finder6(words: Int32Array, headers: PlainHeaders, place: Int32Array, search: Search): Loop {
-  const { farther, lodgers } = search;
+  const { farther, lodgers, missed } = search;
   const { home, heading, src0, src1, src2, src3, dst0, dst1, dst2, dst3, ports } = headers;
   return (count) => {
+    let misses = 0;
     let entries = 0;
     for (let i = 0; i < count; i++) {
       const from = home[i];
@@ -114,12 +123,14 @@ function finder6(words: Int32Array, headers: PlainHeaders, place: Int32Array, se
         place[i] = from;
       } else {
         place[i] = -1;
+        misses = (misses + 1) | 0;
         const here = words[(from + FlowField.lodgers) | 0] & (Lodgers.HERE - 1);
         if (here === 0) continue;
         lodgers[i] = here;
         farther[entries++] = i;
       }
     }
+    missed[0] = (missed[0] + misses) | 0;
     return entries;
   };
 }
@@ -127,9 +138,10 @@ function finder6(words: Int32Array, headers: PlainHeaders, place: Int32Array, se
 /** Looks at one more slot of each packet in `farther`. */
 function searcher4(words: Int32Array, headers: PlainHeaders, place: Int32Array, search: Search): Loop {
   const { home, heading, src0, dst0, ports } = headers;
-  const { farther, lodgers } = search;
+  const { farther, lodgers, missed } = search;
   const mask = (words.length - 1) | 0;
   return (count) => {
+    let found = 0;
     let entries = 0;
     for (let entry = 0; entry < count; entry++) {
       const i = farther[entry];
@@ -142,6 +154,7 @@ function searcher4(words: Int32Array, headers: PlainHeaders, place: Int32Array, 
         words[(at + FlowField.dst0) | 0] === dst0[i]
       ) {
         place[i] = at;
+        found = (found + 1) | 0;
         continue;
       }
       const rest = here & (here - 1);
@@ -149,15 +162,17 @@ function searcher4(words: Int32Array, headers: PlainHeaders, place: Int32Array, 
       lodgers[i] = rest;
       farther[entries++] = i;
     }
+    missed[0] = (missed[0] - found) | 0;
     return entries;
   };
 }
 
 function searcher6(words: Int32Array, headers: PlainHeaders, place: Int32Array, search: Search): Loop {
   const { home, heading, src0, src1, src2, src3, dst0, dst1, dst2, dst3, ports } = headers;
-  const { farther, lodgers } = search;
+  const { farther, lodgers, missed } = search;
   const mask = (words.length - 1) | 0;
   return (count) => {
+    let found = 0;
     let entries = 0;
     for (let entry = 0; entry < count; entry++) {
       const i = farther[entry];
@@ -176,6 +191,7 @@ function searcher6(words: Int32Array, headers: PlainHeaders, place: Int32Array, 
         words[(at + FlowField.dst3) | 0] === dst3[i]
       ) {
         place[i] = at;
+        found = (found + 1) | 0;
         continue;
       }
       const rest = here & (here - 1);
@@ -183,6 +199,7 @@ function searcher6(words: Int32Array, headers: PlainHeaders, place: Int32Array, 
       lodgers[i] = rest;
       farther[entries++] = i;
     }
+    missed[0] = (missed[0] - found) | 0;
     return entries;
   };
 }

@@ -6,7 +6,7 @@ import { IpProtocol } from './packet/wire.js';
 import { Heading, Home } from './plain_heading.js';
 import type { PlainHeaders } from './plain_headers.js';
 import { Kinds } from './plain_outer.js';
-import { CHOSEN } from './plain_ring.js';
+import { CHOSEN, FRESH } from './plain_ring.js';
 import type { Burst } from './port.js';
 import { Verdict } from './verdict.js';
 
@@ -22,8 +22,10 @@ export interface Judging {
   rest: Int32Array;
   /** Record in Egress of the backend that the packet is sent to; −1: not sent. */
   records: Int32Array;
-  /** One word: the kinds of outer headers that the burst needs; see Kinds. */
-  kinds: Int32Array;
+  /** Positions of packets that are sent and whose flow is to enter the flow table, in order. */
+  entrants: Int32Array;
+  /** Two words: the kinds of outer headers that the burst needs, see Kinds; and how many entrants there are. */
+  found: Int32Array;
 }
 
 /** Judges a burst; returns how many packets are left to the steps. `port`: number of the port that it came from. */
@@ -36,7 +38,7 @@ export function makeJudge(
   counters: Float64Array,
   egress: Int32Array,
   { start, home, heading }: PlainHeaders,
-  { place, rest, records, kinds: kindsFound }: Judging,
+  { place, rest, records, entrants, found }: Judging,
 ): Judge {
   const { words, timeoutMs } = flows;
   const chunkMask = -chunkSize | 0;
@@ -47,6 +49,7 @@ export function makeJudge(
     let sent = 0;
     let redirected = 0;
     let byRing = 0;
+    let entering = 0;
     let txBytes = 0;
     let kinds = 0;
     // Packets in a row to one service are counted together.
@@ -77,7 +80,8 @@ export function makeJudge(
           backend = words[(flow + FlowField.backend) | 0];
         }
       } else {
-        backend = (CHOSEN - flow) | 0;
+        // A flow enters the table after those of packets in front of it; so not if one of these is still to be judged.
+        backend = flow > FRESH ? (CHOSEN - flow) | 0 : left > 0 ? -1 : (FRESH - flow) | 0;
       }
       const at = (backend << Egress.SHIFT) | 0;
       if (backend < 0 || at >= egress.length) {
@@ -103,6 +107,7 @@ export function makeJudge(
         if (state !== proven) words[(flow + FlowField.state) | 0] = proven;
       } else {
         byRing++;
+        if (flow <= FRESH) entrants[entering++] = i;
       }
       const bytes = (outerLength + 14) | 0;
       offset[i] = l2;
@@ -148,7 +153,8 @@ export function makeJudge(
     counters[Counter.flowHit] += sent + redirected - byRing;
     counters[Counter.flowMiss] += byRing;
     counters[Counter.txBytes] += txBytes;
-    kindsFound[0] = kinds;
+    found[0] = kinds;
+    found[1] = entering;
     return left;
   };
 }

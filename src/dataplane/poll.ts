@@ -29,7 +29,7 @@ export type AbortHandler = (error: unknown, packet: Packet) => void;
  * The whole path of a packet in user space, for the ports of one worker. `pollOnce` reads top to bottom:
  *
  *     settle the last burst, take the next (one native crossing)
- *     → plain packets of known flows take the short way (plain.ts); the rest:
+ *     → plain packets take the short way (plain.ts); the rest:
  *     → parse all → filter all → look all flows up → balance and encapsulate each
  *     → verdicts, which the next exchange settles
  *

@@ -41,7 +41,7 @@ const udp = (dport: number): Uint8Array =>
   new PacketBuilder().ethernet().ipv4({ src: '192.0.2.1', dst: '198.51.100.10' }).udp({ sport: 4000, dport }).build();
 const times = (count: number, frame: Uint8Array): Uint8Array[] => Array.from({ length: count }, () => frame);
 
-/** A burst in which nothing is known goes through the steps; so a flow's first packets come alone. */
+/** A flow's first packets come alone: what comes with a SYN takes the steps. */
 function send(lab: Lab, count: number, frame: Uint8Array): Uint8Array[] {
   for (let i = 0; i < Math.min(count, 2); i++) lab.run([frame]);
   return lab.run(times(count - 2, frame)).sent.flat();

@@ -65,6 +65,14 @@ export const enum FlowState {
   COUNT = 9,
 }
 
+/** For looking through a full window; see FlowTable. */
+export const enum Weight {
+  /** Bit of a flow's weight that says it is unproven; below it, how long it was silent, ms. */
+  UNPROVEN = 1 << 30,
+  /** `isProven` by state, a bit each. */
+  PROVEN = (1 << FlowState.tcpEstablished) | (1 << FlowState.udp) | (1 << FlowState.other),
+}
+
 /** True for a flow that sent more than the one packet that made it, and did not end. */
 export function isProven(state: FlowState): boolean {
   return state === FlowState.tcpEstablished || state === FlowState.udp || state === FlowState.other;

@@ -1,6 +1,6 @@
 import type { FlowTimeouts } from '../../shared/layout.js';
 import type { Packet } from '../packet/packet.js';
-import { FlowField, FlowState, Lodgers, firstState, isProven, nextState } from './flow_entry.js';
+import { FlowField, FlowState, Lodgers, Weight, firstState, isProven, nextState } from './flow_entry.js';
 import { FlowSlots } from './flow_slots.js';
 
 export { FlowField, FlowState } from './flow_entry.js';
@@ -9,11 +9,6 @@ export { FlowField, FlowState } from './flow_entry.js';
 const SWEEP_ROUND_MS = 8192;
 /** Most slots that one call looks at: some 20 µs. */
 const SWEEP_MOST = 8192;
-
-/** Bit of a flow's weight in `survey` that says it is unproven; below it, how long it was silent, ms. */
-const UNPROVEN = 1 << 30;
-/** `isProven` by state, a bit each. */
-const PROVEN = (1 << FlowState.tcpEstablished) | (1 << FlowState.udp) | (1 << FlowState.other);
 
 /** What gives way in a window. */
 const enum Survey {
@@ -38,11 +33,11 @@ export class FlowTable {
   /** Where its flows lie. */
   readonly places: FlowSlots;
   /** From this number of flows on none is moved: with one slot in 128 empty, the search for room costs more than it finds. */
-  private readonly crowded: number;
+  readonly crowded: number;
   /** By FlowState, with room for the states of a table that has its own; −1: no such state. Call `timeoutsChanged` after writing. */
   readonly timeoutMs: Int32Array;
   /** The shortest of them, at most what a weight can say: nothing that was silent for less has timed out. */
-  private leastTimeoutMs = 0;
+  leastTimeoutMs = 0;
   /** Number of the slot that the sweeper looks at next. */
   private cursor = 0;
   private sweptMs = 0;
@@ -101,7 +96,7 @@ export class FlowTable {
 
   /** To be called when `timeoutMs` was written. */
   timeoutsChanged(): void {
-    this.leastTimeoutMs = Math.min(UNPROVEN - 1, ...this.timeoutMs.filter((timeout) => timeout >= 0));
+    this.leastTimeoutMs = Math.min(Weight.UNPROVEN - 1, ...this.timeoutMs.filter((timeout) => timeout >= 0));
   }
 
   /**
@@ -273,7 +268,7 @@ export class FlowTable {
       const state = words[(at + FlowField.state) | 0];
       const idle = (now - words[(at + FlowField.lastSeen) | 0]) | 0;
       margin |= (least - idle) | 0;
-      const weight = idle | (UNPROVEN & (((PROVEN >> state) & 1) - 1));
+      const weight = idle | (Weight.UNPROVEN & (((Weight.PROVEN >> state) & 1) - 1));
       const isMore = ((best - weight) | 0) >> 31;
       best ^= (best ^ weight) & isMore;
       victim ^= (victim ^ at) & isMore;
@@ -281,7 +276,7 @@ export class FlowTable {
     } while (at !== end);
     this.victim = victim;
     if (margin < 0) return this.surveyExactly(window, nowMs);
-    return best >= UNPROVEN ? Survey.unproven : Survey.proven;
+    return best >= Weight.UNPROVEN ? Survey.unproven : Survey.proven;
   }
 
   private surveyExactly(window: number, nowMs: number): Survey {
