@@ -52,8 +52,9 @@ export class PlainFlows {
 /** So short that the processor has all slots under way at once. */
 function prefetcher(words: Int32Array, home: Int32Array): (count: number) => number {
   return (count) => {
+    const end = count | 0;
     let seen = 0;
-    for (let i = 0; i < count; i++) {
+    for (let i = 0; i < end; i++) {
       const at = home[i];
       seen |= words[at < 0 ? 0 : at];
     }
@@ -66,8 +67,9 @@ function finder4(words: Int32Array, headers: PlainHeaders, place: Int32Array, se
   const { farther, lodgers } = search;
   const { home, heading, src0, dst0, ports } = headers;
   return (count) => {
+    const end = count | 0;
     let entries = 0;
-    for (let i = 0; i < count; i++) {
+    for (let i = 0; i < end; i++) {
       const from = home[i];
       const head = heading[i];
       if (from < 0 || head < 0) continue;
@@ -94,8 +96,9 @@ function finder6(words: Int32Array, headers: PlainHeaders, place: Int32Array, se
   const { farther, lodgers } = search;
   const { home, heading, src0, src1, src2, src3, dst0, dst1, dst2, dst3, ports } = headers;
   return (count) => {
+    const end = count | 0;
     let entries = 0;
-    for (let i = 0; i < count; i++) {
+    for (let i = 0; i < end; i++) {
       const from = home[i];
       const head = heading[i];
       if (from < 0 || head >= 0) continue;
@@ -130,8 +133,9 @@ function searcher4(words: Int32Array, headers: PlainHeaders, place: Int32Array, 
   const { farther, lodgers } = search;
   const mask = (words.length - 1) | 0;
   return (count) => {
+    const end = count | 0;
     let entries = 0;
-    for (let entry = 0; entry < count; entry++) {
+    for (let entry = 0; entry < end; entry++) {
       const i = farther[entry];
       const here = lodgers[i];
       const at = (home[i] + ((31 - Math.clz32(here & -here)) << FlowField.STRIDE_SHIFT)) & mask;
@@ -158,8 +162,9 @@ function searcher6(words: Int32Array, headers: PlainHeaders, place: Int32Array, 
   const { farther, lodgers } = search;
   const mask = (words.length - 1) | 0;
   return (count) => {
+    const end = count | 0;
     let entries = 0;
-    for (let entry = 0; entry < count; entry++) {
+    for (let entry = 0; entry < end; entry++) {
       const i = farther[entry];
       const here = lodgers[i];
       const at = (home[i] + ((31 - Math.clz32(here & -here)) << FlowField.STRIDE_SHIFT)) & mask;
