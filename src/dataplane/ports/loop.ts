@@ -3,7 +3,16 @@ import type { FrameCounts } from '../../native.js';
 import { PortCounter } from '../../shared/layout.js';
 import { BurstHeader, writeFrameGauges, type Burst, type Port } from '../port.js';
 import { Verdict } from '../verdict.js';
-import { makeCount, makeFill, makeFillOn, MIN_FRAME, type Count, type Fill, type FillOn } from './loop_frames.js';
+import {
+  makeCount,
+  makeFill,
+  makeFillOn,
+  FILL_WORDS,
+  MIN_FRAME,
+  type Count,
+  type Fill,
+  type FillOn,
+} from './loop_frames.js';
 import type { MemoryPool, PoolMember } from './memory_pool.js';
 
 export interface LoopPortOptions {
@@ -147,7 +156,7 @@ export class LoopPort implements Port, PoolMember {
     const { records, places, slots, stride, nextRecord, nextChunk } = this;
     this.firstChunk = nextChunk;
     const bytes = this.fill(nextRecord, nextChunk);
-    for (let word = 5; word < stride; word += 4) this.fillOn(nextRecord, nextChunk, word);
+    for (let word = 1 + FILL_WORDS; word < stride; word += 4) this.fillOn(nextRecord, nextChunk, word);
     this.nextRecord = (nextRecord + slots * stride) % records.length;
     this.nextChunk = (nextChunk + slots) % places.length;
     this.inHand = slots;
