@@ -43,9 +43,8 @@ export class PlainFlows {
     // Kept only so that the reads are not optimised away.
     this.seen &= this.prefetch(count);
     // A flow in its second window takes the steps.
-    for (let farther = this.find4(count); farther > 0;) farther = this.search4(farther);
-    if (!this.headers.hasIpv6) return;
-    for (let farther = this.find6(count); farther > 0;) farther = this.search6(farther);
+    if (this.headers.hasIpv4) for (let farther = this.find4(count); farther > 0;) farther = this.search4(farther);
+    if (this.headers.hasIpv6) for (let farther = this.find6(count); farther > 0;) farther = this.search6(farther);
   }
 }
 

@@ -21,13 +21,22 @@ const SYN_MARKS = 256;
 const NOT_PLAIN = -1;
 const IS_SYN = -4;
 
-/** Goes over the first `count` packets of a burst; returns a set of Met. `hashes`: false leaves the home at 0. */
-type Locate = (burst: Burst, count: number, hashes: boolean) => number;
+/** Goes over the first `count` packets of a burst; returns a set of Met. Without hashes for homes these are 0. */
+type Locate = (burst: Burst, count: number, hashes: Hashes) => number;
+
+/** Which hashes of the five-tuples are wanted at once; a set. */
+const enum Hashes {
+  none = 0,
+  home = 1,
+  /** Of IPv4. Two hashes of IPv6 in one loop take longer than a loop for each. */
+  ring4 = 2,
+}
 
 /** What it met that needs another loop. */
 const enum Met {
-  ipv6 = 1,
-  syn = 2,
+  ipv4 = 1,
+  ipv6 = 2,
+  syn = 4,
 }
 
 /**
@@ -61,7 +70,8 @@ export class PlainHeaders {
   /** By position in the burst: hash of the five-tuple that picks ring slots and GUE ports, when `wantsRingHash`. */
   readonly ringHashes: Int32Array;
   wantsRingHash = false;
-  /** Whether the burst in hand may have plain IPv6. */
+  /** Whether the burst in hand has plain packets of either family. */
+  hasIpv4 = false;
   hasIpv6 = false;
   /** One word: bytes of all packets of the burst in hand. */
   readonly bytes = new Int32Array(1);
@@ -69,7 +79,7 @@ export class PlainHeaders {
   /** By home: number of the burst that last had a SYN there. */
   private readonly synMarks = new Int32Array(SYN_MARKS);
   private burst = 0;
-  private readonly locateAll: Locate;
+  private locateAll: Locate;
   private readonly hashHomes4: HashLoop;
   private readonly hashHomes6: HashLoop;
   private hashForRing4: HashLoop;
@@ -96,7 +106,7 @@ export class PlainHeaders {
     this.ports = new Int32Array(slots);
     this.home = new Int32Array(slots);
     this.heading = new Int32Array(slots);
-    this.locateAll = locator(view, hash, mask, this);
+    this.locateAll = locator(view, hash, ringHash, mask, this);
     this.hashHomes4 = homeHasher4(hash, mask, this);
     this.hashHomes6 = homeHasher6(hash, mask, this);
     this.hashForRing4 = ringHasher4(ringHash, this);
@@ -108,6 +118,7 @@ export class PlainHeaders {
     this.wantsRingHash = wanted;
     if (ringHash.equals(this.ringHash)) return;
     this.ringHash = ringHash;
+    this.locateAll = locator(this.view, this.hash, ringHash, this.mask, this);
     this.hashForRing4 = ringHasher4(ringHash, this);
     this.hashForRing6 = ringHasher6(ringHash, this);
   }
@@ -117,30 +128,32 @@ export class PlainHeaders {
    * packet changes what a later one of its burst finds.
    */
   locate(burst: Burst, count: number): void {
-    this.read(burst, count, true);
-    this.settle(count);
+    this.readAnd(burst, count, this.wantsRingHash ? Hashes.home | Hashes.ring4 : Hashes.home);
+    if (this.hasSyn) this.leaveBehindSyns(count);
+    if (this.wantsRingHash && this.hasIpv6) this.hashForRing6(count);
   }
 
   /**
    * As `locate`, in two halves: between `read` and `place`, homes of plain packets say that they are, and not where. What is dropped
    * then needs no hash.
    */
-  read(burst: Burst, count: number, hashes = false): void {
+  read(burst: Burst, count: number): void {
+    this.readAnd(burst, count, Hashes.none);
+  }
+
+  private readAnd(burst: Burst, count: number, hashes: Hashes): void {
     const met = this.locateAll(burst, count, hashes);
+    this.hasIpv4 = (met & Met.ipv4) !== 0;
     this.hasIpv6 = (met & Met.ipv6) !== 0;
     this.hasSyn = (met & Met.syn) !== 0;
   }
 
   place(count: number): void {
-    this.hashHomes4(count);
+    if (this.hasIpv4) this.hashHomes4(count);
     if (this.hasIpv6) this.hashHomes6(count);
-    this.settle(count);
-  }
-
-  private settle(count: number): void {
     if (this.hasSyn) this.leaveBehindSyns(count);
     if (this.wantsRingHash) {
-      this.hashForRing4(count);
+      if (this.hasIpv4) this.hashForRing4(count);
       if (this.hasIpv6) this.hashForRing6(count);
     }
   }
@@ -166,8 +179,8 @@ export class PlainHeaders {
  * One loop for both families, though it is long: packets lie 2 KiB apart, so those of a burst share two sets of the first cache, and a second loop
  * would find none of them there.
  */
-function locator(view: DataView, hash: FlowHash, mask: number, headers: PlainHeaders): Locate {
-  const { start, home, heading, bytes: total } = headers;
+function locator(view: DataView, hash: FlowHash, ringHash: FlowHash, mask: number, headers: PlainHeaders): Locate {
+  const { start, home, heading, ringHashes, bytes: total } = headers;
   const { src0: srcs0, src1: srcs1, src2: srcs2, src3: srcs3 } = headers;
   const { dst0: dsts0, dst1: dsts1, dst2: dsts2, dst3: dsts3, ports: portPairs } = headers;
   return ({ offset, length }, count, hashes) => {
@@ -232,7 +245,12 @@ function locator(view: DataView, hash: FlowHash, mask: number, headers: PlainHea
         dsts0[i] = dst;
         portPairs[i] = ports;
         heading[i] = (protocol << Heading.PROTOCOL_SHIFT) | ((typeAndTos & 0xff) << Heading.TOS_SHIFT) | totalLength;
-        home[i] = hashes ? (hash.ipv4(src, dst, ports, protocol) << FlowField.STRIDE_SHIFT) & mask : 0;
+        met |= Met.ipv4;
+        home[i] = 0;
+        if ((hashes & Hashes.home) !== 0) {
+          home[i] = (hash.ipv4(src, dst, ports, protocol) << FlowField.STRIDE_SHIFT) & mask;
+        }
+        if ((hashes & Hashes.ring4) !== 0) ringHashes[i] = ringHash.ipv4(src, dst, ports, protocol);
         continue;
       }
       // 40 and a UDP header.
@@ -292,11 +310,10 @@ function locator(view: DataView, hash: FlowHash, mask: number, headers: PlainHea
       // The traffic class lies across the first two bytes of the header.
       const tos = (typeAndTos >>> 4) & 0xff;
       heading[i] = Heading.ipv6 | (protocol << Heading.PROTOCOL_SHIFT) | (tos << Heading.TOS_SHIFT) | totalLength;
-      if (hashes) {
+      home[i] = 0;
+      if ((hashes & Hashes.home) !== 0) {
         const flowHash = hash.ipv6(src0, src1, src2, src3, dst0, dst1, dst2, dst3, ports, protocol);
         home[i] = (flowHash << FlowField.STRIDE_SHIFT) & mask;
-      } else {
-        home[i] = 0;
       }
     }
     total[0] = bytes;
