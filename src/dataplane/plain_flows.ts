@@ -48,17 +48,17 @@ export class PlainFlows {
     this.seen &= this.prefetch(count);
     // Who is in the second window is found by PlainFresh.
     this.missed[0] = 0;
-    for (let farther = this.find4(count); farther > 0;) farther = this.search4(farther);
-    if (!this.headers.hasIpv6) return;
-    for (let farther = this.find6(count); farther > 0;) farther = this.search6(farther);
+    if (this.headers.hasIpv4) for (let farther = this.find4(count); farther > 0;) farther = this.search4(farther);
+    if (this.headers.hasIpv6) for (let farther = this.find6(count); farther > 0;) farther = this.search6(farther);
   }
 }
 
 /** So short that the processor has all slots under way at once. */
 function prefetcher(words: Int32Array, home: Int32Array): (count: number) => number {
   return (count) => {
+    const end = count | 0;
     let seen = 0;
-    for (let i = 0; i < count; i++) {
+    for (let i = 0; i < end; i++) {
       const at = home[i];
       seen |= words[at < 0 ? 0 : at];
     }
@@ -71,9 +71,10 @@ function finder4(words: Int32Array, headers: PlainHeaders, place: Int32Array, se
   const { farther, lodgers, missed } = search;
   const { home, heading, src0, dst0, ports } = headers;
   return (count) => {
+    const end = count | 0;
     let misses = 0;
     let entries = 0;
-    for (let i = 0; i < count; i++) {
+    for (let i = 0; i < end; i++) {
       const from = home[i];
       const head = heading[i];
       if (from < 0 || head < 0) continue;
@@ -102,9 +103,10 @@ function finder6(words: Int32Array, headers: PlainHeaders, place: Int32Array, se
   const { farther, lodgers, missed } = search;
   const { home, heading, src0, src1, src2, src3, dst0, dst1, dst2, dst3, ports } = headers;
   return (count) => {
+    const end = count | 0;
     let misses = 0;
     let entries = 0;
-    for (let i = 0; i < count; i++) {
+    for (let i = 0; i < end; i++) {
       const from = home[i];
       const head = heading[i];
       if (from < 0 || head >= 0) continue;
@@ -141,9 +143,10 @@ function searcher4(words: Int32Array, headers: PlainHeaders, place: Int32Array, 
   const { farther, lodgers, missed } = search;
   const mask = (words.length - 1) | 0;
   return (count) => {
+    const end = count | 0;
     let found = 0;
     let entries = 0;
-    for (let entry = 0; entry < count; entry++) {
+    for (let entry = 0; entry < end; entry++) {
       const i = farther[entry];
       const here = lodgers[i];
       const at = (home[i] + ((31 - Math.clz32(here & -here)) << FlowField.STRIDE_SHIFT)) & mask;
@@ -172,9 +175,10 @@ function searcher6(words: Int32Array, headers: PlainHeaders, place: Int32Array, 
   const { farther, lodgers, missed } = search;
   const mask = (words.length - 1) | 0;
   return (count) => {
+    const end = count | 0;
     let found = 0;
     let entries = 0;
-    for (let entry = 0; entry < count; entry++) {
+    for (let entry = 0; entry < end; entry++) {
       const i = farther[entry];
       const here = lodgers[i];
       const at = (home[i] + ((31 - Math.clz32(here & -here)) << FlowField.STRIDE_SHIFT)) & mask;

@@ -24,7 +24,8 @@ export type HashLoop = (count: number) => void;
 
 export function homeHasher4(hash: FlowHash, mask: number, { home, heading, src0, dst0, ports }: Tuples): HashLoop {
   return (count) => {
-    for (let i = 0; i < count; i++) {
+    const end = count | 0;
+    for (let i = 0; i < end; i++) {
       const head = heading[i];
       if (home[i] < 0 || head < 0) continue;
       const flowHash = hash.ipv4(src0[i], dst0[i], ports[i], head >>> Heading.PROTOCOL_SHIFT);
@@ -36,7 +37,8 @@ export function homeHasher4(hash: FlowHash, mask: number, { home, heading, src0,
 export function homeHasher6(hash: FlowHash, mask: number, headers: Tuples): HashLoop {
   const { home, heading, src0, src1, src2, src3, dst0, dst1, dst2, dst3, ports } = headers;
   return (count) => {
-    for (let i = 0; i < count; i++) {
+    const end = count | 0;
+    for (let i = 0; i < end; i++) {
       const head = heading[i];
       if (home[i] < 0 || head >= 0) continue;
       const protocol = (head >>> Heading.PROTOCOL_SHIFT) & Heading.PROTOCOL_MASK;
@@ -59,7 +61,8 @@ export function homeHasher6(hash: FlowHash, mask: number, headers: Tuples): Hash
 
 export function ringHasher4(hash: FlowHash, { home, heading, src0, dst0, ports, ringHashes }: Tuples): HashLoop {
   return (count) => {
-    for (let i = 0; i < count; i++) {
+    const end = count | 0;
+    for (let i = 0; i < end; i++) {
       const head = heading[i];
       if (home[i] < 0 || head < 0) continue;
       ringHashes[i] = hash.ipv4(src0[i], dst0[i], ports[i], head >>> Heading.PROTOCOL_SHIFT);
@@ -70,7 +73,8 @@ export function ringHasher4(hash: FlowHash, { home, heading, src0, dst0, ports, 
 export function ringHasher6(hash: FlowHash, headers: Tuples): HashLoop {
   const { home, heading, src0, src1, src2, src3, dst0, dst1, dst2, dst3, ports, ringHashes } = headers;
   return (count) => {
-    for (let i = 0; i < count; i++) {
+    const end = count | 0;
+    for (let i = 0; i < end; i++) {
       const head = heading[i];
       if (home[i] < 0 || head >= 0) continue;
       const protocol = (head >>> Heading.PROTOCOL_SHIFT) & Heading.PROTOCOL_MASK;

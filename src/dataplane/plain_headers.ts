@@ -19,20 +19,28 @@ const SYN_MARKS = 256;
 
 /** In `home`, while headers are looked at. */
 const NOT_PLAIN = -1;
-const PERHAPS_IPV6 = -3;
 const IS_SYN = -4;
 
-/** Goes over the first `count` packets of a burst; returns a set of Met. `hashes`: false leaves the home at 0. */
-type Loop = (burst: Burst, count: number, hashes: boolean) => number;
+/** Goes over the first `count` packets of a burst; returns a set of Met. Without hashes for homes these are 0. */
+type Locate = (burst: Burst, count: number, hashes: Hashes) => number;
 
-/** What a loop met that needs another one. */
+/** Which hashes of the five-tuples are wanted at once; a set. */
+const enum Hashes {
+  none = 0,
+  home = 1,
+  /** Of IPv4. Two hashes of IPv6 in one loop take longer than a loop for each. */
+  ring4 = 2,
+}
+
+/** What it met that needs another loop. */
 const enum Met {
-  ipv6 = 1,
-  syn = 2,
+  ipv4 = 1,
+  ipv6 = 2,
+  syn = 4,
 }
 
 /**
- * First loops of the short way: which packets of a burst are plain, and where would their flows be? Plain is: untagged IPv4
+ * First loop of the short way, and what goes with it: which packets of a burst are plain, and where would their flows be? Plain is: untagged IPv4
  * without options or IPv6 without extension headers, on a word boundary, no fragment, TCP in mid-connection or UDP, nothing in it that any
  * check could object to.
  *
@@ -62,7 +70,8 @@ export class PlainHeaders {
   /** By position in the burst: hash of the five-tuple that picks ring slots and GUE ports, when `wantsRingHash`. */
   readonly ringHashes: Int32Array;
   wantsRingHash = false;
-  /** Whether the burst in hand may have plain IPv6. */
+  /** Whether the burst in hand has plain packets of either family. */
+  hasIpv4 = false;
   hasIpv6 = false;
   /** One word: bytes of all packets of the burst in hand. */
   readonly bytes = new Int32Array(1);
@@ -70,8 +79,7 @@ export class PlainHeaders {
   /** By home: number of the burst that last had a SYN there. */
   private readonly synMarks = new Int32Array(SYN_MARKS);
   private burst = 0;
-  private readonly locate4: Loop;
-  private readonly locate6: Loop;
+  private locateAll: Locate;
   private readonly hashHomes4: HashLoop;
   private readonly hashHomes6: HashLoop;
   private hashForRing4: HashLoop;
@@ -98,8 +106,7 @@ export class PlainHeaders {
     this.ports = new Int32Array(slots);
     this.home = new Int32Array(slots);
     this.heading = new Int32Array(slots);
-    this.locate4 = locator4(view, hash, mask, this);
-    this.locate6 = locator6(view, hash, mask, this);
+    this.locateAll = locator(view, hash, ringHash, mask, this);
     this.hashHomes4 = homeHasher4(hash, mask, this);
     this.hashHomes6 = homeHasher6(hash, mask, this);
     this.hashForRing4 = ringHasher4(ringHash, this);
@@ -111,6 +118,7 @@ export class PlainHeaders {
     this.wantsRingHash = wanted;
     if (ringHash.equals(this.ringHash)) return;
     this.ringHash = ringHash;
+    this.locateAll = locator(this.view, this.hash, ringHash, this.mask, this);
     this.hashForRing4 = ringHasher4(ringHash, this);
     this.hashForRing6 = ringHasher6(ringHash, this);
   }
@@ -120,31 +128,32 @@ export class PlainHeaders {
    * packet changes what a later one of its burst finds.
    */
   locate(burst: Burst, count: number): void {
-    this.read(burst, count, true);
-    this.settle(count);
+    this.readAnd(burst, count, this.wantsRingHash ? Hashes.home | Hashes.ring4 : Hashes.home);
+    if (this.hasSyn) this.leaveBehindSyns(count);
+    if (this.wantsRingHash && this.hasIpv6) this.hashForRing6(count);
   }
 
   /**
    * As `locate`, in two halves: between `read` and `place`, homes of plain packets say that they are, and not where. What is dropped
    * then needs no hash.
    */
-  read(burst: Burst, count: number, hashes = false): void {
-    let met = this.locate4(burst, count, hashes);
+  read(burst: Burst, count: number): void {
+    this.readAnd(burst, count, Hashes.none);
+  }
+
+  private readAnd(burst: Burst, count: number, hashes: Hashes): void {
+    const met = this.locateAll(burst, count, hashes);
+    this.hasIpv4 = (met & Met.ipv4) !== 0;
     this.hasIpv6 = (met & Met.ipv6) !== 0;
-    if (this.hasIpv6) met |= this.locate6(burst, count, hashes);
     this.hasSyn = (met & Met.syn) !== 0;
   }
 
   place(count: number): void {
-    this.hashHomes4(count);
+    if (this.hasIpv4) this.hashHomes4(count);
     if (this.hasIpv6) this.hashHomes6(count);
-    this.settle(count);
-  }
-
-  private settle(count: number): void {
     if (this.hasSyn) this.leaveBehindSyns(count);
     if (this.wantsRingHash) {
-      this.hashForRing4(count);
+      if (this.hasIpv4) this.hashForRing4(count);
       if (this.hasIpv6) this.hashForRing6(count);
     }
   }
@@ -166,13 +175,19 @@ export class PlainHeaders {
   }
 }
 
-/** First loop: IPv4. Marks what may be IPv6. */
-function locator4(view: DataView, hash: FlowHash, mask: number, headers: PlainHeaders): Loop {
-  const { start, home, heading, src0, dst0, ports: portPairs, bytes: total } = headers;
+/**
+ * One loop for both families, though it is long: packets lie 2 KiB apart, so those of a burst share two sets of the first cache, and a second loop
+ * would find none of them there.
+ */
+function locator(view: DataView, hash: FlowHash, ringHash: FlowHash, mask: number, headers: PlainHeaders): Locate {
+  const { start, home, heading, ringHashes, bytes: total } = headers;
+  const { src0: srcs0, src1: srcs1, src2: srcs2, src3: srcs3 } = headers;
+  const { dst0: dsts0, dst1: dsts1, dst2: dsts2, dst3: dsts3, ports: portPairs } = headers;
   return ({ offset, length }, count, hashes) => {
+    const end = count | 0;
     let met = 0;
     let bytes = 0;
-    for (let i = 0; i < count; i++) {
+    for (let i = 0; i < end; i++) {
       const data = offset[i];
       const size = length[i];
       const available = (size - 14) | 0;
@@ -181,83 +196,65 @@ function locator4(view: DataView, hash: FlowHash, mask: number, headers: PlainHe
       home[i] = NOT_PLAIN;
       if (available < 28 || (data & 3) !== 0) continue;
       const typeAndTos = view.getInt32((data + 12) | 0);
-      if (typeAndTos >>> 8 !== IPV4_PLAIN) {
-        if (typeAndTos >>> 12 === IPV6_PLAIN) {
-          home[i] = PERHAPS_IPV6;
-          met |= Met.ipv6;
-        }
-        continue;
-      }
-      const lengthAndId = view.getInt32((data + 16) | 0);
-      const fragmentAndProtocol = view.getInt32((data + 20) | 0);
-      const totalLength = lengthAndId >>> 16;
-      const protocol = fragmentAndProtocol & 0xff;
-      if ((fragmentAndProtocol & 0x3fff0000) !== 0 || totalLength > available) continue;
-      if (protocol === IpProtocol.udp) {
-        const udpLength = view.getUint16((data + 38) | 0);
-        if (totalLength < 28 || udpLength < 8 || udpLength > ((totalLength - 20) | 0)) continue;
-      } else if (protocol === IpProtocol.tcp) {
-        if (totalLength < 40) continue;
-        const offsetAndFlags = view.getUint16((data + 46) | 0);
-        const headerBytes = (offsetAndFlags >>> 10) & 0x3c;
-        if (headerBytes < 20 || headerBytes > ((totalLength - 20) | 0)) continue;
-        if ((offsetAndFlags & MIDDLE_MASK) !== MIDDLE_FLAGS) {
-          if ((offsetAndFlags & SYN) !== 0) {
-            home[i] = IS_SYN;
-            heading[i] = protocol << Heading.PROTOCOL_SHIFT;
-            met |= Met.syn;
+      if (typeAndTos >>> 8 === IPV4_PLAIN) {
+        const lengthAndId = view.getInt32((data + 16) | 0);
+        const fragmentAndProtocol = view.getInt32((data + 20) | 0);
+        const totalLength = lengthAndId >>> 16;
+        const protocol = fragmentAndProtocol & 0xff;
+        if ((fragmentAndProtocol & 0x3fff0000) !== 0 || totalLength > available) continue;
+        if (protocol === IpProtocol.udp) {
+          const udpLength = view.getUint16((data + 38) | 0);
+          if (totalLength < 28 || udpLength < 8 || udpLength > ((totalLength - 20) | 0)) continue;
+        } else if (protocol === IpProtocol.tcp) {
+          if (totalLength < 40) continue;
+          const offsetAndFlags = view.getUint16((data + 46) | 0);
+          const headerBytes = (offsetAndFlags >>> 10) & 0x3c;
+          if (headerBytes < 20 || headerBytes > ((totalLength - 20) | 0)) continue;
+          if ((offsetAndFlags & MIDDLE_MASK) !== MIDDLE_FLAGS) {
+            if ((offsetAndFlags & SYN) !== 0) {
+              home[i] = IS_SYN;
+              heading[i] = protocol << Heading.PROTOCOL_SHIFT;
+              met |= Met.syn;
+            }
+            continue;
           }
+        } else {
           continue;
         }
-      } else {
+        const checksum = view.getUint16((data + 24) | 0);
+        const src = view.getInt32((data + 26) | 0);
+        const dst = view.getInt32((data + 30) | 0);
+        const ports = view.getInt32((data + 34) | 0);
+        let sum = ((typeAndTos & 0xffff) + totalLength + (lengthAndId & 0xffff) + checksum) | 0;
+        sum = (sum + (fragmentAndProtocol >>> 16) + (fragmentAndProtocol & 0xffff)) | 0;
+        sum = (sum + (src >>> 16) + (src & 0xffff) + (dst >>> 16) + (dst & 0xffff)) | 0;
+        sum = ((sum & 0xffff) + (sum >>> 16)) | 0;
+        const first = src >>> 24;
+        if (
+          (((sum & 0xffff) + (sum >>> 16)) | 0) !== 0xffff ||
+          first === 0 ||
+          first === 127 ||
+          first >= 224 ||
+          src === dst ||
+          (ports & 0xffff) === 0 ||
+          ports >>> 16 === 0
+        ) {
+          continue;
+        }
+        srcs0[i] = src;
+        dsts0[i] = dst;
+        portPairs[i] = ports;
+        heading[i] = (protocol << Heading.PROTOCOL_SHIFT) | ((typeAndTos & 0xff) << Heading.TOS_SHIFT) | totalLength;
+        met |= Met.ipv4;
+        home[i] = 0;
+        if ((hashes & Hashes.home) !== 0) {
+          home[i] = (hash.ipv4(src, dst, ports, protocol) << FlowField.STRIDE_SHIFT) & mask;
+        }
+        if ((hashes & Hashes.ring4) !== 0) ringHashes[i] = ringHash.ipv4(src, dst, ports, protocol);
         continue;
       }
-      const checksum = view.getUint16((data + 24) | 0);
-      const src = view.getInt32((data + 26) | 0);
-      const dst = view.getInt32((data + 30) | 0);
-      const ports = view.getInt32((data + 34) | 0);
-      let sum = ((typeAndTos & 0xffff) + totalLength + (lengthAndId & 0xffff) + checksum) | 0;
-      sum = (sum + (fragmentAndProtocol >>> 16) + (fragmentAndProtocol & 0xffff)) | 0;
-      sum = (sum + (src >>> 16) + (src & 0xffff) + (dst >>> 16) + (dst & 0xffff)) | 0;
-      sum = ((sum & 0xffff) + (sum >>> 16)) | 0;
-      const first = src >>> 24;
-      if (
-        (((sum & 0xffff) + (sum >>> 16)) | 0) !== 0xffff ||
-        first === 0 ||
-        first === 127 ||
-        first >= 224 ||
-        src === dst ||
-        (ports & 0xffff) === 0 ||
-        ports >>> 16 === 0
-      ) {
-        continue;
-      }
-      src0[i] = src;
-      dst0[i] = dst;
-      portPairs[i] = ports;
-      heading[i] = (protocol << Heading.PROTOCOL_SHIFT) | ((typeAndTos & 0xff) << Heading.TOS_SHIFT) | totalLength;
-      home[i] = hashes ? (hash.ipv4(src, dst, ports, protocol) << FlowField.STRIDE_SHIFT) & mask : 0;
-    }
-    total[0] = bytes;
-    return met;
-  };
-}
-
-/** Second loop, only where the first met IPv6. */
-function locator6(view: DataView, hash: FlowHash, mask: number, headers: PlainHeaders): Loop {
-  const { start, home, heading } = headers;
-  const { src0: srcs0, src1: srcs1, src2: srcs2, src3: srcs3 } = headers;
-  const { dst0: dsts0, dst1: dsts1, dst2: dsts2, dst3: dsts3, ports: portPairs } = headers;
-  return ({ length }, count, hashes) => {
-    let met = 0;
-    for (let i = 0; i < count; i++) {
-      if (home[i] !== PERHAPS_IPV6) continue;
-      home[i] = NOT_PLAIN;
-      const data = start[i];
-      const available = (length[i] - 14) | 0;
       // 40 and a UDP header.
-      if (available < 48) continue;
-      const first = view.getInt32((data + 14) | 0);
+      if (typeAndTos >>> 12 !== IPV6_PLAIN || available < 48) continue;
       const second = view.getInt32((data + 18) | 0);
       const payload = second >>> 16;
       const protocol = (second >>> 8) & 0xff;
@@ -300,6 +297,7 @@ function locator6(view: DataView, hash: FlowHash, mask: number, headers: PlainHe
       ) {
         continue;
       }
+      met |= Met.ipv6;
       srcs0[i] = src0;
       srcs1[i] = src1;
       srcs2[i] = src2;
@@ -309,15 +307,16 @@ function locator6(view: DataView, hash: FlowHash, mask: number, headers: PlainHe
       dsts2[i] = dst2;
       dsts3[i] = dst3;
       portPairs[i] = ports;
-      const tos = (first >>> 20) & 0xff;
+      // The traffic class lies across the first two bytes of the header.
+      const tos = (typeAndTos >>> 4) & 0xff;
       heading[i] = Heading.ipv6 | (protocol << Heading.PROTOCOL_SHIFT) | (tos << Heading.TOS_SHIFT) | totalLength;
-      if (hashes) {
+      home[i] = 0;
+      if ((hashes & Hashes.home) !== 0) {
         const flowHash = hash.ipv6(src0, src1, src2, src3, dst0, dst1, dst2, dst3, ports, protocol);
         home[i] = (flowHash << FlowField.STRIDE_SHIFT) & mask;
-      } else {
-        home[i] = 0;
       }
     }
+    total[0] = bytes;
     return met;
   };
 }

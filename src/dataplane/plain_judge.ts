@@ -43,6 +43,10 @@ export function makeJudge(
   const { words, timeoutMs } = flows;
   const chunkMask = -chunkSize | 0;
   return ({ offset, length, verdict, target }, count, port, nowMs) => {
+    // As integers: else each iteration asks of these whether they are.
+    const end = count | 0;
+    const own = port | 0;
+    const now = nowMs | 0;
     const udpMs = timeoutMs[FlowState.udp];
     const tcpMs = timeoutMs[FlowState.tcpEstablished];
     let left = 0;
@@ -56,7 +60,7 @@ export function makeJudge(
     let runService = -1;
     let runPackets = 0;
     let runBytes = 0;
-    for (let i = 0; i < count; i++) {
+    for (let i = 0; i < end; i++) {
       records[i] = -1;
       const from = home[i];
       if (from < 0) {
@@ -75,7 +79,7 @@ export function makeJudge(
         incarnation = words[(flow + FlowField.incarnation) | 0];
         if (
           (state === proven || state === (isTcp ? FlowState.tcpPickup : FlowState.udpSingle)) &&
-          ((nowMs - words[(flow + FlowField.lastSeen) | 0]) | 0) <= (isTcp ? tcpMs : udpMs)
+          ((now - words[(flow + FlowField.lastSeen) | 0]) | 0) <= (isTcp ? tcpMs : udpMs)
         ) {
           backend = words[(flow + FlowField.backend) | 0];
         }
@@ -103,7 +107,7 @@ export function makeJudge(
         continue;
       }
       if (flow >= 0) {
-        words[(flow + FlowField.lastSeen) | 0] = nowMs;
+        words[(flow + FlowField.lastSeen) | 0] = now;
         if (state !== proven) words[(flow + FlowField.state) | 0] = proven;
       } else {
         byRing++;
@@ -134,7 +138,7 @@ export function makeJudge(
       runPackets = (runPackets + 1) | 0;
       runBytes = (runBytes + totalLength) | 0;
       const out = (flags >>> FlagsWord.PORT_SHIFT) & FlagsWord.PORT_MASK;
-      if (out === port) {
+      if (out === own) {
         verdict[i] = Verdict.Tx;
         sent++;
       } else {

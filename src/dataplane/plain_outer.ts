@@ -8,7 +8,6 @@ export const enum Kinds {
   SHIFT = 2,
   ipv4 = (1 << (OuterKind.ipv4 >> 2)) | (1 << (OuterKind.ipv4Gue1 >> 2)) | (1 << (OuterKind.ipv4Gue0 >> 2)),
   ipv6 = (1 << (OuterKind.ipv6 >> 2)) | (1 << (OuterKind.ipv6Gue1 >> 2)) | (1 << (OuterKind.ipv6Gue0 >> 2)),
-  gue = ~((1 << (OuterKind.ipv4 >> 2)) | (1 << (OuterKind.ipv6 >> 2))),
 }
 
 /** The two lower bytes the other way round. */
@@ -20,12 +19,11 @@ type Loop = (count: number) => void;
 /**
  * Outer headers of the short way: what encapsulate() and encapsulateSpecial() write for an untagged packet on a
  * word boundary, as words that lie ready in the backend's record. No UDP checksum, no outer source with bits of the flow. A loop for each
- * kind of header.
+ * outer family; GUE is written in the same one, while the header's cache line is at hand.
  */
 export class PlainOuter {
   private readonly storeIpv4: Loop;
   private readonly storeIpv6: Loop;
-  private readonly storeGue: Loop;
 
   /** `records`: by position in the burst: the backend's record in Egress; −1: not to be sent. */
   constructor(memory: ArrayBuffer, headers: PlainHeaders, egress: Int32Array, records: Int32Array) {
@@ -33,14 +31,12 @@ export class PlainOuter {
     const halves = new Int16Array(memory, 0, memory.byteLength >> 1);
     this.storeIpv4 = ipv4Writer(words, halves, headers, egress, records);
     this.storeIpv6 = ipv6Writer(words, halves, headers, egress, records);
-    this.storeGue = gueWriter(words, halves, headers, egress, records);
   }
 
   /** `kinds`: the OuterKinds that are among them, see Kinds. */
   store(count: number, kinds: number): void {
     if ((kinds & Kinds.ipv4) !== 0) this.storeIpv4(count);
     if ((kinds & Kinds.ipv6) !== 0) this.storeIpv6(count);
-    if ((kinds & Kinds.gue) !== 0) this.storeGue(count);
   }
 }
 
@@ -48,15 +44,18 @@ export class PlainOuter {
 function ipv4Writer(
   words: Int32Array,
   halves: Int16Array,
-  { start, heading }: PlainHeaders,
+  headers: PlainHeaders,
   egress: Int32Array,
   records: Int32Array,
 ): Loop {
+  const { start, heading, ringHashes } = headers;
   return (count) => {
-    for (let i = 0; i < count; i++) {
+    const end = count | 0;
+    for (let i = 0; i < end; i++) {
       const at = records[i];
       if (at < 0) continue;
-      const kind = egress[(at + Egress.outer) | 0] & OuterWord.KIND_MASK;
+      const outer = egress[(at + Egress.outer) | 0];
+      const kind = outer & OuterWord.KIND_MASK;
       if (kind >= OuterKind.ipv6) continue;
       const head = heading[i];
       const l2 = (start[i] - kind) | 0;
@@ -79,6 +78,9 @@ function ipv4Writer(
       words[(word + 6) | 0] = egress[(at + Egress.word6) | 0] | swap(sum);
       words[(word + 7) | 0] = egress[(at + Egress.word7) | 0];
       halves[((l2 >> 1) + 16) | 0] = egress[(at + Egress.half16) | 0];
+      if (kind === OuterKind.ipv4) continue;
+      writeGue(words, halves, (l2 + 34) >> 1, ((head & 0xffff) + kind - 20) | 0, outer, ringHashes[i]);
+      if (kind === OuterKind.ipv4Gue0) writeVariant0(halves, (l2 + 42) >> 1, head);
     }
   };
 }
@@ -92,10 +94,12 @@ function ipv6Writer(
 ): Loop {
   const { start, heading, ringHashes } = headers;
   return (count) => {
-    for (let i = 0; i < count; i++) {
+    const end = count | 0;
+    for (let i = 0; i < end; i++) {
       const at = records[i];
       if (at < 0) continue;
-      const kind = egress[(at + Egress.outer) | 0] & OuterWord.KIND_MASK;
+      const outer = egress[(at + Egress.outer) | 0];
+      const kind = outer & OuterWord.KIND_MASK;
       if (kind < OuterKind.ipv6) continue;
       const head = heading[i];
       const l2 = (start[i] - kind) | 0;
@@ -119,36 +123,29 @@ function ipv6Writer(
       words[(word + 11) | 0] = egress[(at + Egress6.word11) | 0];
       words[(word + 12) | 0] = egress[(at + Egress6.word12) | 0];
       halves[((l2 >> 1) + 26) | 0] = egress[(at + Egress6.half26) | 0];
+      if (kind === OuterKind.ipv6) continue;
+      writeGue(words, halves, (l2 + 54) >> 1, ((head & 0xffff) + kind - 40) | 0, outer, ringHashes[i]);
+      if (kind === OuterKind.ipv6Gue0) writeVariant0(halves, (l2 + 62) >> 1, head);
     }
   };
 }
 
-/** UDP and, in variant 0, four bytes of GUE: from two bytes away from a word boundary to the inner header. */
-function gueWriter(
+/** UDP in front of a datagram of `bytes`, its own header included; `half`: two bytes away from a word boundary. */
+function writeGue(
   words: Int32Array,
   halves: Int16Array,
-  headers: PlainHeaders,
-  egress: Int32Array,
-  records: Int32Array,
-): Loop {
-  const { start, heading, ringHashes } = headers;
-  return (count) => {
-    for (let i = 0; i < count; i++) {
-      const at = records[i];
-      if (at < 0) continue;
-      const outer = egress[(at + Egress.outer) | 0];
-      const kind = outer & OuterWord.KIND_MASK;
-      if (kind === OuterKind.ipv4 || kind === OuterKind.ipv6) continue;
-      const ipBytes = kind < OuterKind.ipv6 ? 20 : 40;
-      const head = heading[i];
-      const half = (start[i] - kind + 14 + ipBytes) >> 1;
-      const datagram = ((head & 0xffff) + kind - ipBytes) | 0;
-      halves[half] = swap(0x8000 | (ringHashes[i] & 0x7fff));
-      words[(half + 1) >> 1] = (outer >>> OuterWord.PORT_SHIFT) | (swap(datagram) << 16);
-      halves[(half + 3) | 0] = 0;
-      if (((kind - ipBytes) | 0) === 8) continue;
-      halves[(half + 4) | 0] = (head < 0 ? IpProtocol.ipv6 : IpProtocol.ipip) << 8;
-      halves[(half + 5) | 0] = 0;
-    }
-  };
+  half: number,
+  bytes: number,
+  outer: number,
+  ringHash: number,
+): void {
+  halves[half] = swap(0x8000 | (ringHash & 0x7fff));
+  words[(half + 1) >> 1] = (outer >>> OuterWord.PORT_SHIFT) | (swap(bytes) << 16);
+  halves[(half + 3) | 0] = 0;
+}
+
+/** The four bytes of GUE that variant 0 has between UDP and the inner header. */
+function writeVariant0(halves: Int16Array, half: number, head: number): void {
+  halves[half] = (head < 0 ? IpProtocol.ipv6 : IpProtocol.ipip) << 8;
+  halves[(half + 1) | 0] = 0;
 }

@@ -4,6 +4,9 @@ import { Verdict } from '../verdict.js';
 /** A frame shorter than an Ethernet header cannot be sent. */
 export const MIN_FRAME = 14;
 
+/** Words of a packet that the first loop writes; a smallest frame whole. */
+export const FILL_WORDS = 16;
+
 /** The frames of a loop port, as its loops see them. */
 export interface LoopFrames {
   memory: ArrayBuffer;
@@ -19,7 +22,8 @@ export interface LoopFrames {
 }
 
 /**
- * Puts a whole burst in hand, from this word of `records` and this position in `places` on, with the first 16 bytes of each packet. Returns the bytes of all.
+ * Puts a whole burst in hand, from this word of `records` and this position in `places` on, with the first FILL_WORDS words of
+ * each packet, or all that its record has. Returns the bytes of all. A packet's words are written together, while its cache lines are at hand.
  *
  * The loops here are closures over arrays that stay, as those of the short way, and have no loops within: V8 then knows where each array lies
  * and how long it is.
@@ -46,6 +50,24 @@ export function makeFill({ memory, places, records, stride, burst }: LoopFrames)
       memoryWords[(to + 1) | 0] = records[(record + 2) | 0];
       memoryWords[(to + 2) | 0] = records[(record + 3) | 0];
       memoryWords[(to + 3) | 0] = records[(record + 4) | 0];
+      if (stride > 5) {
+        memoryWords[(to + 4) | 0] = records[(record + 5) | 0];
+        memoryWords[(to + 5) | 0] = records[(record + 6) | 0];
+        memoryWords[(to + 6) | 0] = records[(record + 7) | 0];
+        memoryWords[(to + 7) | 0] = records[(record + 8) | 0];
+      }
+      if (stride > 9) {
+        memoryWords[(to + 8) | 0] = records[(record + 9) | 0];
+        memoryWords[(to + 9) | 0] = records[(record + 10) | 0];
+        memoryWords[(to + 10) | 0] = records[(record + 11) | 0];
+        memoryWords[(to + 11) | 0] = records[(record + 12) | 0];
+      }
+      if (stride > 13) {
+        memoryWords[(to + 12) | 0] = records[(record + 13) | 0];
+        memoryWords[(to + 13) | 0] = records[(record + 14) | 0];
+        memoryWords[(to + 14) | 0] = records[(record + 15) | 0];
+        memoryWords[(to + 15) | 0] = records[(record + 16) | 0];
+      }
       record = (record + stride) | 0;
       if (record === end) record = 0;
       chunk = (chunk + 1) | 0;
