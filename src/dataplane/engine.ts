@@ -199,9 +199,10 @@ export class Engine {
   private keepUp(): void {
     const { nowMs, busyRounds } = this;
     this.busyRounds = 0;
+    // Before the sweep: it says which flows are not idle.
+    if (this.offers !== null) this.offers.hear(busyRounds * HEAR_SOME);
     this.balancer.sweep(nowMs);
     this.stages.tick(nowMs);
-    if (this.offers !== null) this.offers.hear(busyRounds * HEAR_SOME);
     if (((nowMs - this.lastHousekeepingMs) | 0) >= HOUSEKEEPING_MS) this.housekeep(false);
   }
 
