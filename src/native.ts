@@ -360,6 +360,8 @@ export interface NativeAddon {
   nowMs(): number;
   /** CPU time of the calling thread, ns; a system call, some 200 ns. */
   threadCpuNs(): number;
+  /** The same wrapping int32, to compare by difference: unlike most larger numbers it is no object on V8's heap. */
+  threadCpuNs32(): number;
   /** setgroups([]), setgid, setuid for all threads, then PR_SET_NO_NEW_PRIVS. */
   dropPrivileges(uid: number, gid: number): void;
   /** Enters a network namespace by path, for the calling thread only. For tests and the demo's helpers. */

@@ -74,6 +74,10 @@ export class EngineJob implements Job {
     return packets;
   }
 
+  nowMs(): number {
+    return native().nowMs();
+  }
+
   counts(): BenchCounts {
     const c = this.counters;
     let txLost = 0;

@@ -1,11 +1,18 @@
 /** `sluice bench`: opens the job that the settings name. */
+import { collectGarbage } from '../shared/collect_garbage.js';
 import { EngineJob } from './engine_job.js';
 import type { BenchSettings, Job } from './modes.js';
 import { PortJob } from './port_job.js';
 import { TxJob } from './tx_job.js';
 
-/** @throws SluiceError, KernelError; nothing is left attached or open then */
+/** Set up, and what setting up left behind collected. @throws SluiceError, KernelError; nothing is left attached or open then */
 export async function openJob(settings: BenchSettings): Promise<Job> {
+  const job = await open(settings);
+  await collectGarbage();
+  return job;
+}
+
+async function open(settings: BenchSettings): Promise<Job> {
   const { mode } = settings;
   switch (mode) {
     case 'txonly':

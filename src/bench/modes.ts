@@ -72,5 +72,7 @@ export interface Job extends Disposable {
   /** One burst from each interface; the number of packets. When there is nothing it may sleep for so long. */
   round(sleepMs: number): number;
   counts(): BenchCounts;
+  /** Monotonic clock, ms, wrapping int32: unlike `performance.now()` it makes no object. */
+  nowMs(): number;
   close(): void;
 }

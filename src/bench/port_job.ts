@@ -2,6 +2,7 @@ import { openPort } from '../library.js';
 import type { PacketPort, Policy } from '../library/packet_port.js';
 import type { Packet } from '../dataplane/packet/packet.js';
 import { Verdict } from '../dataplane/verdict.js';
+import { native } from '../native.js';
 import type { BenchCounts, BenchSettings, Job } from './modes.js';
 
 /** Modes that are a policy of the library, as a user of it would write them. */
@@ -65,6 +66,10 @@ export class PortJob implements Job {
 
   round(sleepMs: number): number {
     return this.port.poll(this.policy, sleepMs);
+  }
+
+  nowMs(): number {
+    return native().nowMs();
   }
 
   counts(): BenchCounts {

@@ -2,6 +2,7 @@ import { SluiceError } from '../errors.js';
 import { checkInterface } from '../generator/check_interface.js';
 import { checkLoad, type Load } from '../generator/load.js';
 import { XskSender } from '../generator/xsk_sender.js';
+import { native } from '../native.js';
 import type { BenchCounts, BenchSettings, Job } from './modes.js';
 
 /** How often it looks whether its socket is well, in rounds. */
@@ -48,6 +49,10 @@ export class TxJob implements Job {
     const count = this.sender.send(packets > 0 ? Math.min(batch, packets - this.sent) : batch);
     this.sent += count;
     return count;
+  }
+
+  nowMs(): number {
+    return native().nowMs();
   }
 
   counts(): BenchCounts {

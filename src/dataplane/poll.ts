@@ -65,7 +65,10 @@ export class Path {
     repairByPort: readonly boolean[],
     private readonly counters: Float64Array,
     private readonly onAbort: AbortHandler,
-    /** ns, for the sampled cost of a packet; a worker gives its thread's CPU time, which does not count being preempted. */
+    /**
+     * ns, wrapping int32, for the sampled cost of a packet; a worker gives its thread's CPU time, which does not count being preempted. Numbers beyond int32 would be
+     * objects.
+     */
     private readonly clockNs: () => number = wallNs,
     private readonly tap: CaptureTap = new CaptureTap(memory, chunkSize, balancer.snapshot),
   ) {
@@ -313,7 +316,7 @@ export class Path {
 
   private sample(started: number, count: number): void {
     this.untilSample = SAMPLE_EVERY - 1;
-    this.counters[Counter.sampledNs] += Math.max(0, this.clockNs() - started - this.clockCostNs);
+    this.counters[Counter.sampledNs] += Math.max(0, ((this.clockNs() - started) | 0) - this.clockCostNs);
     this.counters[Counter.sampledPackets] += count;
   }
 }
@@ -323,13 +326,13 @@ function costOf(clockNs: () => number): number {
   let cost = Infinity;
   for (let i = 0; i < 32; i++) {
     const start = clockNs();
-    cost = Math.min(cost, clockNs() - start);
+    cost = Math.min(cost, (clockNs() - start) | 0);
   }
   return cost;
 }
 
 function wallNs(): number {
-  return performance.now() * 1e6;
+  return (performance.now() * 1e6) | 0;
 }
 
 function sum(values: Int32Array, end: number): number {

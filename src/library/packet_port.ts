@@ -12,6 +12,9 @@ import { Tally, type PortTotals } from './totals.js';
 /** Longest time that `run` keeps the event loop waiting, ms. */
 const TURN_MS = 20;
 
+/** Polls at most, before a turn of the event loop, until one has no packets: what was judged leaves with the next poll, and not behind that turn. */
+const LAST_POLLS = 4;
+
 /** How often sockets are asked whether their interface is still there, ms. */
 const HEALTH_MS = 100;
 
@@ -109,15 +112,17 @@ export class PacketPort implements Disposable {
 
   /** True when something arrived; false after the time, or a signal, which the event loop should get to see. */
   private sleep(timeoutMs: number): boolean {
-    const end = performance.now() + timeoutMs;
-    for (let now = end - timeoutMs; now < end;) {
+    const { nowMs } = native();
+    for (let left = timeoutMs, before = nowMs(); left > 0;) {
       // A deleted interface wakes nobody.
-      const slice = Math.ceil(Math.min(end - now, HEALTH_MS));
+      const slice = Math.ceil(Math.min(left, HEALTH_MS));
       if (this.parts.umem.wait(slice) > 0) return true;
-      const before = now;
-      now = performance.now();
-      this.checkHealth(native().nowMs());
-      if (now - before < slice - 1) return false;
+      const now = nowMs();
+      const slept = (now - before) | 0;
+      this.checkHealth(now);
+      if (slept < slice - 1) return false;
+      left -= slept;
+      before = now;
     }
     return false;
   }
@@ -215,11 +220,18 @@ export class PacketPort implements Disposable {
   async run(policy: Policy, { signal }: { signal?: AbortSignal } = {}): Promise<void> {
     if (!this.isOpen) throw closed();
     while (this.isOpen && !signal?.aborted) {
-      const until = performance.now() + TURN_MS;
-      do this.poll(policy, TURN_MS);
-      while (this.isOpen && performance.now() < until);
+      this.pollFor(policy, TURN_MS);
       await turn();
     }
+  }
+
+  /** For so long, or until there was nothing for as long. */
+  private pollFor(policy: Policy, ms: number): void {
+    const started = native().nowMs();
+    let packets: number;
+    do packets = this.poll(policy, ms);
+    while (this.isOpen && packets > 0 && ((this.nowMs - started) | 0) < ms);
+    for (let i = 0; i < LAST_POLLS && this.isOpen && packets > 0; i++) packets = this.poll(policy);
   }
 
   /** The served queues. */

@@ -41,6 +41,18 @@ test('nowMs is a monotonic int32', () => {
   expect(Math.abs((hr - first) | 0)).toBeLessThan(50); // hrtime is the same clock
 });
 
+test('threadCpuNs32 is the low half of the CPU time of the thread', () => {
+  const { threadCpuNs, threadCpuNs32 } = native();
+  for (let i = 0; i < 100; i++) {
+    const half = threadCpuNs32();
+    const whole = threadCpuNs();
+    expect(half | 0).toBe(half);
+    const between = (whole - half) | 0;
+    expect(between).toBeGreaterThanOrEqual(0);
+    expect(between).toBeLessThan(1e9);
+  }
+});
+
 test('dropPrivileges leaves no capability in any thread, for good', () => {
   const out = child(`
     const fs = require('node:fs');

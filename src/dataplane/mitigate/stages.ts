@@ -50,8 +50,8 @@ export class MitigationStages {
   private readonly chance = new Chance(1);
   /** By Counter: what was counted by objects that are gone. */
   private readonly base = new Float64Array(Counter.SIZE);
-  /** Clock of the last burst. */
-  private nowMs = 0;
+  /** Clock of the last burst, ms: `tick` sets it, and who ticks less often than bursts come. */
+  nowMs = 0;
   private gaugesMs = 0;
   private clockMs = 0;
 
@@ -101,7 +101,7 @@ export class MitigationStages {
     };
   }
 
-  /** Forgets some of what is over and brings the counters up to date. Once a burst, and when idle. */
+  /** Forgets some of what is over and brings the counters up to date. Every few bursts, and when idle. */
   tick(nowMs: number): void {
     this.nowMs = nowMs;
     if (this.outOfState !== null) {
