@@ -40,7 +40,7 @@ async function shell(line: string): Promise<Shell> {
   const ended = new Promise<{ code: number | null; out: string; errors: string }>((resolve) => {
     child.on('close', (code) => resolve({ code, out, errors }));
   });
-  await expect.poll(() => daemon.logged('capture begins').length, { timeout: 15_000 }).toBe(before + 1);
+  await expect.poll(() => daemon.logged('capture begins').length).toBe(before + 1);
   return { ended, interrupt: () => void child.kill('SIGINT') };
 }
 

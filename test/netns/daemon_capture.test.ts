@@ -47,7 +47,7 @@ class Running {
     const before = daemon.logged('capture begins').length;
     const all = [compiledProgram('cli/main'), 'capture', '--socket', daemon.socket, '-w', '-', ...args];
     const running = new Running(spawn(process.execPath, all));
-    await expect.poll(() => daemon.logged('capture begins').length, { timeout: 10_000 }).toBe(before + 1);
+    await expect.poll(() => daemon.logged('capture begins').length).toBe(before + 1);
     await pause(150);
     return running;
   }
@@ -185,9 +185,9 @@ it('a client that does not read, or is killed, costs captures only', async () =>
   await pause(300);
   killed.kill();
   expect(await sender.sent()).toBe(12_000);
-  await expect.poll(async () => (await receiver.stats()).received, { timeout: 10_000 }).toBe(12_000);
+  await expect.poll(async () => (await receiver.stats()).received).toBe(12_000);
   deaf.destroy();
-  await expect.poll(() => daemon.logged('capture ends').length, { timeout: 10_000 }).toBe(2);
+  await expect.poll(() => daemon.logged('capture ends').length).toBe(2);
   const ends = daemon.logged('capture ends') as unknown as {
     seen: number;
     accepted: number;

@@ -58,13 +58,11 @@ describe('the end of a sluice', () => {
     const [names, values] = snmp.map((line) => line.split(' '));
     const toTheHost = Number(values[names.indexOf('InAddrErrors')]) + Number(values[names.indexOf('ForwDatagrams')]);
     expect(toTheHost).toBeGreaterThan(0);
-    await expect
-      .poll(async () => ((r) => r.delivered + r.noRoom + toTheHost)(await receiver.stats()), { timeout: 5000 })
-      .toBe(sent);
+    await expect.poll(async () => ((r) => r.delivered + r.noRoom + toTheHost)(await receiver.stats())).toBe(sent);
     expect((await receiver.stats()).reordered).toBe(0);
 
-    await expect.poll(() => bpfObjects().filter((id) => ids.includes(id)), { timeout: 5000 }).toEqual([]);
-    await expect.poll(() => links(wire), { timeout: 2000 }).toEqual(['in0', 'lo', 'out0']);
+    await expect.poll(() => bpfObjects().filter((id) => ids.includes(id))).toEqual([]);
+    await expect.poll(() => links(wire)).toEqual(['in0', 'lo', 'out0']);
     expect(commandLines(wire)).toEqual([]);
   });
 
@@ -78,17 +76,17 @@ describe('the end of a sluice', () => {
       // Before its own handler is there, the signal ends it.
       expect([0, null]).toContain(exit.code);
       expect(xdpProgram(wire.node)).toBeNull();
-      await expect.poll(() => links(wire), { timeout: 2000 }).toEqual(['in0', 'lo']);
-      await expect.poll(() => commandLines(wire), { timeout: 2000 }).toEqual([]);
+      await expect.poll(() => links(wire)).toEqual(['in0', 'lo']);
+      await expect.poll(() => commandLines(wire)).toEqual([]);
     }
   });
 
   it('is not a SIGHUP while it starts: that is obeyed once it serves', async () => {
     const wire = new Wire();
     const daemon = TestDaemon.spawn(wire, daemonConfig(wire));
-    await expect.poll(() => daemon.logged('program attached').length, { timeout: 10_000, interval: 2 }).toBe(1);
+    await expect.poll(() => daemon.logged('program attached').length, { interval: 2 }).toBe(1);
     daemon.signal('SIGHUP');
-    await expect.poll(() => daemon.logged('configuration reloaded').length, { timeout: 10_000 }).toBe(1);
+    await expect.poll(() => daemon.logged('configuration reloaded').length).toBe(1);
     expect((await daemon.ready()).lastReload.success).toBe(true);
     expect((await daemon.stop()).code).toBe(0);
   });
@@ -114,7 +112,7 @@ describe('the end of a sluice', () => {
           if (received > before + 50) firstMs = performance.now() - second.startedMs;
           return firstMs;
         },
-        { timeout: 15_000, interval: 20 },
+        { interval: 20 },
       )
       .toBeGreaterThan(0);
     console.log(`kill -9 to the first packets served: ${Math.round(firstMs)} ms`);
@@ -125,7 +123,7 @@ describe('the end of a sluice', () => {
     // One monitor: the first one's has gone with it.
     expect(commandLines(wire).filter((line) => line.includes('monitor'))).toHaveLength(1);
     await sender.stop();
-    await expect.poll(() => bpfObjects().filter((id) => ids.includes(id)), { timeout: 5000 }).toEqual([]);
+    await expect.poll(() => bpfObjects().filter((id) => ids.includes(id))).toEqual([]);
     expect((await second.stop()).code).toBe(0);
   });
 });

@@ -70,12 +70,12 @@ async function flood({ wire, daemon, receiver }: Rig): Promise<{ sent: number; p
     const now = await rules(daemon);
     return Object.fromEntries(Object.keys(now).map((name) => [name, now[name].packets - before[name].packets]));
   };
-  await expect.poll(moved, { timeout: 5000 }).toMatchObject({ flood: sent + goodSent, good: goodSent });
+  await expect.poll(moved).toMatchObject({ flood: sent + goodSent, good: goodSent });
   const past = (await moved()).bad;
   const now = await rules(daemon);
   expect(now.flood.acted - before.flood.acted).toBe(sent - past);
   const arrived = async (): Promise<number> => (await receiver.stats()).decap.decap_4in4 - (from.decap.decap_4in4 ?? 0);
-  await expect.poll(arrived, { timeout: 5000 }).toBe(past + goodSent);
+  await expect.poll(arrived).toBe(past + goodSent);
   const status = await daemon.status();
   expect([status.violations, lost(status)]).toEqual([[], 0]);
   return { sent, past, wanted: allowed(times) };
@@ -133,14 +133,14 @@ it.each(['copy', 'generic'])('draw for a packet once (%s)', async (mode) => {
     const { times, bad } = await rules(daemon);
     return times.acted + bad.packets;
   };
-  await expect.poll(seen, { timeout: 5000 }).toBe(sent);
+  await expect.poll(seen).toBe(sent);
   const { times: drawn, bad } = await rules(daemon);
   expect([drawn.runs, drawn.packets, drawn.kernelPackets]).toEqual(['kernel', drawn.acted, drawn.acted]);
   // Five standard deviations; drawn for twice, it would be 19 % and come from the workers too.
   expect(Math.abs(drawn.acted - sent / 10)).toBeLessThan(5 * Math.sqrt(sent * 0.1 * 0.9));
   const status = await daemon.status();
   expect([status.drops.rule ?? 0, status.violations]).toEqual([0, []]);
-  await expect.poll(async () => (await receiver.stats()).decap.decap_4in4, { timeout: 5000 }).toBe(bad.packets);
+  await expect.poll(async () => (await receiver.stats()).decap.decap_4in4).toBe(bad.packets);
 });
 
 const SERVER = `
