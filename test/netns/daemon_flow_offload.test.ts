@@ -131,7 +131,8 @@ it('lets user space send where the other end of a veth does not take what XDP se
   expect(await sender.sent()).toBe(4000);
   const status = await daemon.status();
   expect(inKernel(status)).toBeGreaterThan(0);
-  expect(inKernel(status)).toBeLessThan(400);
+  // Of 4,000: those until it was noticed.
+  expect(inKernel(status)).toBeLessThan(2000);
   expect(daemon.log.map(({ msg }) => msg)).toContain(
     'flows by this interface stay in user space: it drops what XDP sends',
   );
@@ -175,7 +176,7 @@ it('carries connections from the first SYN to the last ACK, and the next from th
   await server.message<{ type: string }>((message) => message.type === 'ready', 10_000);
   const warm = await wire.send({ packets: 1, ratePerSecond: 1000, flows: 1 });
   await warm.sent();
-  const said: string = wire.client.exec('timeout', '15', process.execPath, '-e', CLIENT_PROGRAM);
+  const said: string = wire.client.exec('timeout', '60', process.execPath, '-e', CLIENT_PROGRAM);
   expect(said.trim()).toBe('8');
   const status = await daemon.status();
   expect(status.violations).toEqual([]);

@@ -116,7 +116,7 @@ describe('the end of a sluice', () => {
       )
       .toBeGreaterThan(0);
     console.log(`kill -9 to the first packets served: ${Math.round(firstMs)} ms`);
-    expect(firstMs).toBeLessThan(2000);
+    expect(firstMs).toBeLessThan(first.soonMs);
     const status = await second.ready();
     expect(status.violations).toEqual([]);
     expect(status.pid).toBe(second.pid);
@@ -212,7 +212,7 @@ describe('modes', () => {
     for (let i = 0; i < 8; i++) {
       const { status, body, ms } = daemon.metrics();
       expect(status).toBe(200);
-      expect(ms).toBeLessThan(3000);
+      expect(ms).toBeLessThan(9000);
       const sum = [0, 1].reduce(
         (n, queue) => n + metric(body, `sluice_verdict_packets_total{verdict="drop",queue="${queue}"}`),
         0,
@@ -232,7 +232,7 @@ describe('modes', () => {
     const config = daemonConfig(wire, { interfaces: [{ name: 'in0', redirect: 'all' }] });
     const daemon = await TestDaemon.start(wire, config);
     // A server on the node's own address: everything to it goes through user space and back into the stack.
-    wire.playground.start(wire.node, process.execPath, [
+    const server = wire.playground.start(wire.node, process.execPath, [
       '-e',
       `const { createHash } = require('node:crypto');
        require('node:net').createServer((socket) => {
@@ -241,7 +241,7 @@ describe('modes', () => {
          socket.on('end', () => socket.end(bytes + ' ' + hash.digest('hex')));
        }).listen({ port: 7000, host: '0.0.0.0', allowHalfOpen: true }, () => console.log('{"ready":1}'));`,
     ]);
-    await pause(600);
+    await server.message<{ ready: number }>(({ ready }) => ready === 1, 10_000);
     const client = spawnSync(
       'ip',
       wire.client.commandLine(process.execPath, [
@@ -257,10 +257,8 @@ describe('modes', () => {
       { encoding: 'utf8', timeout: 60_000 },
     );
     expect(client.stdout.trim() + client.stderr).toBe('same');
-    await pause(300);
-    const status = await daemon.status();
+    const status = await daemon.until(({ totals }) => totals.rx === totals.pass + totals.drop, 'all are judged');
     expect(status.violations).toEqual([]);
-    expect(status.totals.rx).toBe(status.totals.pass + status.totals.drop);
     expect(status.totals.pass).toBeGreaterThan(20 * 1048576 / 65536); // prettier-ignore
     const text = daemon.metrics().body;
     const passLost = [0, 1].map((queue) =>

@@ -123,7 +123,7 @@ it('sends from an AF_XDP socket too: as many, as fast and for as long as asked, 
 
   const timed = await run('--duration', '200ms');
   expect(timed.ended).toBe('time');
-  expect(timed.packets).toBeGreaterThan(5000);
+  expect(timed.packets).toBeGreaterThan(1000);
   expect(timed.sent + timed.dropped).toBe(timed.packets);
 
   const endless = gen(wire, ...mac, '--duration', '50s', '--rate', '2k');

@@ -123,7 +123,7 @@ describe('the UDP probe', () => {
       address: '198.51.100.10',
       port: ECHO_PORT,
       flows: 300,
-      timeoutMs: 200,
+      timeoutMs: 1000,
     });
     const first = await probe.ask();
     expect(first.backends).toEqual(Array(300).fill('b1'));
