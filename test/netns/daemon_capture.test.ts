@@ -152,8 +152,9 @@ it('ends by count, by time, with the daemon; is refused in words', async () => {
   await start();
   const frames = Array.from({ length: 50 }, (_, i) => Buffer.from(frame(1000 + i, UDP_PORT, i)));
   const counted = await Running.start('-c', '7');
-  const timed = await Running.start('--duration', '1');
   const lasting = await Running.start();
+  // The last to begin: the frames come within its time.
+  const timed = await Running.start('--duration', '4');
   await sendFrames(wire.client, 'eth0', frames);
   expect(dataOf(await counted.end())).toEqual(hex(frames.slice(0, 7)));
   expect(dataOf(await timed.end())).toEqual(hex(frames));
