@@ -14,6 +14,9 @@ const ALONE = [
   'limits_worker_lost',
 ].map((name) => `test/netns/${name}.test.ts`);
 
+/** How long `expect.poll` waits for what must come: a bound for what never comes, not for how quick a machine is. */
+const POLL_MS = 15_000;
+
 interface Tier {
   include?: string[];
   exclude?: string[];
@@ -36,6 +39,7 @@ function tier(name: string, { include, exclude, files, timeoutMs, order }: Tier)
       sequence: { groupOrder: order },
       testTimeout: timeoutMs,
       hookTimeout: timeoutMs,
+      expect: { poll: { timeout: POLL_MS } },
     },
   };
 }

@@ -29,13 +29,16 @@ const PRIVILEGED = new Set(['native', 'bpf', 'netns']);
  * A tier that takes longer hangs, and is killed: vitest's own limit cannot end a loop that never yields. Seconds, enough
  * for a tier on two busy cores; .ci/run allows somewhat less than their sum for all tests.
  */
-const TIER_LIMIT_S = { unit: 400, native: 110, bpf: 110, netns: 580 };
+const TIER_LIMIT_S = { unit: 400, native: 110, bpf: 110, netns: 750 };
 
 /** Skips that are right. Matched against "file > full name of the test". */
 const ALLOWED_SKIPS = [
   { name: /hugepages/i, reason: 'a machine need not have huge pages reserved' },
   { name: /zero-copy/i, reason: 'veth has no zero-copy; needs a NIC or QEMU' },
 ];
+
+/** Of what failed, at the end, so that the tail of a log says it. */
+const FAILURE_LINES = 60;
 
 /** In the environment of everything that the tests start, so that a process left behind is known as ours. */
 const RUN_MARK = `SLUICE_TEST_RUN=${randomUUID()}`;
@@ -134,7 +137,7 @@ function commandOf(pid) {
  */
 async function leftBehind(before) {
   let left = [];
-  for (let attempt = 0; attempt < 15; attempt++) {
+  for (let attempt = 0; attempt < 75; attempt++) {
     left = markedProcesses().map((pid) => `process ${pid}: ${commandOf(pid)}`);
     if (before) left.push(...[...kernelObjects(heldElsewhere())].filter((object) => !before.has(object)));
     if (left.length === 0) break;
@@ -148,13 +151,15 @@ async function leftBehind(before) {
 // ---------------------------------------------------------------------------------------------------------------------
 // One tier
 
-/** Runs vitest for one tier; its output goes to the terminal, its results come back as JSON. */
-async function vitest(tier, reportPath) {
+/** Runs vitest for one tier; its output goes to the terminal, its results and what failed come back as JSON. */
+async function vitest(tier, reportPath, failuresPath) {
   const projects = (PROJECTS[tier] ?? [tier]).flatMap((project) => ['--project', project]);
   const args = [join(root, 'node_modules/vitest/vitest.mjs'), 'run', ...projects, '--passWithNoTests'];
-  args.push('--reporter=default', '--reporter=json', `--outputFile.json=${reportPath}`, ...extra);
+  args.push('--reporter=default', '--reporter=json', `--outputFile.json=${reportPath}`);
+  args.push(`--reporter=${join(root, 'test/support/failures_reporter.mjs')}`, ...extra);
   const [name, value] = RUN_MARK.split('=');
-  const child = spawn(process.execPath, args, { cwd: root, stdio: 'inherit', env: { ...process.env, [name]: value } });
+  const env = { ...process.env, [name]: value, SLUICE_TEST_FAILURES: failuresPath };
+  const child = spawn(process.execPath, args, { cwd: root, stdio: 'inherit', env });
   let hung = false;
   const limit = setTimeout(() => {
     hung = true;
@@ -168,9 +173,9 @@ async function vitest(tier, reportPath) {
   return hung ? `a kill after ${TIER_LIMIT_S[tier]} s, a test hangs` : status;
 }
 
-function readReport(reportPath) {
+function readReport(path) {
   try {
-    return JSON.parse(readFileSync(reportPath, 'utf8'));
+    return JSON.parse(readFileSync(path, 'utf8'));
   } catch {
     return undefined;
   }
@@ -200,7 +205,7 @@ function tally(tier, status, report) {
   if (report === undefined) result.problems.push(`vitest ended with ${status} and no report`);
   else if (result.files === 0 && extra.length === 0) result.problems.push('no tests at all');
   else if (status !== 0 && result.failed + result.problems.length === 0) {
-    result.problems.push(`vitest ended with ${status} although no test failed (an error outside the tests, see above)`);
+    result.problems.push(`vitest ended with ${status} although no test failed (an error outside the tests)`);
   }
   return result;
 }
@@ -211,18 +216,32 @@ async function runTier(tier, directory) {
   if (PRIVILEGED.has(tier) && !isRoot) {
     const problems = strict ? ['not run: needs root'] : [];
     console.log(`not run: needs root (sudo npm test)`);
-    return { tier, files: 0, passed: 0, failed: 0, skipped: 0, problems, seconds: 0, note: 'not run: needs root' };
+    const none = { files: 0, passed: 0, failed: 0, skipped: 0, failures: [], seconds: 0 };
+    return { tier, ...none, problems, note: 'not run: needs root' };
   }
   const before = PRIVILEGED.has(tier) ? kernelObjects() : null;
-  const reportPath = join(directory, `${tier}.json`);
-  const status = await vitest(tier, reportPath);
+  const [reportPath, failuresPath] = [join(directory, `${tier}.json`), join(directory, `${tier}.failures.json`)];
+  const status = await vitest(tier, reportPath, failuresPath);
   const result = tally(tier, status, readReport(reportPath));
+  result.failures = readReport(failuresPath) ?? [];
   for (const object of await leftBehind(before)) result.problems.push(`left behind: ${object}`);
   result.seconds = (performance.now() - started) / 1000;
   return result;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+
+/** What failed and why, under a heading that .ci/run looks for. */
+function showFailures(results) {
+  const lines = results.flatMap(({ tier, problems, failures }) => [
+    ...problems.map((problem) => `${tier}: ${problem}`),
+    ...failures.flatMap(([what, ...why]) => [`${tier}: ${what}`, ...why.map((line) => `    ${line}`)]),
+  ]);
+  if (lines.length === 0) return;
+  console.log(`\n── failed ${'─'.repeat(54)}`);
+  for (const line of lines.slice(0, FAILURE_LINES)) console.log(line.slice(0, 240));
+  if (lines.length > FAILURE_LINES) console.log(`… and ${lines.length - FAILURE_LINES} lines more`);
+}
 
 function summarise(results) {
   console.log(`\n── summary ${'─'.repeat(53)}`);
@@ -241,7 +260,7 @@ function summarise(results) {
     total.failed += failed;
     total.skipped += result.skipped;
   }
-  for (const { tier, problems } of results) for (const problem of problems) console.log(`  ${tier}: ${problem}`);
+  showFailures(results);
   const skipped = total.skipped > 0 ? `, ${total.skipped} skipped` : '';
   console.log(`\n${total.passed} passed, ${total.failed} failed${skipped}`);
   return total.failed === 0 ? 0 : 1;

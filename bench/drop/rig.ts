@@ -9,10 +9,10 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { callControl } from '../../src/control/api/client.js';
 import type { RuleListing, Status } from '../../src/control/api/contract.js';
-import { isKernelError, SluiceError } from '../../src/errors.js';
 import type { LoadResult } from '../../src/generator/engine.js';
 import { Playground, type Namespace } from '../../src/playground/netns.js';
 import type { ChildProgram } from '../../src/playground/process.js';
+import { daemonReady } from '../daemon.js';
 import { ChildError } from '../process.js';
 import { RULE, VIP, type DropCase } from './cases.js';
 import type { SenderRequest } from './sender.js';
@@ -81,7 +81,7 @@ export class DropRig {
     const bare = pinned(node, 1, 'bare receiver', join(HERE, 'bare.js'), PAIRS.bare.to, VIP);
     const sender = pinned(gen, 0, 'sender', join(HERE, 'sender.js'));
     const ready = (child: ChildProgram) => child.message<{ ready?: boolean }>(({ ready }) => ready === true, START_MS);
-    await Promise.all([ready(bare), ready(sender), daemonReady(daemon, socket)]);
+    await Promise.all([ready(bare), ready(sender), daemonReady(daemon, socket, START_MS)]);
     return new DropRig(playground, node, sender, bare, daemon, configPath, socket);
   }
 
@@ -173,19 +173,6 @@ function config(socket: string, wanted?: DropCase): string {
     control: { socket },
     log: { level: 'warn' },
   });
-}
-
-async function daemonReady(daemon: ChildProgram, socket: string): Promise<void> {
-  const deadline = performance.now() + START_MS;
-  while (daemon.running && performance.now() < deadline) {
-    try {
-      if ((await callControl(socket, 'status', {}, START_MS)).ready) return;
-    } catch (error) {
-      if (!(error instanceof SluiceError) && !isKernelError(error)) throw error;
-    }
-    await pause(50);
-  }
-  throw new ChildError(`sluice did not start:\n${daemon.errorOutput}`);
 }
 
 /** By the scheduler's own account where the kernel shows it (CONFIG_SCHED_DEBUG), else in ticks of 10 ms. */

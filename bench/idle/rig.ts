@@ -5,12 +5,10 @@
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { callControl } from '../../src/control/api/client.js';
-import { isKernelError, SluiceError } from '../../src/errors.js';
 import { Playground, type Namespace } from '../../src/playground/netns.js';
 import type { ChildProgram } from '../../src/playground/process.js';
+import { daemonReady } from '../daemon.js';
 import { ChildError } from '../process.js';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
@@ -94,7 +92,7 @@ export class IdleRig {
     const own =
       workers === 0 ? ['-e', 'process.stdin.resume()'] : [join(HERE, '../../src/cli/main.js'), 'run', '-c', path];
     const program = this.playground.start(this.node, process.execPath, own, { label: name });
-    if (workers > 0) await daemonReady(program, socket);
+    if (workers > 0) await daemonReady(program, socket, START_MS);
     // `ip netns exec` becomes the program: its id is the program's.
     return { pid: program.pid!, end: () => program.stop(START_MS).then(() => undefined) };
   }
@@ -127,19 +125,6 @@ function configuration({ workers, services, health }: IdleCase, socket: string):
     control: { socket },
     log: { level: 'warn' },
   };
-}
-
-async function daemonReady(daemon: ChildProgram, socket: string): Promise<void> {
-  const deadline = performance.now() + START_MS;
-  while (daemon.running && performance.now() < deadline) {
-    try {
-      if ((await callControl(socket, 'status', {}, START_MS)).ready) return;
-    } catch (error) {
-      if (!(error instanceof SluiceError) && !isKernelError(error)) throw error;
-    }
-    await pause(50);
-  }
-  throw new ChildError(`sluice did not start:\n${daemon.errorOutput}`);
 }
 
 /** By the scheduler's own account (proc(5): schedstat has ns of CPU time first). A thread that has ended meanwhile is not in it. */

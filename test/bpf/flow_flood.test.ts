@@ -165,7 +165,8 @@ describe('a full cache', () => {
       );
       expect(walk.flows).toBe(held);
       expect(told).toBe(walk.flows);
-      expect(most).toBeLessThan(10);
+      // 3 ms on the machine of the figures; a CPU at half of its speed, and one that is shared, are not what is tested.
+      expect(most).toBeLessThan(20);
       // A walk has a place in the sets, whatever there is.
       expect(arrayBuffers - before.arrayBuffers).toBeLessThan(1 << 20);
     } finally {

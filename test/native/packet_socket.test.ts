@@ -21,7 +21,11 @@ function socket(name: string): PacketSocket {
 /** The frame that `frame()` makes, apart from what the host sends by itself (IPv6 multicast). */
 const OURS = frame();
 const isOurs = (got: Uint8Array) => Buffer.compare(got.subarray(0, OURS.length), OURS) === 0;
-const turn = (ms = 20) => new Promise((resolve) => setTimeout(resolve, ms));
+/** Some ms, and some turns of the event loop in which what can be read is told, however late the timers are. */
+async function turn(ms = 20): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, ms));
+  for (let i = 0; i < 4; i++) await new Promise((resolve) => setImmediate(resolve));
+}
 
 beforeAll(enterNamespace);
 afterEach(() => {

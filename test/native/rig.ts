@@ -186,7 +186,7 @@ export function pause(ms: number): void {
 }
 
 /** Calls `step` until it returns true; throws after `timeoutMs`. */
-export function until(what: string, step: () => boolean, timeoutMs = 2000): void {
+export function until(what: string, step: () => boolean, timeoutMs = 15_000): void {
   const end = performance.now() + timeoutMs;
   while (!step()) {
     if (performance.now() > end) throw new Error(`${what}: not within ${timeoutMs} ms`);

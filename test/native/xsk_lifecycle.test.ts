@@ -56,7 +56,7 @@ test('closed and opened again 50 times on the same queue, traffic each time, not
   for (let i = 0; i < 50; i++) {
     const opened = performance.now();
     cycle();
-    expect(performance.now() - opened).toBeLessThan(1000);
+    expect(performance.now() - opened).toBeLessThan(5000);
   }
   console.log(`50 cycles: ${((performance.now() - start) / 50).toFixed(1)} ms each`);
   expect([descriptors(), mappedRings()]).toEqual(before);

@@ -89,7 +89,7 @@ test('several workers at once, terminated in the middle of traffic, ten times ov
     // At least 20 ms, and until the first packet has come: on a busy machine that takes longer.
     const started = performance.now();
     do await new Promise((resolve) => setTimeout(resolve, 20));
-    while (Math.max(...new Int32Array(shared)) === 0 && performance.now() - started < 2000);
+    while (Math.max(...new Int32Array(shared)) === 0 && performance.now() - started < 15_000);
     // All at the same moment, under load: four environments tear down in parallel.
     const codes = await Promise.all(running.map(({ worker }) => worker.terminate()));
     clearInterval(load);

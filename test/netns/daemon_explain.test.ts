@@ -105,7 +105,7 @@ it('knows rules, sets and backends as they are now, and agrees with what the dae
   const listed = explained(GOOD);
   expect([listed.verdict.reason, matched(listed)]).toEqual(['rule', ['listed enforce']]);
   expect(await sent(listed)).toEqual({ drop: 1, rule: 1 });
-  await expect.poll(() => explained(GOOD).verdict.backend, { timeout: 8000 }).toBe(BACKEND);
+  await expect.poll(() => explained(GOOD).verdict.backend).toBe(BACKEND);
   expect(await sent(explained(GOOD))).toEqual({ redirect: 1 });
 
   // The only backend of the service drains: nobody is there for new flows.
@@ -137,7 +137,7 @@ it('takes frames of captures of either kind, and refuses in words, with exit cod
     compiledProgram('cli/main'),
     ...['capture', '--socket', daemon.socket, '--point', 'both', '-c', '3', '-w', pcapng],
   ]);
-  await expect.poll(() => daemon.logged('capture begins').length, { timeout: 10_000 }).toBe(1);
+  await expect.poll(() => daemon.logged('capture begins').length).toBe(1);
   for (const sport of [123, 1000]) {
     const bytes = Buffer.from(frame(sport));
     bytes.set([0x02, 0, 0, 0, 0x90, 0x02]);

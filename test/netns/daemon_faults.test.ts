@@ -107,7 +107,7 @@ describe('an interface', () => {
     await daemon.until(({ ready }) => ready, 'it serves again');
     const backMs = Math.round(performance.now() - begin);
     console.log(`interface made again to ready: ${backMs} ms`);
-    expect(backMs).toBeLessThan(2000);
+    expect(backMs).toBeLessThan(daemon.soonMs);
     const second = await (await wire.send({ packets: 400 })).sent();
     const otherSent = await other.stop();
     const all = first + second + otherSent;
@@ -164,8 +164,7 @@ describe('frames', () => {
       return frames.length;
     });
     const status = await daemon.until(({ interfaces: [{ xdp }] }) => xdp!.seen >= sendAll, 'XDP has seen them all');
-    await pause(300);
-    const after = await daemon.status();
+    const after = await daemon.until((now) => now.totals.rx >= interfaceOf(now).xdp!.redirect, 'all are judged');
     const { seen, redirect, pass, drop, aborted, tx } = interfaceOf(after).xdp!;
     expect(seen).toBe(redirect + pass + drop + aborted + tx);
     // Some of it may look like housekeeping (an Ethernet length field): the host's. The neighbours say a word or two of ARP.
@@ -199,6 +198,7 @@ describe('a filter', () => {
   it('that throws costs the packet and nothing else, and is logged about once a second', async () => {
     const wire = new Wire();
     const daemon = await withFilter(wire);
+    const begin = performance.now();
     give(wire, ORDER.throw, 100);
     const sent = await (await wire.send({ packets: 600 })).sent();
     give(wire, ORDER.throw, 100);
@@ -208,7 +208,7 @@ describe('a filter', () => {
     expect(status.workers[0]).toMatchObject({ restarts: 0, up: true });
     const lines = daemon.logged('filter threw, packet dropped');
     expect(lines.length).toBeGreaterThan(0);
-    expect(lines.length).toBeLessThanOrEqual(3);
+    expect(lines.length).toBeLessThanOrEqual(2 + (performance.now() - begin) / 1000);
     expect(lines[0].error).toContain('told to throw');
     expect(lines[0].packet).toMatch(/^[0-9a-f]{28,}$/);
   });
@@ -276,6 +276,10 @@ describe('a worker', () => {
       );
     }
     const sent = await sender.stop();
+    await daemon.until((now) => {
+      const { redirect, no_socket } = interfaceOf(now).xdp!;
+      return redirect + no_socket >= sent + 3;
+    }, 'XDP has seen them all');
     await pause(300);
     const status = await daemon.status();
     const { workers, totals } = status;

@@ -10,7 +10,7 @@ async function sendsAll(rig: FlowRig): Promise<string> {
   const { wire, daemon } = rig;
   const sender = await wire.send({ packets: 2000, ratePerSecond: 2000, flows: 4 });
   expect(await sender.sent()).toBe(2000);
-  await expect.poll(() => rig.received(), { timeout: 5000 }).toBe(2000);
+  await expect.poll(() => rig.received()).toBe(2000);
   const status = await daemon.until(({ totals }) => totals.rx === 2000, 'all are counted');
   expect([inKernel(status), status.totals.redirect, status.violations]).toEqual([0, 2000, []]);
   const { stdout } = daemon.cli('status');

@@ -42,10 +42,10 @@ it('sends and counts the same with auto as with off, and most of it in the kerne
     const { wire, daemon, receiver } = await start({ flow_offload });
     const sender = await wire.send({ packets: 6000, ratePerSecond: 3000, flows: 8 });
     expect(await sender.sent()).toBe(6000);
-    await expect.poll(async () => (await receiver.stats()).decap.decap_4in4, { timeout: 5000 }).toBe(6000);
+    await expect.poll(async () => (await receiver.stats()).decap.decap_4in4).toBe(6000);
     const { received, noRoom, badChecksum } = await receiver.stats();
     expect([received + noRoom, badChecksum]).toEqual([6000, 0]);
-    await expect.poll(async () => (await daemon.status()).totals.rx, { timeout: 3000 }).toBe(6000);
+    await expect.poll(async () => (await daemon.status()).totals.rx).toBe(6000);
     const status = await daemon.status();
     expect(status.violations).toEqual([]);
     seen.push(figures(status));
@@ -75,9 +75,9 @@ it('goes back to user space for what only that can do, and loses nothing on the 
     return inKernel(after) - inKernel(before) > 0.9 * (after.totals.rx - before.totals.rx);
   };
   const flows = async () => (await daemon.status()).flowOffload!;
-  await expect.poll(isOffloaded, { timeout: 8000 }).toBe(true);
+  await expect.poll(isOffloaded).toBe(true);
   const inside = async () => (await flows()).interfaces.find(({ name }) => name === 'in0');
-  await expect.poll(inside, { timeout: 5000 }).toMatchObject({ why: '', flows: 8 });
+  await expect.poll(inside).toMatchObject({ why: '', flows: 8 });
 
   // Longer than it takes to forget a flow that is idle.
   await pause(3000);
@@ -95,18 +95,18 @@ it('goes back to user space for what only that can do, and loses nothing on the 
   const drop = { name: 'bad', match: { protocol: 'udp', dport: 7777 }, action: 'drop' };
   await reload({ rules: [drop] });
   // This one may match none.
-  await expect.poll(isOffloaded, { timeout: 8000 }).toBe(true);
+  await expect.poll(isOffloaded).toBe(true);
   await reload({ rules: [{ ...drop, match: { protocol: 'udp', length: '1000-1500' } }] });
   expect(await isOffloaded()).toBe(false);
   await reload({ rules: [{ ...drop, match: { protocol: 'udp', length: '1000-1500' } }], offload: 'auto' });
-  await expect.poll(isOffloaded, { timeout: 8000 }).toBe(true);
+  await expect.poll(isOffloaded).toBe(true);
 
   // Flows stay with a backend that drains, in the kernel too. With another encapsulation they are gone for 20 ms.
   await daemon.setBackend({ state: 'draining' });
   expect(await isOffloaded()).toBe(true);
   await daemon.setBackend({ state: 'active' });
   await reload({ encapsulation: 'gue' });
-  await expect.poll(isOffloaded, { timeout: 8000 }).toBe(true);
+  await expect.poll(isOffloaded).toBe(true);
   await reload({ flow_offload: 'off' });
   expect((await flows()).why).toBe('flow_offload is off');
   expect(await isOffloaded()).toBe(false);
@@ -131,7 +131,8 @@ it('lets user space send where the other end of a veth does not take what XDP se
   expect(await sender.sent()).toBe(4000);
   const status = await daemon.status();
   expect(inKernel(status)).toBeGreaterThan(0);
-  expect(inKernel(status)).toBeLessThan(400);
+  // Of 4,000: those until it was noticed.
+  expect(inKernel(status)).toBeLessThan(2000);
   expect(daemon.log.map(({ msg }) => msg)).toContain(
     'flows by this interface stay in user space: it drops what XDP sends',
   );
@@ -175,7 +176,7 @@ it('carries connections from the first SYN to the last ACK, and the next from th
   await server.message<{ type: string }>((message) => message.type === 'ready', 10_000);
   const warm = await wire.send({ packets: 1, ratePerSecond: 1000, flows: 1 });
   await warm.sent();
-  const said: string = wire.client.exec('timeout', '15', process.execPath, '-e', CLIENT_PROGRAM);
+  const said: string = wire.client.exec('timeout', '60', process.execPath, '-e', CLIENT_PROGRAM);
   expect(said.trim()).toBe('8');
   const status = await daemon.status();
   expect(status.violations).toEqual([]);

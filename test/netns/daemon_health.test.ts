@@ -46,14 +46,14 @@ it.each(['direct', 'tunnel'])('%s: a backend that fails takes no new flows until
   configure(topology, daemon, { health });
   daemon.spawn();
   await daemon.ready();
-  await expect.poll(async () => brief(await states(daemon)), { timeout: 8000 }).toBe('active true, active true, active true'); // prettier-ignore
+  await expect.poll(async () => brief(await states(daemon))).toBe('active true, active true, active true'); // prettier-ignore
 
   const { playground, client } = topology;
   const load = () => new HttpLoad(playground, client, { host: VIP4, port: HTTP_PORT, requests: 60 }).result;
   expect(await load()).toMatchObject({ answered: 60, failed: 0 });
 
   await backends[1].program.stop();
-  await expect.poll(async () => brief(await states(daemon)), { timeout: 8000 }).toBe('active true, draining false, active true'); // prettier-ignore
+  await expect.poll(async () => brief(await states(daemon))).toBe('active true, draining false, active true'); // prettier-ignore
   const [, down] = await states(daemon);
   expect(down.reason).toMatch(/^health: /);
   expect(down.health).toMatchObject({ up: false, held: false });
@@ -63,7 +63,7 @@ it.each(['direct', 'tunnel'])('%s: a backend that fails takes no new flows until
   expect(Object.keys(without.perBackend).sort()).toEqual(['b1', 'b3']);
 
   await Backend.start(topology, topology.backends[1]);
-  await expect.poll(async () => brief(await states(daemon)), { timeout: 8000 }).toBe('active true, active true, active true'); // prettier-ignore
+  await expect.poll(async () => brief(await states(daemon))).toBe('active true, active true, active true'); // prettier-ignore
   expect((await states(daemon))[1].reason).toBe('config');
   expect(Object.keys((await load()).perBackend).sort()).toEqual(['b1', 'b2', 'b3']);
   expect((await daemon.stop())?.code).toBe(0);
@@ -81,10 +81,10 @@ it('when all fail, they are kept or their packets dropped, as the service says',
   configure(topology, daemon, { health: { ...health, all_down: 'drop' } });
   daemon.spawn();
   await daemon.ready();
-  await expect.poll(async () => brief(await states(daemon)), { timeout: 8000 }).toBe('draining false, draining false');
+  await expect.poll(async () => brief(await states(daemon))).toBe('draining false, draining false');
   configure(topology, daemon, { health: { ...health, all_down: 'keep_last' } });
   await daemon.reload();
-  await expect.poll(async () => brief(await states(daemon)), { timeout: 8000 }).toBe('active false, active false');
+  await expect.poll(async () => brief(await states(daemon))).toBe('active false, active false');
   expect((await daemon.stop())?.code).toBe(0);
 });
 
@@ -102,7 +102,7 @@ it('a backend that drains for too long becomes inactive, and says why', async ()
   await daemon.setBackend(SERVICE, first.address4, { state: 'draining' });
   expect((await states(daemon))[0]).toMatchObject({ reason: 'kernel update', sinceMs: draining.sinceMs });
   await expect
-    .poll(async () => (await states(daemon))[0], { timeout: 5000 })
+    .poll(async () => (await states(daemon))[0])
     .toMatchObject({ state: 'inactive', reason: 'drain timeout' });
   await daemon.setBackend(SERVICE, first.address4, { state: 'active' });
   expect((await states(daemon))[0]).toMatchObject({ state: 'active', reason: 'operator' });

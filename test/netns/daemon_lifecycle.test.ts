@@ -58,13 +58,11 @@ describe('the end of a sluice', () => {
     const [names, values] = snmp.map((line) => line.split(' '));
     const toTheHost = Number(values[names.indexOf('InAddrErrors')]) + Number(values[names.indexOf('ForwDatagrams')]);
     expect(toTheHost).toBeGreaterThan(0);
-    await expect
-      .poll(async () => ((r) => r.delivered + r.noRoom + toTheHost)(await receiver.stats()), { timeout: 5000 })
-      .toBe(sent);
+    await expect.poll(async () => ((r) => r.delivered + r.noRoom + toTheHost)(await receiver.stats())).toBe(sent);
     expect((await receiver.stats()).reordered).toBe(0);
 
-    await expect.poll(() => bpfObjects().filter((id) => ids.includes(id)), { timeout: 5000 }).toEqual([]);
-    await expect.poll(() => links(wire), { timeout: 2000 }).toEqual(['in0', 'lo', 'out0']);
+    await expect.poll(() => bpfObjects().filter((id) => ids.includes(id))).toEqual([]);
+    await expect.poll(() => links(wire)).toEqual(['in0', 'lo', 'out0']);
     expect(commandLines(wire)).toEqual([]);
   });
 
@@ -78,17 +76,17 @@ describe('the end of a sluice', () => {
       // Before its own handler is there, the signal ends it.
       expect([0, null]).toContain(exit.code);
       expect(xdpProgram(wire.node)).toBeNull();
-      await expect.poll(() => links(wire), { timeout: 2000 }).toEqual(['in0', 'lo']);
-      await expect.poll(() => commandLines(wire), { timeout: 2000 }).toEqual([]);
+      await expect.poll(() => links(wire)).toEqual(['in0', 'lo']);
+      await expect.poll(() => commandLines(wire)).toEqual([]);
     }
   });
 
   it('is not a SIGHUP while it starts: that is obeyed once it serves', async () => {
     const wire = new Wire();
     const daemon = TestDaemon.spawn(wire, daemonConfig(wire));
-    await expect.poll(() => daemon.logged('program attached').length, { timeout: 10_000, interval: 2 }).toBe(1);
+    await expect.poll(() => daemon.logged('program attached').length, { interval: 2 }).toBe(1);
     daemon.signal('SIGHUP');
-    await expect.poll(() => daemon.logged('configuration reloaded').length, { timeout: 10_000 }).toBe(1);
+    await expect.poll(() => daemon.logged('configuration reloaded').length).toBe(1);
     expect((await daemon.ready()).lastReload.success).toBe(true);
     expect((await daemon.stop()).code).toBe(0);
   });
@@ -114,18 +112,18 @@ describe('the end of a sluice', () => {
           if (received > before + 50) firstMs = performance.now() - second.startedMs;
           return firstMs;
         },
-        { timeout: 15_000, interval: 20 },
+        { interval: 20 },
       )
       .toBeGreaterThan(0);
     console.log(`kill -9 to the first packets served: ${Math.round(firstMs)} ms`);
-    expect(firstMs).toBeLessThan(2000);
+    expect(firstMs).toBeLessThan(first.soonMs);
     const status = await second.ready();
     expect(status.violations).toEqual([]);
     expect(status.pid).toBe(second.pid);
     // One monitor: the first one's has gone with it.
     expect(commandLines(wire).filter((line) => line.includes('monitor'))).toHaveLength(1);
     await sender.stop();
-    await expect.poll(() => bpfObjects().filter((id) => ids.includes(id)), { timeout: 5000 }).toEqual([]);
+    await expect.poll(() => bpfObjects().filter((id) => ids.includes(id))).toEqual([]);
     expect((await second.stop()).code).toBe(0);
   });
 });
@@ -214,7 +212,7 @@ describe('modes', () => {
     for (let i = 0; i < 8; i++) {
       const { status, body, ms } = daemon.metrics();
       expect(status).toBe(200);
-      expect(ms).toBeLessThan(3000);
+      expect(ms).toBeLessThan(9000);
       const sum = [0, 1].reduce(
         (n, queue) => n + metric(body, `sluice_verdict_packets_total{verdict="drop",queue="${queue}"}`),
         0,
@@ -234,7 +232,7 @@ describe('modes', () => {
     const config = daemonConfig(wire, { interfaces: [{ name: 'in0', redirect: 'all' }] });
     const daemon = await TestDaemon.start(wire, config);
     // A server on the node's own address: everything to it goes through user space and back into the stack.
-    wire.playground.start(wire.node, process.execPath, [
+    const server = wire.playground.start(wire.node, process.execPath, [
       '-e',
       `const { createHash } = require('node:crypto');
        require('node:net').createServer((socket) => {
@@ -243,7 +241,7 @@ describe('modes', () => {
          socket.on('end', () => socket.end(bytes + ' ' + hash.digest('hex')));
        }).listen({ port: 7000, host: '0.0.0.0', allowHalfOpen: true }, () => console.log('{"ready":1}'));`,
     ]);
-    await pause(600);
+    await server.message<{ ready: number }>(({ ready }) => ready === 1, 10_000);
     const client = spawnSync(
       'ip',
       wire.client.commandLine(process.execPath, [
@@ -259,10 +257,8 @@ describe('modes', () => {
       { encoding: 'utf8', timeout: 60_000 },
     );
     expect(client.stdout.trim() + client.stderr).toBe('same');
-    await pause(300);
-    const status = await daemon.status();
+    const status = await daemon.until(({ totals }) => totals.rx === totals.pass + totals.drop, 'all are judged');
     expect(status.violations).toEqual([]);
-    expect(status.totals.rx).toBe(status.totals.pass + status.totals.drop);
     expect(status.totals.pass).toBeGreaterThan(20 * 1048576 / 65536); // prettier-ignore
     const text = daemon.metrics().body;
     const passLost = [0, 1].map((queue) =>

@@ -45,7 +45,7 @@ it.each([
     const { rules, mitigation } = await daemon.status();
     return [...rules.map(({ packets }) => packets), mitigation.limits[0].packets];
   };
-  await expect.poll(counts, { timeout: 5000 }).toEqual([600, 0, 0, 0, 500, 100]);
+  await expect.poll(counts).toEqual([600, 0, 0, 0, 500, 100]);
   const { drops, mitigation } = await daemon.status();
   expect(drops.rule).toBe(500);
   expect(drops.limited).toBeGreaterThanOrEqual(95);
@@ -65,12 +65,12 @@ it.each([
   expect([added.code, added.stderr]).toEqual([0, '']);
   const more = await wire.send({ port: 7779, packets: 200 });
   expect(await more.sent()).toBe(200);
-  await expect.poll(async () => (await daemon.status()).drops.rule, { timeout: 5000 }).toBe(700);
+  await expect.poll(async () => (await daemon.status()).drops.rule).toBe(700);
   const { programs } = (await daemon.status()).mitigation;
   expect(programs).toEqual(codeGeneration ? { js: js + 1, interpreter } : { js, interpreter: interpreter + 1 });
 
   const sent = await good.stop();
-  await expect.poll(async () => (await receiver.stats()).received, { timeout: 5000 }).toBe(sent);
+  await expect.poll(async () => (await receiver.stats()).received).toBe(sent);
   const status = await daemon.status();
   expect([status.totals.redirect, status.violations, lost(status)]).toEqual([sent, [], 0]);
   expect(interfaceOf(status).up).toBe(true);

@@ -109,7 +109,7 @@ it('count and drop the same in the kernel as in the workers, at less cost', asyn
         Object.entries(now).map(([name, counts]) => [name, counts.map((n, i) => n - before[name][i])]),
       );
     };
-    await expect.poll(moved, { timeout: 5000 }).toEqual(expected);
+    await expect.poll(moved).toEqual(expected);
     before = await counted(daemon);
     const status = await daemon.status();
     const [byWorkers, byKernel] = [
@@ -161,7 +161,7 @@ it('drop a flood: what either way does with it, in turn', async () => {
       return all > 1000 && parts.every((part) => part === (offload === 'auto' ? all : 0));
     };
     await pause(200);
-    await expect.poll(settled, { timeout: 5000 }).toBe(true);
+    await expect.poll(settled).toBe(true);
     const [[dropped], status] = [await drops(), await daemon.status()];
     expect(status.violations).toEqual([]);
     const cost = (((cpuMs(daemon.pid) - cpu) * 1e6) / dropped).toFixed(0);
@@ -188,17 +188,17 @@ it('change under traffic: no good packet is lost, and no bad one passes or is dr
       await reload(rig, { rules: [SEE], offload: 'auto', interfaces });
     }
     const more = async (): Promise<number> => (await rule(daemon, 'bad')).kernelPackets - dropped;
-    await expect.poll(more, { timeout: 5000 }).toBeGreaterThan(200);
+    await expect.poll(more).toBeGreaterThan(200);
     expect([await passed(), (await rule(daemon, 'bad')).runs]).toEqual([before, 'kernel']);
     await callControl(daemon.socket, 'rules.remove', { rules: ['bad'] });
     const { rules } = interfaceOf(await daemon.status()).xdp!;
     const after = await passed();
-    await expect.poll(passed, { timeout: 5000 }).toBeGreaterThan(after + 100);
+    await expect.poll(passed).toBeGreaterThan(after + 100);
     expect(interfaceOf(await daemon.status()).xdp!.rules).toBe(rules);
     if (i === 0) objects = bpfIdsOf(daemon.pid).length;
   }
   // Programs and maps that were replaced are gone.
-  await expect.poll(() => bpfIdsOf(daemon.pid).length, { timeout: 5000 }).toBe(objects);
+  await expect.poll(() => bpfIdsOf(daemon.pid).length).toBe(objects);
   await callControl(daemon.socket, 'rules.add', { rules: [DROP] });
   const sent = await bad.stop();
   // Each bad packet is the host's or the rule's, and the rule that counts saw them all.
@@ -206,7 +206,7 @@ it('change under traffic: no good packet is lost, and no bad one passes or is dr
     const { bad: one, see } = await counted(daemon);
     return [see[0], one[2] + (await passed())];
   };
-  await expect.poll(sums, { timeout: 5000 }).toEqual([sent, sent]);
+  await expect.poll(sums).toEqual([sent, sent]);
   await expectGood(rig, rig.good);
 });
 
@@ -225,7 +225,7 @@ it('come out of the kernel for a capture of what they drop, and go back', async 
     children.push(child);
     let text = '';
     child.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()));
-    await expect.poll(() => daemon.logged('capture begins').length, { timeout: 10_000 }).toBe(begun + 1);
+    await expect.poll(() => daemon.logged('capture begins').length).toBe(begun + 1);
     expect(await runs(daemon)).toEqual(inKernel);
     await pause(150);
     await (await wire.send({ port: BAD, packets: 300, flows: 4, ratePerSecond: 3000 })).sent();
@@ -235,12 +235,12 @@ it('come out of the kernel for a capture of what they drop, and go back', async 
       })
       .toBe(300);
     child.kill('SIGINT');
-    await expect.poll(() => runs(daemon), { timeout: 5000 }).toEqual(all);
+    await expect.poll(() => runs(daemon)).toEqual(all);
   }
   const before = await rule(daemon, 'bad');
   expect([before.acted, before.kernelPackets]).toEqual([600, 0]);
   await (await wire.send({ port: BAD, packets: 200, flows: 4 })).sent();
-  await expect.poll(async () => (await rule(daemon, 'bad')).kernelPackets, { timeout: 5000 }).toBe(200);
+  await expect.poll(async () => (await rule(daemon, 'bad')).kernelPackets).toBe(200);
   await expectGood(rig, rig.good);
 });
 
@@ -254,7 +254,7 @@ it('are there again after the interface was gone, in generic mode too, with thei
       const { acted, kernelPackets, runs } = await rule(daemon, 'bad');
       return runs === 'kernel' ? [acted, kernelPackets] : [];
     };
-    await expect.poll(dropped, { timeout: 5000 }).toEqual([all, all]);
+    await expect.poll(dropped).toEqual([all, all]);
     expect(metric(daemon.metrics().body, 'sluice_xdp_packets_total{interface="in0",action="rules"}')).toBe(all);
   };
   await drop(300);
@@ -263,7 +263,7 @@ it('are there again after the interface was gone, in generic mode too, with thei
   expect((await rule(daemon, 'bad')).acted).toBe(300);
   wire.connect();
   // Its socket comes after its program and the rules.
-  await expect.poll(() => daemon.logged('port opened').length, { timeout: 5000 }).toBe(1);
+  await expect.poll(() => daemon.logged('port opened').length).toBe(1);
   await drop(600);
   expect((await daemon.status()).violations).toEqual([]);
 });
@@ -304,6 +304,6 @@ it('are refused with `require` when they cannot be there, by name; and a killed 
 
   const ids = bpfIdsOf(daemon.pid);
   await daemon.killHard();
-  await expect.poll(() => bpfObjects().filter((id) => ids.includes(id)), { timeout: 5000 }).toEqual([]);
+  await expect.poll(() => bpfObjects().filter((id) => ids.includes(id))).toEqual([]);
   expect(xdpProgram(wire.node)).toBeNull();
 });

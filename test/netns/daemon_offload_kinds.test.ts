@@ -60,7 +60,7 @@ it('ICMP and fragments are dropped in the kernel; pings are answered and good pa
       ...{ gre: gre.acted, see: [see.packets, see.kernelPackets], rules, good: received + noRoom },
     };
   };
-  await expect.poll(moved, { timeout: 5000 }).toEqual({
+  await expect.poll(moved).toEqual({
     ...{ pings: [floods.pings, floods.pings], fragments: [floods.fragments, floods.fragments] },
     ...{ gre: 0, see: [drops + sentGood + 3 * PINGS, drops], rules: drops, good: sentGood },
   });

@@ -98,7 +98,7 @@ async function send({ wire, daemon }: Rig, { vip }: typeof ONE, packets: number,
       left: now.left - before.left,
     };
   };
-  await expect.poll(moved, { timeout: 5000 }).toEqual({ sets: 0, rules: 0, dropped: 0, left: 0, ...fate });
+  await expect.poll(moved).toEqual({ sets: 0, rules: 0, dropped: 0, left: 0, ...fate });
 }
 
 it('drop and count in the kernel as in the workers', async () => {
@@ -167,7 +167,7 @@ it('go along with changes at run time, swaps, reloads, and the allow list', asyn
   await expectGood(rig, rig.good);
   const ids = bpfIdsOf(daemon.pid);
   expect((await daemon.stop()).code).toBe(0);
-  await expect.poll(() => bpfObjects().filter((id) => ids.includes(id)), { timeout: 5000 }).toEqual([]);
+  await expect.poll(() => bpfObjects().filter((id) => ids.includes(id))).toEqual([]);
 });
 
 it('are never empty while others take their place, and are gone from the kernel when nothing needs them', async () => {
@@ -190,11 +190,11 @@ it('are never empty while others take their place, and are gone from the kernel 
     const { sets, dropped, left } = fateOf(await daemon.status());
     return [sets - before.fate.sets + dropped - before.fate.dropped, left - before.fate.left];
   };
-  await expect.poll(gone, { timeout: 5000 }).toEqual([sent, 0]);
+  await expect.poll(gone).toEqual([sent, 0]);
   expect((await listed(daemon, 'blocked')).packets).toBe(sent);
   // Each restored set had maps of its own.
-  await expect.poll(kernelMaps, { timeout: 5000 }).toBe(before.maps);
+  await expect.poll(kernelMaps).toBe(before.maps);
   await reload(rig, { offload: 'auto', sets: [SOCKETS], rules: [] });
-  await expect.poll(kernelMaps, { timeout: 5000 }).toBeLessThan(before.maps);
+  await expect.poll(kernelMaps).toBeLessThan(before.maps);
   await expectGood(rig, rig.good);
 });

@@ -28,7 +28,7 @@ async function refused(wire: Wire, config: ConfigDocument | string, prefix: stri
   const result = await TestDaemon.fails(wire, config, { prefix });
   expect(taps(wire)).toEqual([]);
   // The kernel detaches a moment after the last descriptor is closed.
-  await expect.poll(() => xdpProgram(wire.node), { timeout: 5000 }).toBe(before);
+  await expect.poll(() => xdpProgram(wire.node)).toBe(before);
   return result;
 }
 

@@ -45,7 +45,7 @@ async function arrived(receiver: Receiver): Promise<[number, number]> {
 async function expectAll(daemon: TestDaemon, sender: Sender, receiver: Receiver): Promise<void> {
   const sent = await sender.stop();
   const status = await daemon.until(({ totals }) => totals.rx >= sent, 'all packets are counted');
-  await expect.poll(() => arrived(receiver), { timeout: 5000 }).toEqual([sent, sent]);
+  await expect.poll(() => arrived(receiver)).toEqual([sent, sent]);
   const { delivered, noRoom, reordered, gaps, received, badChecksum } = await receiver.stats();
   expect({ reordered, badChecksum, all: delivered + noRoom }).toEqual({ reordered: 0, badChecksum: 0, all: sent });
   // The receiving socket's own losses, by the kernel's count, are the only gaps.
@@ -173,7 +173,7 @@ describe('a reload', () => {
       expect(result.changes.join()).toMatch(/interfaces\[in0\]\.(fallback|redirect|checksum): /);
     }
     const sent = await sender.stop();
-    await expect.poll(() => arrived(receiver), { timeout: 5000 }).toEqual([sent, sent]);
+    await expect.poll(() => arrived(receiver)).toEqual([sent, sent]);
     const { delivered, noRoom, reordered } = await receiver.stats();
     expect([delivered + noRoom, reordered]).toEqual([sent, 0]);
     const status = await daemon.status();
@@ -191,7 +191,7 @@ describe('a reload', () => {
     expect(daemon.logged('serving')).toEqual([]);
     daemon.configure(daemonConfig(wire));
     expect(await daemon.reload()).toMatchObject({ applied: true, changes: ['log.level: warn → info'] });
-    await expect.poll(() => daemon.logged('configuration reloaded').length, { timeout: 3000 }).toBe(1);
+    await expect.poll(() => daemon.logged('configuration reloaded').length).toBe(1);
     daemon.configure(daemonConfig(wire, { log: { level: 'silent', format: 'json' } }));
     await daemon.reload();
     await daemon.reload();
@@ -257,7 +257,7 @@ describe('a backend', () => {
     const sent = await sender.stop();
     const status = await daemon.until(({ totals }) => totals.rx >= sent + 200, 'all packets are counted');
     expect([status.totals.redirect, status.drops, status.violations]).toEqual([sent, { no_backend: 200 }, []]);
-    await expect.poll(async () => (await receiver.stats()).decap.decap_4in4, { timeout: 5000 }).toBe(sent);
+    await expect.poll(async () => (await receiver.stats()).decap.decap_4in4).toBe(sent);
   });
 
   it('gets packets whose checksum the sender left to its device: repaired on veth, and only trusted when told to', async () => {
@@ -266,15 +266,13 @@ describe('a backend', () => {
     const trust = [{ name: 'in0', checksum: 'trust' }, { name: 'out0' }];
     const daemon = await TestDaemon.start(wire, daemonConfig(wire, { interfaces: trust }));
     const sentUnrepaired = await (await wire.send({ packets: 300 })).sent();
-    await expect.poll(async () => (await receiver.stats()).badChecksum, { timeout: 5000 }).toBe(sentUnrepaired);
+    await expect.poll(async () => (await receiver.stats()).badChecksum).toBe(sentUnrepaired);
     expect((await receiver.stats()).received).toBe(0);
 
     daemon.configure(daemonConfig(wire));
     expect((await daemon.reload()).changes).toEqual(['interfaces[in0].checksum: trust → auto']);
     const sentRepaired = await (await wire.send({ packets: 300 })).sent();
-    await expect
-      .poll(async () => ((r) => r.received + r.noRoom)(await receiver.stats()), { timeout: 5000 })
-      .toBe(sentRepaired);
+    await expect.poll(async () => ((r) => r.received + r.noRoom)(await receiver.stats())).toBe(sentRepaired);
     expect((await receiver.stats()).badChecksum).toBe(300);
     expect(metric(daemon.metrics().body, 'sluice_checksum_repairs_total{queue="0"}')).toBe(300);
     expect((await daemon.status()).violations).toEqual([]);

@@ -70,7 +70,7 @@ describe('sluice demo', () => {
     expect(facts.finished).toBe(facts.opened);
     expect(lines.at(-1)).toMatch(/^✓ 0 connections broken/);
     // The kernel frees programs a moment after their last descriptor.
-    await expect.poll(() => leftBy(pid, before), { timeout: 5000 }).toEqual(NOTHING);
+    await expect.poll(() => leftBy(pid, before)).toEqual(NOTHING);
   });
 
   it.each([
@@ -87,7 +87,7 @@ describe('sluice demo', () => {
     // Plain lines: no escape code where there is no terminal.
     expect(stdout).not.toMatch(/\x1b/);
     // The kernel frees programs a moment after their last descriptor.
-    await expect.poll(() => leftBy(pid, before), { timeout: 5000 }).toEqual(NOTHING);
+    await expect.poll(() => leftBy(pid, before)).toEqual(NOTHING);
   });
 
   it('leaves a playground that works when asked to, and removes it when asked to', async () => {

@@ -94,7 +94,7 @@ describe('the example', () => {
     const net = new Net({ queues: 2 });
     const program = await start(net, 'threads.ts', 'veth0');
     const ready = () => program.said.filter((line) => line.endsWith('ready')).sort();
-    await expect.poll(ready, { timeout: 15_000 }).toEqual(['queue 0: ready', 'queue 1: ready']);
+    await expect.poll(ready).toEqual(['queue 0: ready', 'queue 1: ready']);
     net.udp({ port: 5000, packets: 400, sockets: 64 });
     program.child.kill('SIGINT');
     expect(await program.child.ended).toEqual({ code: 0, signal: null });

@@ -95,7 +95,7 @@ async function under(net: Attacked, floods: Flood[], settled: (outcome: Outcome)
     };
   };
   let now = await measure();
-  for (const end = performance.now() + 5000; !settled(now) && performance.now() < end; now = await measure()) {
+  for (const end = performance.now() + 20_000; !settled(now) && performance.now() < end; now = await measure()) {
     await pause(50);
   }
   expect(now.status.violations).toEqual([]);
@@ -256,7 +256,7 @@ it('fair share knows no more than rates: it costs honest packets until it has fo
   const [before, , then] = parts;
   expect(before[1]).toBe(before[0]);
   expect(then[0]).toBeGreaterThan(100);
-  expect(then[1]).toBeGreaterThanOrEqual(then[0] * 0.97);
+  expect(then[1]).toBeGreaterThanOrEqual(then[0] * 0.9);
   expect(Object.keys(status.drops)).toEqual(['fair_share']);
   expect(share).toBeGreaterThan(sent / 3);
 });

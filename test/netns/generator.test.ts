@@ -53,7 +53,7 @@ it('sends what a daemon then counts, by its rule in the kernel and in the worker
     const result = JSON.parse(stdout) as Sent;
     expect(result).toMatchObject({ packets: 6000, ended: 'count', flows: 1000, source: '10.90.0.0/24', asked: 20_000 });
     expect([result.sent, result.dropped]).toEqual([6000, 0]);
-    await expect.poll(acted, { timeout: 5000 }).toEqual([before + 6000, inKernel + 6000 * kernel]);
+    await expect.poll(acted).toEqual([before + 6000, inKernel + 6000 * kernel]);
   }
   const { xdp } = interfaceOf(await daemon.status());
   expect(xdp!.rules).toBe(6000);
@@ -89,7 +89,7 @@ it('ends on a signal with what it has sent, and says what is wrong with its argu
   const printed = output(endless);
   // Without XDP there, its kernel counts what is for none of its ports.
   const noPorts = (): number => Number(/NoPorts\s+(\d+)/.exec(wire.node.exec('nstat', '-asz', 'UdpNoPorts').replace('UdpNoPorts', 'NoPorts'))?.[1]); // prettier-ignore
-  await expect.poll(noPorts, { timeout: 10_000 }).toBeGreaterThan(500);
+  await expect.poll(noPorts).toBeGreaterThan(500);
   endless.kill('SIGINT');
   const { code, stdout } = await printed;
   expect(code).toBe(0);
@@ -123,13 +123,13 @@ it('sends from an AF_XDP socket too: as many, as fast and for as long as asked, 
 
   const timed = await run('--duration', '200ms');
   expect(timed.ended).toBe('time');
-  expect(timed.packets).toBeGreaterThan(5000);
+  expect(timed.packets).toBeGreaterThan(1000);
   expect(timed.sent + timed.dropped).toBe(timed.packets);
 
   const endless = gen(wire, ...mac, '--duration', '50s', '--rate', '2k');
   const printed = output(endless);
   const before = arrived();
-  await expect.poll(arrived, { timeout: 10_000 }).toBeGreaterThan(before + 100);
+  await expect.poll(arrived).toBeGreaterThan(before + 100);
   // The queue is its own as long as it sends.
   const second = await output(gen(wire, ...mac, '--count', '1'));
   expect([second.code, second.stderr]).toEqual([69, expect.stringMatching(/^sluice: .*eth0 queue 0.*EBUSY/) as string]);

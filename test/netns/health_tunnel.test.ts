@@ -95,9 +95,9 @@ function open() {
 }
 
 async function until(monitor: HealthMonitor, what: string, holds: (health: BackendHealth) => boolean): Promise<void> {
-  const endMs = performance.now() + 5000;
+  const endMs = performance.now() + 20_000;
   while (!monitor.all().every(holds)) {
-    if (performance.now() > endMs) throw new Error(`${what}: not within 5 s, but ${JSON.stringify(monitor.all())}`);
+    if (performance.now() > endMs) throw new Error(`${what}: not within 20 s, but ${JSON.stringify(monitor.all())}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }

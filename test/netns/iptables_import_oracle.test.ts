@@ -64,7 +64,7 @@ function sender(playground: Playground, from: Namespace, frames: readonly Uint8A
 
 /** Packets by rule, once all have come to the first one. */
 function kernelCounts(host: Namespace, { command }: Family): Map<string, number> {
-  for (const end = performance.now() + 2000; ;) {
+  for (const end = performance.now() + 15_000; ;) {
     const counts = new Map<string, number>();
     for (const line of host.exec(`${command}-save`, '-c').split('\n')) {
       const found = /^\[(\d+):\d+\] .*--comment "?(\w+)/.exec(line);

@@ -7,11 +7,11 @@ import { LEFT, Net, NODE } from '../support/library.js';
 const add = (t: PortTotals) => t.dropped + t.passed + t.tx + t.redirected + t.aborted;
 const sum = (f: FrameCounts) => f.free + f.fill + f.rx + f.tx;
 
-/** Opens with these options, judges with this policy until told to stop, says totals and frames. */
+/** Opens with these options, judges with this policy until told to stop and nothing more comes, says totals and frames. */
 const serve = (policy: string, options = '') => `
   const port = await openPort({ interface: 'veth0', ${options} });
   say('ready');
-  await port.run(${policy}, untilTold());
+  await port.run(${policy}, untilQuiet(port));
   const frames = port.frames();
   port.close();
   say({ totals: port.totals(), frames });
@@ -260,7 +260,8 @@ describe('run', () => {
     `);
     const { ms, ticks } = await program.next<{ ms: number; ticks: number }>();
     expect(ms).toBeGreaterThanOrEqual(490);
-    expect(ms).toBeLessThan(900);
+    // Nothing but the signal ends it.
+    expect(ms).toBeLessThan(5000);
     expect(ticks).toBeGreaterThan(10);
     expect(await program.next()).toBe(true);
     expect(await program.end()).toBe(0);
@@ -362,7 +363,8 @@ describe('an interface that is deleted', () => {
       message: expect.stringContaining('veth0 was deleted'),
     });
     expect(result.second).toMatchObject({ code: 'SLUICE_DEVICE' });
-    expect(result.second.ms).toBeLessThan(1000);
+    // It was asked to wait for a minute.
+    expect(result.second.ms).toBeLessThan(10_000);
     expect(result).toMatchObject({ taps: [] });
     expect(await program.end()).toBe(0);
   });

@@ -50,6 +50,11 @@ function optionsOf(host: Namespace): string[] {
     .map((row) => [...row.matchAll(/\b(?:ts|sack|wscale:\d+,\d+)/g)].join(' '));
 }
 
+/** A client sends its SYN again for each challenge, and for none that was lost. */
+function expectNoneLost(lab: GuardNet, client: Namespace, challenges: number): void {
+  expect(lab.counter(client, 'TcpExt', 'TCPSynRetrans')).toBe(challenges);
+}
+
 function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[values.length >> 1];
 }
@@ -85,8 +90,8 @@ describe('a SYN flood', () => {
     expect(lab.counter(lab.right, 'TcpExt', 'SyncookiesSent')).toBe(0);
     expect(lab.counter(lab.right, 'TcpExt', 'TCPReqQFullDrop')).toBe(0);
     expect(lab.counter(lab.right, 'Tcp', 'PassiveOpens')).toBe(20);
-    // A SYN that was lost would have taken a second.
-    expect(Math.max(...ms)).toBeLessThan(900);
+    expectNoneLost(lab, lab.left, report.passed);
+    console.log(`connected in ${ms.map((each) => each.toFixed(0)).join(', ')} ms`);
   });
 
   it('without the challenge fills the same server’s backlog', async () => {
@@ -98,11 +103,10 @@ describe('a SYN flood', () => {
       floodScript({ flags: TCP.SYN, port: PORT, perSecond: 3000, family: 4, spoofed: true }),
     );
     await flood.next();
-    await new Promise((resolve) => setTimeout(resolve, 700));
-    expect(halfOpen(lab)).toBeGreaterThanOrEqual(BACKLOG - 8);
+    await expect.poll(() => halfOpen(lab)).toBeGreaterThanOrEqual(BACKLOG - 8);
+    await expect.poll(() => lab.counter(lab.right, 'TcpExt', 'SyncookiesSent')).toBeGreaterThan(0);
     flood.tell('stop');
     await flood.next();
-    expect(lab.counter(lab.right, 'TcpExt', 'SyncookiesSent')).toBeGreaterThan(0);
   });
 
   it('starts the challenge by itself, and stops it', async () => {
@@ -143,7 +147,8 @@ describe('a challenge', () => {
     const ms = await client.next<number[]>();
     const report = await lab.report();
     expect(report).toMatchObject({ challenges: 20, passed: 20, admitted: 20, longer: 0 });
-    expect(median(ms)).toBeLessThan(100);
+    // Not the second after which a client sends its SYN again by itself.
+    expect(median(ms)).toBeLessThan(500);
   });
 
   it('passes a client’s NAT and its firewall against packets of no connection', async () => {
@@ -168,7 +173,8 @@ describe('a challenge', () => {
       say(ms);`,
     );
     const ms = await client.next<number[]>();
-    expect(Math.max(...ms)).toBeLessThan(900);
+    expect(ms).toHaveLength(5);
+    expectNoneLost(lab, home, 5);
     expect(await lab.report()).toMatchObject({ challenges: 5, passed: 5, admitted: 5 });
   });
 

@@ -73,7 +73,7 @@ export class AddonChild {
 }
 
 /** Polls `condition` every 5 ms until it holds; throws after `timeoutMs`. */
-export async function until(condition: () => boolean, timeoutMs = 3000): Promise<void> {
+export async function until(condition: () => boolean, timeoutMs = 15_000): Promise<void> {
   const deadline = Date.now() + timeoutMs;
   while (!condition()) {
     if (Date.now() > deadline) throw new Error(`nothing happened within ${timeoutMs} ms`);

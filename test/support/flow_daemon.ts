@@ -63,9 +63,9 @@ export class FlowRig {
     return (inKernel(after) - inKernel(before)) / (after.totals.rx - before.totals.rx);
   }
 
-  /** Waits until the kernel sends nearly all, at most 8 s. */
+  /** Waits until the kernel sends nearly all, at most 20 s. */
   async offloaded(): Promise<void> {
-    const deadline = performance.now() + 8000;
+    const deadline = performance.now() + 20_000;
     while (!((await this.share()) > 0.9)) {
       if (performance.now() > deadline)
         throw new Error(`not in the kernel: ${JSON.stringify(await this.flowsOn())}\n${this.daemon.tail()}`);

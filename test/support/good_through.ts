@@ -14,7 +14,7 @@ export async function expectGood(
     const { received, noRoom, decap } = await receiver.stats();
     return [decap.decap_4in4, received + noRoom];
   };
-  await expect.poll(arrived, { timeout: 5000 }).toEqual([sent, sent]);
+  await expect.poll(arrived).toEqual([sent, sent]);
   const status = await daemon.status();
   expect([status.totals.redirect, status.violations, lost(status)]).toEqual([sent, [], 0]);
   const { seen, redirect, pass, drop, aborted, tx } = interfaceOf(status).xdp!;

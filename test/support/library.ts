@@ -38,6 +38,15 @@ const lines = isMainThread ? createInterface({ input: process.stdin }) : null;
 const told = () => new Promise((resolve) => lines.once('line', resolve));
 /** Aborted by the next line, or when the test ends. */
 const untilTold = () => { const stop = new AbortController(); void told().then(() => stop.abort()); return stop; };
+/** Aborted by the next line, once nothing has come for a tenth of a second: what was sent before the line may be on its way. */
+const untilQuiet = (port) => {
+  const stop = new AbortController();
+  void told().then(async () => {
+    for (let seen = -1; seen !== port.totals().rx;) { seen = port.totals().rx; await later(100); }
+    stop.abort();
+  });
+  return stop;
+};
 `;
 
 /** Its standard input would keep it. */

@@ -271,8 +271,8 @@ describe('connections', () => {
   });
 
   it('that stay idle are closed; one whose request is under way is not', async () => {
-    const slow = (): Promise<ReloadResult> => new Promise((resolve) => setTimeout(() => resolve(reloaded), 300));
-    await listen({ idleTimeoutMs: 100, target: fakeTarget({ reload: slow }) });
+    const slow = (): Promise<ReloadResult> => new Promise((resolve) => setTimeout(() => resolve(reloaded), 800));
+    await listen({ idleTimeoutMs: 400, target: fakeTarget({ reload: slow }) });
     const idle = connect(socketPath);
     const closed = new Promise((resolve) => idle.on('close', resolve));
     idle.resume();

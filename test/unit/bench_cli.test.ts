@@ -148,9 +148,9 @@ describe('a run', () => {
   it('ends with its time, reports each interval, and sleeps only when it is told to', async () => {
     const reports: BenchReport[] = [];
     const job = new FakeJob();
-    await runJob(job, { ...options, poll: true, intervalMs: 50, durationMs: 200 }, (report) => reports.push(report));
+    await runJob(job, { ...options, poll: true, intervalMs: 250, durationMs: 1000 }, (report) => reports.push(report));
     expect(reports.at(-1)).toMatchObject({ final: true, rx: job.rounds * 10 });
-    expect(reports.at(-1)!.seconds).toBeGreaterThanOrEqual(0.2);
+    expect(reports.at(-1)!.seconds).toBeGreaterThanOrEqual(1);
     expect(reports.length).toBeGreaterThanOrEqual(2);
     expect(reports.length).toBeLessThanOrEqual(5);
     expect(reports.map(({ final }) => final).lastIndexOf(false)).toBe(reports.length - 2);
@@ -177,9 +177,9 @@ describe('a run', () => {
 
   it('counts the pauses of the garbage collector, up to the end', async () => {
     const hold: unknown[] = [];
-    // 16 MiB and more of short-lived arrays: several collections of the young generation.
+    // 160 MiB and more of short-lived arrays: several collections of the young generation.
     const garbage = new FakeJob(20, () => {
-      for (let i = 0; i < 1000; i++) hold[0] = new Array(100).fill(i);
+      for (let i = 0; i < 10_000; i++) hold[0] = new Array(100).fill(i);
     });
     let gc: BenchReport['gc'];
     await runJob(garbage, options, (report) => (gc = report.gc));

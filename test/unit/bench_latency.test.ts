@@ -55,14 +55,14 @@ describe('the ends', () => {
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
   it.each([
-    ['-u', '42007'],
-    ['-t', '42008'],
+    ['-u', '12007'],
+    ['-t', '12008'],
   ])('measure round trips with %s', async (protocol, port) => {
     const where = [protocol, '-a', '127.0.0.1', '-p', port];
     const server = spawn(join(folder, 'pingpong'), ['server', ...where], { stdio: ['ignore', 'pipe', 'inherit'] });
     try {
       await new Promise((resolve) => server.stdout.once('data', resolve));
-      const client = spawnSync(join(folder, 'pingpong'), ['client', ...where, '-d', '0.1', '-w', '0.02'], {
+      const client = spawnSync(join(folder, 'pingpong'), ['client', ...where, '-d', '0.5', '-w', '0.02'], {
         encoding: 'utf8',
       });
       const [ready, trips] = client.stdout.trim().split('\n').map((line) => JSON.parse(line) as Record<string, number>); // prettier-ignore
@@ -72,14 +72,14 @@ describe('the ends', () => {
       expect([p50, p99, p999, max]).toEqual([p50, p99, p999, max].sort((a, b) => a - b));
       // A system call each way at least; and each in the time of the run.
       expect(p50).toBeGreaterThan(1000);
-      expect(p50 * trips.count).toBeLessThan(2e8);
+      expect(p50 * trips.count).toBeLessThan(1e9);
     } finally {
       server.kill();
     }
   });
 
   it('count a message that nobody answers as lost, and give up when all are', () => {
-    const args = ['client', '-u', '-a', '127.0.0.1', '-p', '42009', '-d', '0.1', '-w', '0'];
+    const args = ['client', '-u', '-a', '127.0.0.1', '-p', '12009', '-d', '0.1', '-w', '0'];
     const client = spawnSync(join(folder, 'pingpong'), args, { encoding: 'utf8' });
     expect(client.status).toBe(1);
     expect(client.stderr).toMatch(/pingpong: (recv|send|no answer)/);
@@ -102,9 +102,10 @@ describe('an idle daemon', () => {
 
   it("is measured by the kernel's own account", () => {
     const before = processUse(process.pid);
-    for (const end = performance.now() + 50; performance.now() < end;);
+    const own = process.cpuUsage();
+    while (process.cpuUsage(own).user < 50_000);
     const used = processUse(process.pid).cpuNs - before.cpuNs;
-    expect(used).toBeGreaterThan(5e6);
+    expect(used).toBeGreaterThan(25e6);
     const { rss, pss } = processMemory(process.pid);
     expect(pss).toBeLessThanOrEqual(rss);
     expect(pss).toBeGreaterThan(10 << 20);

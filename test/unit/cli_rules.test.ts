@@ -374,7 +374,7 @@ describe('a rule with a time to live', () => {
     await run('add', 'x', '--expr', 'icmp', '--action', 'drop', '--ttl', '1');
     daemon.counters.set('x', [7, 700, 7, 700]);
     daemon.clockMs = 1000;
-    await expect.poll(() => daemon.names, { timeout: 3000 }).toEqual(['a', 'b', 'c']);
+    await expect.poll(() => daemon.names).toEqual(['a', 'b', 'c']);
     expect(daemon.control.list()).toMatchObject({ expired: 1, absent: [] });
     expect(daemon.logged).toMatch(
       /"msg":"rule’s time is over"|"rule":"x","action":"drop","ttl":1,"packets":7,"acted":7/,

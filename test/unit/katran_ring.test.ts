@@ -220,9 +220,11 @@ describe('buildKatranRing', () => {
     ];
     for (const [name, backends, version] of cases) {
       const times = Array.from({ length: 5 }, () => {
-        const start = performance.now();
+        // Of the processor, not of the clock: other test files run beside this one.
+        const start = process.cpuUsage();
         ringOf(backends, RING_SIZE, version);
-        return performance.now() - start;
+        const { user, system } = process.cpuUsage(start);
+        return (user + system) / 1000;
       });
       console.log(`Katran ring 65537 x 1000, ${name}: best ${Math.min(...times).toFixed(1)} ms of 5`);
       expect(Math.min(...times)).toBeLessThan(200);

@@ -194,9 +194,11 @@ describe('buildRing', () => {
     ];
     for (const [name, backends] of cases) {
       const times = Array.from({ length: 7 }, () => {
-        const start = performance.now();
+        // Of the processor, not of the clock: other test files run beside this one.
+        const start = process.cpuUsage();
         ringOf(backends);
-        return performance.now() - start;
+        const { user, system } = process.cpuUsage(start);
+        return (user + system) / 1000;
       });
       console.log(`ring 65537 x 1000, ${name}: best ${Math.min(...times).toFixed(1)} ms of 7`);
       expect(Math.min(...times)).toBeLessThan(100);

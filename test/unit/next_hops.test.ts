@@ -23,7 +23,7 @@ function start(ip: FakeIp, addresses: string[], options: Partial<NextHopOptions>
 async function until(what: string, holds: () => boolean): Promise<void> {
   const startMs = performance.now();
   while (!holds()) {
-    if (performance.now() - startMs > 5000) throw new Error(`not within 5 s: ${what}`);
+    if (performance.now() - startMs > 15_000) throw new Error(`not within 15 s: ${what}`);
     await sleep(2);
   }
 }
@@ -219,7 +219,7 @@ describe('NextHopResolver', () => {
     const hops = start(ip, ['10.77.0.2']);
     const startMs = performance.now();
     expect(await hops.settled(100)).toBe(false);
-    expect(performance.now() - startMs).toBeLessThan(2000);
+    expect(performance.now() - startMs).toBeLessThan(5000);
     expect(hops.hops.get('10.77.0.2')).toMatchObject({ resolved: false, error: null });
   });
 

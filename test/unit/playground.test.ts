@@ -79,12 +79,12 @@ describe('the tally of an HTTP load', () => {
 
 it('CPU time of a process is what the process itself sees of it, to some milliseconds', () => {
   const [before, own] = [cpuTimeNs(process.pid), process.cpuUsage()];
-  const end = performance.now() + 100;
-  while (performance.now() < end);
+  // Of CPU time: beside other work it takes as long as it must.
+  for (let used = 0; used < 100_000; used = process.cpuUsage(own).user + process.cpuUsage(own).system);
   const { user, system } = process.cpuUsage(own);
   const ms = (cpuTimeNs(process.pid) - before) / 1e6;
-  expect(ms).toBeGreaterThan(10);
-  expect(Math.abs(ms - (user + system) / 1000)).toBeLessThan(25);
+  expect(ms).toBeGreaterThan(50);
+  expect(Math.abs(ms - (user + system) / 1000)).toBeLessThan(35);
 });
 
 it('the configuration of the playground is one that sluice accepts without a warning', () => {

@@ -115,7 +115,8 @@ describe('10,000 services', () => {
     expect(sum).not.toBe(0);
     const ratio = fastest[1] / fastest[0];
     console.log(`look-up: ${fastest[0].toFixed(0)} ns with 10 services, ${fastest[1].toFixed(0)} ns with 10,000`);
-    expect(ratio).toBeLessThan(2.5);
+    // 1.3 where the cache is not shared with others. A search that halves would take four times as long, one in a row a thousand.
+    expect(ratio).toBeLessThan(3.5);
   });
 
   it('of 3 backends each, and one of 4,096, are published; a change of one backend leaves the other parts alone', () => {
@@ -168,9 +169,10 @@ describe('10,000 services', () => {
     }));
     let fastest = Infinity;
     for (let round = 0; round < 5; round++) {
-      const start = performance.now();
+      const start = process.cpuUsage();
       const ring = buildRing(backends, 65537)!;
-      fastest = Math.min(fastest, performance.now() - start);
+      const { user, system } = process.cpuUsage(start);
+      fastest = Math.min(fastest, (user + system) / 1000);
       expect(new Set(ring).size).toBe(1000);
     }
     console.log(`Maglev, 65,537 slots over 1,000 backends: ${fastest.toFixed(1)} ms`);
