@@ -52,6 +52,12 @@ struct {
 #endif
 #define FLOW_SETS6 65536
 
+/* Sets that share a word of the filter: a bit for two places. */
+#ifndef FLOW_FILTER_SETS
+#define FLOW_FILTER_SETS 8
+#endif
+#define FLOW_FILTER_WORDS(sets) (((sets) + FLOW_FILTER_SETS - 1) / FLOW_FILTER_SETS)
+
 /*
  * Hash of addresses and ports → set of flows. User space has this memory mapped and puts flows in, without a system call; the program looks them up without a helper's call, since
  * the verifier writes the look-up in an array out. See docs/flow-offload.md for what both may write when.
@@ -71,6 +77,26 @@ struct {
 	__type(key, __u32);
 	__type(value, struct flow_set6);
 } flows6 SEC(".maps");
+
+/*
+ * Number of some sets → a word with two bits set for each flow that is in them, and perhaps for some that are no longer: small enough for a CPU's own cache, where the sets are not. User space alone
+ * writes it, by memory.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FLOW_FILTER_WORDS(FLOW_SETS4));
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, __u64);
+} flow_filter4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FLOW_FILTER_WORDS(FLOW_SETS6));
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, __u64);
+} flow_filter6 SEC(".maps");
 
 /* Number of a backend → way to it. */
 struct {

@@ -163,9 +163,9 @@ describe('while a set is written', () => {
         const record = encodeFlowBackend(backendOf(EncapKind.gueVariant1, 0x0a010000 + n), 0, n + 1, 0);
         object.map('flow_backends').update(encodeU32(n), record);
       }
-      const map = object.map('flows4');
-      onTestFinished(() => map.close());
-      const sets = new FlowSets(4, new Int32Array(map.memory()), new FlowHash(keys));
+      const [map, filter] = ['flows4', 'flow_filter4'].map((name) => object.map(name));
+      onTestFinished(() => [map, filter].forEach((one) => one.close()));
+      const sets = new FlowSets(4, new Int32Array(map.memory()), new Int32Array(filter.memory()), new FlowHash(keys));
       const frames = crowd(sets, 4, FLOW_WAYS + 2);
       const sports = Uint16Array.from({ length: frames.length * FLOW_BACKENDS }, () => random(65536));
       const state = new Int32Array(new SharedArrayBuffer(8));
@@ -173,6 +173,7 @@ describe('while a set is written', () => {
         workerData: {
           dist: DIST,
           map: map.fd,
+          filter: filter.fd,
           keys,
           flows: frames.map(record),
           backends: FLOW_BACKENDS,
