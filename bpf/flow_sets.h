@@ -57,10 +57,16 @@ static __always_inline __u32 set_of(__u32 hash, __u32 sets)
 }
 
 /*
- * Whether a flow of this hash may be in its set: both of its bits are in the word that is the set's and that of its neighbours. The bits of a flow that can be served, or voided, are there: user space
- * sets them before it announces the flow, and takes away none that a flow of these sets needs. What is read too early, or between two halves of the word, can only miss a flow that is being announced at this very
- * moment, as a generation that is read too early can; so nothing here is for loads in their order.
+ * The filter: whether a flow of this hash may be in its set. `top`: the word of bits that say which words are not 0; `word`: that of the set and its neighbours.
+ *
+ * The bits of a flow that can be served, or voided, are there: user space sets them before it announces the flow, and takes away none that a flow of these sets needs. What is read too early, or between two stores, can
+ * only miss a flow that is being announced at this very moment, as a generation that is read too early can; so nothing here asks for loads in their order.
  */
+static __always_inline int is_any(const __u64 *top, __u32 word)
+{
+	return top && READ_ONCE(*top) >> (word & 63) & 1;
+}
+
 static __always_inline int may_be_in(const __u64 *word, __u32 hash)
 {
 	__u64 bits;
@@ -76,7 +82,11 @@ static __always_inline struct flow_set4 *set4_of(__u32 hash)
 {
 	__u32 set = set_of(hash, FLOW_SETS4);
 	__u32 word = set / FLOW_FILTER_SETS;
+	__u32 top = word / 64;
 
+	if (!is_any(bpf_map_lookup_elem(&flow_filter4, &top), word))
+		return 0;
+	word += FLOW_FILTER_TOP(FLOW_SETS4);
 	if (!may_be_in(bpf_map_lookup_elem(&flow_filter4, &word), hash))
 		return 0;
 	return bpf_map_lookup_elem(&flows4, &set);
@@ -86,7 +96,11 @@ static __always_inline struct flow_set6 *set6_of(__u32 hash)
 {
 	__u32 set = set_of(hash, FLOW_SETS6);
 	__u32 word = set / FLOW_FILTER_SETS;
+	__u32 top = word / 64;
 
+	if (!is_any(bpf_map_lookup_elem(&flow_filter6, &top), word))
+		return 0;
+	word += FLOW_FILTER_TOP(FLOW_SETS6);
 	if (!may_be_in(bpf_map_lookup_elem(&flow_filter6, &word), hash))
 		return 0;
 	return bpf_map_lookup_elem(&flows6, &set);

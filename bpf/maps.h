@@ -52,11 +52,10 @@ struct {
 #endif
 #define FLOW_SETS6 65536
 
-/* Sets that share a word of the filter: a bit for two places. */
-#ifndef FLOW_FILTER_SETS
+/* Sets that share a word of the filter, two bits a set's place; the filter's words; and those in front of them, which have a bit for each. */
 #define FLOW_FILTER_SETS 8
-#endif
 #define FLOW_FILTER_WORDS(sets) (((sets) + FLOW_FILTER_SETS - 1) / FLOW_FILTER_SETS)
+#define FLOW_FILTER_TOP(sets) ((FLOW_FILTER_WORDS(sets) + 63) / 64)
 
 /*
  * Hash of addresses and ports → set of flows. User space has this memory mapped and puts flows in, without a system call; the program looks them up without a helper's call, since
@@ -79,12 +78,12 @@ struct {
 } flows6 SEC(".maps");
 
 /*
- * Number of some sets → a word with two bits set for each flow that is in them, and perhaps for some that are no longer: small enough for a CPU's own cache, where the sets are not. User space alone
- * writes it, by memory.
+ * What is to be looked at before a set is: a word for some sets, with two bits for each flow in them, and perhaps for some that have gone; in front of these words others that have a bit for each
+ * that is not 0. A CPU's own caches hold that, and not the sets: 4 KiB and 256 KiB of IPv4. User space alone writes it, by memory.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, FLOW_FILTER_WORDS(FLOW_SETS4));
+	__uint(max_entries, FLOW_FILTER_TOP(FLOW_SETS4) + FLOW_FILTER_WORDS(FLOW_SETS4));
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
 	__type(value, __u64);
@@ -92,7 +91,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, FLOW_FILTER_WORDS(FLOW_SETS6));
+	__uint(max_entries, FLOW_FILTER_TOP(FLOW_SETS6) + FLOW_FILTER_WORDS(FLOW_SETS6));
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
 	__type(value, __u64);

@@ -115,6 +115,35 @@ describe.each([4, 6] as const)('IPv%i', (family) => {
     expect(served()).toEqual([false, false, false, true, false]);
   });
 
+  it('the program asks the filter first, each of its two parts, and finds what is there among hundreds that come and go', () => {
+    using cache = open();
+    const sets = cache.flows[family];
+    const map = cache.object.map(`flow_filter${family}`);
+    onTestFinished(() => map.close());
+    const filter = new Int32Array(map.memory());
+    const frames = Array.from({ length: 900 }, () => frameOf(family));
+    const served = (): boolean[] => frames.map((frame) => cache.run(frame).retval === XDP.TX);
+    for (const frame of frames) cache.install(tupleOf(parsed(frame)), 0, OUTER);
+    expect(served().every(Boolean)).toBe(true);
+    for (const [i, frame] of frames.entries()) {
+      if (i % 3 === 0) sets.void(sets.find(record(frame)));
+      if (i % 2 === 0) sets.trim(sets.setOf(record(frame)));
+    }
+    expect(served()).toEqual(frames.map((_, i) => i % 3 !== 0));
+    // 64 bits for 512 sets in front, then 64 for eight.
+    const top = (sets.sets / 512) * 2;
+    for (const [from, to] of [
+      [0, top],
+      [top, filter.length],
+    ]) {
+      const part = filter.slice(from, to);
+      filter.fill(0, from, to);
+      expect(served().some(Boolean)).toBe(false);
+      filter.set(part, from);
+      expect(served()).toEqual(frames.map((_, i) => i % 3 !== 0));
+    }
+  });
+
   it('an announced flow is not served, and not put in force after a SYN, FIN or RST', () => {
     using cache = open();
     const sets = cache.flows[family];

@@ -4,11 +4,16 @@ import { FLOW_FILTER_SETS } from '../ebpf/flow_layout.js';
 const HALVES = 2;
 
 /**
- * flow_filter4 or flow_filter6 of bpf/maps.h, which the program asks before it looks at a set: two bits for each flow in a word that eight sets share. A bit too many costs a look at the set; a flow whose bits
- * are not both there is not found, neither to be served nor to be voided by a SYN, FIN or RST. So bits are set before their flow is announced, and a word is written anew only with those of all
- * its flows that are neither void nor pushed out: no program can bring another back meanwhile. The halves of a word are written one after the other, and each has those bits at all times.
+ * flow_filter4 or flow_filter6 of bpf/maps.h, which the program asks before it looks at a set: two bits for each flow in a word that eight sets share, and in front of these words others that have a bit for
+ * each that is not 0.
+ *
+ * A bit too many costs a look at the set; a flow whose bits are not there is not found, neither to be served nor to be voided by a SYN, FIN or RST. So bits are set before their flow is announced, and a word is
+ * written anew only with those of all its flows that are neither void nor pushed out: no program can bring another back meanwhile. The halves of a word are written one after the other, and each has the bits
+ * of these flows at all times.
  */
 export class FlowFilter {
+  /** Words of the memory in front of those that are the sets'. */
+  private readonly top: number;
   private low = 0;
   private high = 0;
 
@@ -20,6 +25,7 @@ export class FlowFilter {
     private readonly words: Int32Array,
     sets: number,
   ) {
+    this.top = topWords(sets);
     const expected = filterWords(sets);
     if (words.length !== expected)
       throw new RangeError(`the filter of ${sets} sets has ${expected} words, not ${words.length}`);
@@ -29,9 +35,11 @@ export class FlowFilter {
   add(set: number, hash: number): void {
     this.begin();
     this.collect(hash);
-    const at = wordOf(set);
+    const word = Math.floor(set / FLOW_FILTER_SETS);
+    const at = this.top + word * HALVES;
     Atomics.or(this.words, at, this.low);
     Atomics.or(this.words, at + 1, this.high);
+    Atomics.or(this.words, word >>> 5, 1 << word);
   }
 
   /** Before `collect` is given all flows of the sets of a word, and `store` writes it. */
@@ -50,7 +58,9 @@ export class FlowFilter {
   }
 
   store(set: number): void {
-    const at = wordOf(set);
+    const word = Math.floor(set / FLOW_FILTER_SETS);
+    const at = this.top + word * HALVES;
+    if (this.low === 0 && this.high === 0) Atomics.and(this.words, word >>> 5, ~(1 << word));
     Atomics.store(this.words, at, this.low);
     Atomics.store(this.words, at + 1, this.high);
   }
@@ -58,9 +68,9 @@ export class FlowFilter {
 
 /** Words of 32 bits that the filter of so many sets has. */
 export function filterWords(sets: number): number {
-  return Math.ceil(sets / FLOW_FILTER_SETS) * HALVES;
+  return topWords(sets) + Math.ceil(sets / FLOW_FILTER_SETS) * HALVES;
 }
 
-function wordOf(set: number): number {
-  return Math.floor(set / FLOW_FILTER_SETS) * HALVES;
+function topWords(sets: number): number {
+  return Math.ceil(Math.ceil(sets / FLOW_FILTER_SETS) / 64) * HALVES;
 }
