@@ -85,7 +85,7 @@
         },
         {
           "action_name": "flow_cache",
-          "inputs": ["bpf/flow_cache.bpf.c", "bpf/flow_outer.h", "bpf/parse.h", "bpf/maps.h", "bpf/types.h"],
+          "inputs": ["bpf/flow_cache.bpf.c", "bpf/flow_outer.h", "bpf/flow_plain.h", "bpf/flow_sets.h", "bpf/parse.h", "bpf/maps.h", "bpf/types.h"],
           "outputs": ["<(PRODUCT_DIR)/../bpf/flow_cache.bpf.o"],
           "action": ["clang", "<@(bpf_cflags)", "-c", "bpf/flow_cache.bpf.c", "-o", "<@(_outputs)"]
         },

@@ -11,112 +11,18 @@
 #include "maps.h"
 #include "parse.h"
 #include "flow_outer.h"
+#include "flow_plain.h"
+#include "flow_sets.h"
 
 /* Settings, written before the program is loaded: idle time after which a flow is user space's to judge, ms; ... */
 const volatile __u32 tcp_idle_ms = 300000;
 const volatile __u32 udp_idle_ms = 30000;
-/* ... whether this machine may carry out a load before one that comes before it in the program: all but x86; ... */
+/* ... whether this machine may carry out a load before one that comes before it in the program: all but x86. */
 const volatile __u32 loads_reorder = 1;
-/* ... and keys of the hash below 2^53, drawn by chance. What is here serves tests only. */
-const volatile __u64 hash_key_0 = 0x9e3779b97f4a7;
-const volatile __u64 hash_key_1 = 0x1f58476d1ce4e5;
-const volatile __u64 hash_key_2 = 0x14d049bb133111;
-const volatile __u64 hash_key_3 = 0x0b2ae3d27d4eb4;
-const volatile __u64 hash_key_4 = 0x1165667b19e377;
-const volatile __u64 hash_key_5 = 0x0ff51afd7ed558;
-const volatile __u64 hash_key_6 = 0x1c4ceb9fe1a85e;
-const volatile __u64 hash_key_7 = 0x13c6ef372fe94f;
-const volatile __u64 hash_key_8 = 0x05851f42d4c957;
 
 /* A flow's time is written at most so often: a store for each packet would take its cache line away from other CPUs. */
 #define FLOW_SEEN_MS 1000
 #define NS_PER_MS 1000000
-
-/* test/bpf/flow_sets.test.ts has one that takes its time. */
-#ifndef READ_ONCE
-#define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
-#endif
-#define WRITE_ONCE(x, value) (*(volatile typeof(x) *)&(x) = (value))
-
-/* Keeps the compiler from counting an address out of an index later: without CAP_PERFMON the verifier takes only sums of a pointer and a constant. */
-#define OPAQUE(pointer) asm volatile("" : "+r"(pointer))
-
-/* Byte 13 of the TCP header. */
-#define TCP_FIN 0x01
-#define TCP_SYN 0x02
-#define TCP_RST 0x04
-#define TCP_ACK 0x10
-#define TCP_URG 0x20
-
-/* A TCP header, of which the first 20 bytes are there. */
-struct tcp_bytes {
-	__be16 sport;
-	__be16 dport;
-	__be32 seq;
-	__be32 ack;
-	__u8 offset;
-	__u8 flags;
-	__be16 window;
-	__be16 checksum;
-	__be16 urgent;
-};
-
-struct udp_bytes {
-	__be16 sport;
-	__be16 dport;
-	__be16 length;
-	__be16 checksum;
-};
-
-_Static_assert(sizeof(struct tcp_bytes) == 20 && sizeof(struct udp_bytes) == 8, "wire formats");
-
-enum plainness {
-	/* Not for this program. */
-	PLAIN_NOT = 0,
-	PLAIN = 1,
-	/* The flow ends, or begins anew. */
-	PLAIN_ENDS = 2,
-};
-
-/* What the header behind IP says. `length`: bytes from it to the end of the IP packet, which are in the frame. */
-static __always_inline enum plainness plain_l4(void *l4, void *end, __u8 protocol, __u32 length)
-{
-	if (protocol == IPPROTO_TCP) {
-		struct tcp_bytes *tcp = l4;
-		__u32 header;
-
-		if (length < sizeof(*tcp) || (void *)(tcp + 1) > end)
-			return PLAIN_NOT;
-		header = (tcp->offset >> 4) * 4;
-		if (tcp->flags & (TCP_SYN | TCP_FIN | TCP_RST))
-			return PLAIN_ENDS;
-		if (header < sizeof(*tcp) || header > length)
-			return PLAIN_NOT;
-		return (tcp->flags & (TCP_ACK | TCP_URG)) == TCP_ACK ? PLAIN : PLAIN_NOT;
-	}
-	if (protocol == IPPROTO_UDP) {
-		struct udp_bytes *udp = l4;
-		__u32 udp_length;
-
-		if (length < sizeof(*udp) || (void *)(udp + 1) > end)
-			return PLAIN_NOT;
-		udp_length = bpf_ntohs(udp->length);
-		return udp_length >= sizeof(*udp) && udp_length <= length ? PLAIN : PLAIN_NOT;
-	}
-	return PLAIN_NOT;
-}
-
-static __always_inline int checksum_is_right(const struct iphdr *ip)
-{
-	const __u32 *words = (const void *)ip;
-	__u64 sum = (__u64)words[0] + words[1] + words[2] + words[3] + words[4];
-
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return sum == 0xffff;
-}
 
 static __always_inline int hand_on(struct xdp_md *ctx)
 {
@@ -168,50 +74,6 @@ static __always_inline void order_loads(void)
 	cpu = this_cpu();
 	if (cpu)
 		__sync_lock_test_and_set(&cpu->fence, 1);
-}
-
-/*
- * The set that a flow may be in, of a sum of words times keys: a multilinear hash modulo 2^53, whose upper bits are strongly universal (Lemire and Kaser, Strongly universal string
- * hashing is fast, 2014). So whoever does not know the keys cannot name flows of one set more often than by chance. The step behind it is for flows that count up, as ports do: their sums go up by
- * equal steps, which for one key of twenty come around to the same sets. Without the protocol: that makes two flows. FlowHash of src/control/ebpf/flow_hash.ts is the same.
- */
-static __always_inline __u32 set_of(__u64 sum, __u32 sets)
-{
-	__u32 hash = sum >> 21;
-
-	hash = (hash ^ hash >> 15) * 0x2c1b3c6d;
-	return hash >> 10 & (sets - 1);
-}
-
-static __always_inline struct flow_set4 *set4_of(__u32 src, __u32 dst, __u32 ports)
-{
-	__u64 sum = hash_key_0 * src + hash_key_1 * dst + hash_key_2 * ports;
-	__u32 set = set_of(sum, FLOW_SETS4);
-
-	return bpf_map_lookup_elem(&flows4, &set);
-}
-
-static __always_inline struct flow_set6 *set6_of(const any_word *src, const any_word *dst, __u32 ports)
-{
-	__u64 sum = hash_key_0 * src[0] + hash_key_1 * src[1] + hash_key_2 * src[2] + hash_key_3 * src[3];
-	__u32 set;
-
-	sum += hash_key_4 * dst[0] + hash_key_5 * dst[1] + hash_key_6 * dst[2] + hash_key_7 * dst[3] + hash_key_8 * ports;
-	set = set_of(sum, FLOW_SETS6);
-	return bpf_map_lookup_elem(&flows6, &set);
-}
-
-static __always_inline int has_addresses(const struct flow6 *flow, const any_word *src, const any_word *dst)
-{
-	return READ_ONCE(flow->src[0]) == src[0] && READ_ONCE(flow->src[1]) == src[1] && READ_ONCE(flow->src[2]) == src[2] &&
-	       READ_ONCE(flow->src[3]) == src[3] && READ_ONCE(flow->dst[0]) == dst[0] && READ_ONCE(flow->dst[1]) == dst[1] &&
-	       READ_ONCE(flow->dst[2]) == dst[2] && READ_ONCE(flow->dst[3]) == dst[3];
-}
-
-/* Of an entry with a generation that is not FLOW_EMPTY: whether it is this flow's. The addresses are the callers' to compare, before. */
-static __always_inline int is_flow(const struct flow_entry *entry, __u32 generation, __u32 ports, __u8 protocol)
-{
-	return READ_ONCE(entry->ports) == ports && (READ_ONCE(entry->what) & 0xff) == protocol && generation != FLOW_VOID;
 }
 
 static __always_inline struct flow_stats *stats_of(void)
@@ -364,7 +226,7 @@ static __always_inline int ipv4(struct xdp_md *ctx, struct cursor *c)
 	dst = ip->daddr;
 	ports = *(any_word *)(ip + 1);
 	protocol = ip->protocol;
-	set = set4_of(src, dst, ports);
+	set = set4_of(hash4_of(src, dst, ports));
 	if (!set)
 		return hand_on(ctx);
 #pragma unroll
@@ -407,7 +269,7 @@ static __always_inline int ipv6(struct xdp_md *ctx, struct cursor *c)
 	write_words(dst, &ip->daddr, 4);
 	ports = *(any_word *)(ip + 1);
 	protocol = ip->nexthdr;
-	set = set6_of(src, dst, ports);
+	set = set6_of(hash6_of(src, dst, ports));
 	if (!set)
 		return hand_on(ctx);
 #pragma unroll

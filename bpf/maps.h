@@ -52,6 +52,11 @@ struct {
 #endif
 #define FLOW_SETS6 65536
 
+/* Sets that share a word of the filter, two bits a set's place; the filter's words; and those in front of them, which have a bit for each. */
+#define FLOW_FILTER_SETS 8
+#define FLOW_FILTER_WORDS(sets) (((sets) + FLOW_FILTER_SETS - 1) / FLOW_FILTER_SETS)
+#define FLOW_FILTER_TOP(sets) ((FLOW_FILTER_WORDS(sets) + 63) / 64)
+
 /*
  * Hash of addresses and ports → set of flows. User space has this memory mapped and puts flows in, without a system call; the program looks them up without a helper's call, since
  * the verifier writes the look-up in an array out. See docs/flow-offload.md for what both may write when.
@@ -71,6 +76,26 @@ struct {
 	__type(key, __u32);
 	__type(value, struct flow_set6);
 } flows6 SEC(".maps");
+
+/*
+ * What is to be looked at before a set is: a word for some sets, with two bits for each flow in them, and perhaps for some that have gone; in front of these words others that have a bit for each
+ * that is not 0. A CPU's own caches hold that, and not the sets: 4 KiB and 256 KiB of IPv4. User space alone writes it, by memory.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FLOW_FILTER_TOP(FLOW_SETS4) + FLOW_FILTER_WORDS(FLOW_SETS4));
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, __u64);
+} flow_filter4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FLOW_FILTER_TOP(FLOW_SETS6) + FLOW_FILTER_WORDS(FLOW_SETS6));
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, __u64);
+} flow_filter6 SEC(".maps");
 
 /* Number of a backend → way to it. */
 struct {

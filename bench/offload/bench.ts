@@ -1,6 +1,6 @@
 import type { Bench, EffortName } from '../bench.js';
-import { runOffload, type OffloadEffort, type OffloadResults } from './run.js';
-import { floodRows, offloadChart, offloadRows } from './show.js';
+import { PARTS, runOffload, type OffloadEffort, type OffloadResults } from './run.js';
+import { floodRows, installedRows, offloadChart, offloadRows } from './show.js';
 
 const EFFORTS: Readonly<Record<EffortName, OffloadEffort>> = {
   full: {
@@ -18,7 +18,7 @@ const EFFORTS: Readonly<Record<EffortName, OffloadEffort>> = {
     ms: 150,
     warmMs: 60,
     flows: [64],
-    floodRounds: 1,
+    floodRounds: 3,
     floodMs: 200,
     large: false,
     slots: 2 ** 20,
@@ -40,8 +40,10 @@ export const offloadBench: Bench<OffloadResults> = {
   about: 'packets a second of known flows in the kernel, beside XDP, AF_XDP in C and nftables; floods of new ones',
   needsRoot: true,
   byDefault: false,
-  seconds: { full: 280, quick: 30, smoke: 15 },
-  run: ({ effort, say }) => runOffload(EFFORTS[effort], say),
-  tables: ({ cases, floods }) => [offloadRows(cases), floodRows(floods)],
-  charts: ({ cases }) => [offloadChart(cases)],
+  seconds: { full: 290, quick: 45, smoke: 15 },
+  words: PARTS,
+  run: ({ effort, words, say }) => runOffload(EFFORTS[effort], words, say),
+  tables: ({ installed, cases, floods }) =>
+    [installedRows(installed), offloadRows(cases), floodRows(floods)].filter((rows) => rows.length > 1),
+  charts: ({ cases }) => (cases.length > 0 ? [offloadChart(cases)] : []),
 };

@@ -60,6 +60,8 @@ export interface FloodResult extends FloodCase {
   /** Of `auto`, each round: packets done, and the sender's CPU time a packet, as a part of those of `off`. */
   toOff: Spread | null;
   senderToOff: Spread | null;
+  /** The second as a difference, ns a packet. */
+  aboveOffNs: Spread | null;
 }
 
 /** What the daemon, the ends of both ways and the sending interface have counted. */
@@ -195,6 +197,7 @@ export function floodSummaries(cases: readonly FloodCase[], trials: readonly Flo
       inKernel: of(({ inKernel }) => inKernel),
       goodLost: hasGood ? of(({ goodLost }) => goodLost ?? 0) : null,
       toOff: isAuto ? of(({ done }, round) => done / trials[0][round].done) : null,
+      aboveOffNs: isAuto ? of(({ senderNs }, round) => senderNs - trials[0][round].senderNs) : null,
       senderToOff: isAuto ? of(({ senderNs }, round) => senderNs / trials[0][round].senderNs) : null,
     };
   });

@@ -4,9 +4,20 @@ import type { Bar, Chart } from '../chart/chart.js';
 import { formatSpread, scaled, type Spread } from '../statistics.js';
 import type { By } from './cases.js';
 import type { FloodResult } from './flood.js';
+import type { Installed } from './install.js';
 import type { OffloadResult } from './run.js';
 
-const maybe = (spread: Spread | null, digits: number): string => (spread === null ? '' : formatSpread(spread, digits));
+const maybe = (spread: Spread | null, digits: number): string => (spread ? formatSpread(spread, digits) : '');
+
+export function installedRows(results: readonly Installed[]): Rows {
+  const rows = results.map((one) => [
+    one.way,
+    String(one.flows),
+    one.perSecond.toFixed(0),
+    (one.daemonNs / 1000).toFixed(1),
+  ]);
+  return [['flows put into the kernel', 'flows', 'a second', "daemon's CPU for each, µs"], ...rows];
+}
 
 export function offloadRows(results: readonly OffloadResult[]): Rows {
   const rows = results.map((one) => [
@@ -44,6 +55,7 @@ export function floodRows(results: readonly FloodResult[]): Rows {
     formatSpread(scaled(one.done, 1e-6), 2),
     maybe(one.toOff, 2),
     formatSpread(one.senderNs, 0),
+    maybe(one.aboveOffNs, 0),
     formatSpread(one.daemonNs, 0),
     formatSpread(one.daemonCpus, 2),
     formatSpread(one.installed, 0),
@@ -56,6 +68,7 @@ export function floodRows(results: readonly FloodResult[]): Rows {
     'done, Mpps',
     'of off',
     "sender's CPU, ns",
+    'above off',
     "daemon's CPU, ns",
     'its CPUs',
     'installed a second',

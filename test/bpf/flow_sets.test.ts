@@ -115,6 +115,35 @@ describe.each([4, 6] as const)('IPv%i', (family) => {
     expect(served()).toEqual([false, false, false, true, false]);
   });
 
+  it('the program asks the filter first, each of its two parts, and finds what is there among hundreds that come and go', () => {
+    using cache = open();
+    const sets = cache.flows[family];
+    const map = cache.object.map(`flow_filter${family}`);
+    onTestFinished(() => map.close());
+    const filter = new Int32Array(map.memory());
+    const frames = Array.from({ length: 900 }, () => frameOf(family));
+    const served = (): boolean[] => frames.map((frame) => cache.run(frame).retval === XDP.TX);
+    for (const frame of frames) cache.install(tupleOf(parsed(frame)), 0, OUTER);
+    expect(served().every(Boolean)).toBe(true);
+    for (const [i, frame] of frames.entries()) {
+      if (i % 3 === 0) sets.void(sets.find(record(frame)));
+      if (i % 2 === 0) sets.trim(sets.setOf(record(frame)));
+    }
+    expect(served()).toEqual(frames.map((_, i) => i % 3 !== 0));
+    // 64 bits for 512 sets in front, then 64 for eight.
+    const top = (sets.sets / 512) * 2;
+    for (const [from, to] of [
+      [0, top],
+      [top, filter.length],
+    ]) {
+      const part = filter.slice(from, to);
+      filter.fill(0, from, to);
+      expect(served().some(Boolean)).toBe(false);
+      filter.set(part, from);
+      expect(served()).toEqual(frames.map((_, i) => i % 3 !== 0));
+    }
+  });
+
   it('an announced flow is not served, and not put in force after a SYN, FIN or RST', () => {
     using cache = open();
     const sets = cache.flows[family];
@@ -163,9 +192,9 @@ describe('while a set is written', () => {
         const record = encodeFlowBackend(backendOf(EncapKind.gueVariant1, 0x0a010000 + n), 0, n + 1, 0);
         object.map('flow_backends').update(encodeU32(n), record);
       }
-      const map = object.map('flows4');
-      onTestFinished(() => map.close());
-      const sets = new FlowSets(4, new Int32Array(map.memory()), new FlowHash(keys));
+      const [map, filter] = ['flows4', 'flow_filter4'].map((name) => object.map(name));
+      onTestFinished(() => [map, filter].forEach((one) => one.close()));
+      const sets = new FlowSets(4, new Int32Array(map.memory()), new Int32Array(filter.memory()), new FlowHash(keys));
       const frames = crowd(sets, 4, FLOW_WAYS + 2);
       const sports = Uint16Array.from({ length: frames.length * FLOW_BACKENDS }, () => random(65536));
       const state = new Int32Array(new SharedArrayBuffer(8));
@@ -173,6 +202,7 @@ describe('while a set is written', () => {
         workerData: {
           dist: DIST,
           map: map.fd,
+          filter: filter.fd,
           keys,
           flows: frames.map(record),
           backends: FLOW_BACKENDS,

@@ -87,9 +87,12 @@ export class FlowCache {
     this.object.setRodata({ ...flowSettings(keys), ...rodata });
     this.object.load();
     const of = (family: 4 | 6): FlowSets => {
-      const map = this.object.map(`flows${family}`);
-      this.maps.push(map);
-      return new FlowSets(family, new Int32Array(map.memory()), new FlowHash(keys));
+      const [sets, filter] = [`flows${family}`, `flow_filter${family}`].map((name) => {
+        const map = this.object.map(name);
+        this.maps.push(map);
+        return new Int32Array(map.memory());
+      });
+      return new FlowSets(family, sets, filter, new FlowHash(keys));
     };
     this.flows = { 4: of(4), 6: of(6) };
   }

@@ -6,7 +6,7 @@ import { offloadConfig } from '../../bench/offload/daemon.js';
 import { accountFlood, floodSummaries, type FloodTrial } from '../../bench/offload/flood.js';
 import { natRules } from '../../bench/offload/nat.js';
 import { summaries } from '../../bench/offload/run.js';
-import { floodRows, offloadChart, offloadRows } from '../../bench/offload/show.js';
+import { floodRows, installedRows, offloadChart, offloadRows } from '../../bench/offload/show.js';
 import type { OffloadTrial } from '../../bench/offload/trial.js';
 import { formatTable } from '../../bench/statistics.js';
 import { parseConfig } from '../../src/control/config/index.js';
@@ -133,12 +133,21 @@ describe('the results', () => {
   });
 
   it('hold a flood with auto against one with off', () => {
-    const trial = (done: number, goodLost: number): FloodTrial => ({
-      offered: 2e6, done, senderNs: 100, daemonNs: 500, daemonCpus: 1, installed: 0, refused: 0, inKernel: 0, goodLost }); // prettier-ignore
+    const trial = (done: number, goodLost: number, senderNs = 100): FloodTrial => ({
+      offered: 2e6, done, senderNs, daemonNs: 500, daemonCpus: 1, installed: 0, refused: 0, inKernel: 0, goodLost }); // prettier-ignore
     const kind = 'with good flows';
     const both = (['off', 'auto'] as const).map((by) => ({ name: by, kind, by }) as const);
-    const [off, auto] = floodSummaries(both, [[trial(1e6, 0.9)], [trial(0.9e6, 0)]]);
+    const [off, auto] = floodSummaries(both, [[trial(1e6, 0.9)], [trial(0.9e6, 0, 113)]]);
     expect([off.toOff, auto.toOff!.median, auto.goodLost!.median]).toEqual([null, 0.9, 0]);
-    expect(formatTable(floodRows([off, auto]))).toContain('90.0 [90.0..90.0]');
+    expect([off.aboveOffNs, auto.aboveOffNs!.median, auto.senderToOff!.median]).toEqual([null, 13, 1.13]);
+    const lines = formatTable(floodRows([off, auto])).split('\n');
+    expect(lines[2]).toContain('90.0 [90.0..90.0]');
+    expect(lines[0].indexOf('above off')).toBeGreaterThan(lines[0].indexOf("sender's CPU"));
+    expect(lines[3]).toContain('113 [113..113]  13 [13..13]');
+  });
+
+  it('say how fast flows were put into the kernel', () => {
+    const rows = installedRows([{ way: 'back', flows: 4096, perSecond: 11_234.5, daemonNs: 45_670 }]);
+    expect(rows[1]).toEqual(['back', '4096', '11235', '45.7']);
   });
 });

@@ -14,6 +14,7 @@ import { FlowBackends } from '../../src/control/manager/flow_backends.js';
 import { FlowCounts } from '../../src/control/manager/flow_counts.js';
 import { DropWatch } from '../../src/control/manager/flow_drops.js';
 import { FlowInstaller } from '../../src/control/manager/flow_installer.js';
+import { filterWords } from '../../src/control/manager/flow_filter.js';
 import { FlowSets } from '../../src/control/manager/flow_sets.js';
 import { FlowProof } from '../../src/control/manager/flow_proof.js';
 import { Verdict } from '../../src/dataplane/verdict.js';
@@ -177,7 +178,7 @@ describe('flows', () => {
   };
   function cache(count = 64) {
     const words = new Int32Array(count * FLOW_WAYS * FLOW_WORDS[4]);
-    const sets = new FlowSets(4, words, new FlowHash(drawFlowHashKeys()));
+    const sets = new FlowSets(4, words, new Int32Array(filterWords(count)), new FlowHash(drawFlowHashKeys()));
     const installer = new FlowInstaller({
       flows: { 4: sets, 6: sets },
       generationOf: (backend) => (backend === 3 ? 7 : 0),

@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { FLOW_HASH_KEYS, FlowHash } from '../../src/control/ebpf/flow_hash.js';
 import { FLOW_WAYS, FLOW_WORDS, FlowGeneration, FlowWord } from '../../src/control/ebpf/flow_layout.js';
+import { filterWords } from '../../src/control/manager/flow_filter.js';
 import { FlowSets } from '../../src/control/manager/flow_sets.js';
 import { FlowWalk } from '../../src/control/manager/flow_walk.js';
 import { FlowRecord, FlowRing, flowRingMemory, FlowSaying } from '../../src/shared/flow_ring.js';
@@ -27,7 +28,7 @@ class Sets extends FlowSets {
 
   constructor(family: 4 | 6) {
     const words = new Int32Array(SETS * FLOW_WAYS * FLOW_WORDS[family]);
-    super(family, words, HASH);
+    super(family, words, new Int32Array(filterWords(SETS)), HASH);
     this.memory = words;
   }
 

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 
-/** Words of a flow's key at most, and so keys of the hash: hash_key_0 and on of bpf/flow_cache.bpf.c. */
+/** Words of a flow's key at most, and so keys of the hash: hash_key_0 and on of bpf/flow_sets.h. */
 export const FLOW_HASH_KEYS = 9;
 
 /** Numbers below 2^53, by chance: what decides which flows share a set must not be known to who sends them. */
@@ -12,7 +12,7 @@ export function drawFlowHashKeys(): number[] {
 }
 
 /**
- * set_of() of bpf/flow_cache.bpf.c, which says why it is as it is, and the sums that it takes: words times keys modulo 2^53.
+ * hash_of() of bpf/flow_sets.h, which says why it is as it is, and the sums that it takes: words times keys modulo 2^53.
  */
 export class FlowHash {
   private readonly low: Int32Array;
@@ -24,7 +24,9 @@ export class FlowHash {
     this.high = Int32Array.from(keys, (key) => Math.floor(key / 2 ** 32));
   }
 
-  /** Of the first `count` words, as the machine reads them from the packet: 22 bits, of which the lower ones name a set. */
+  /**
+   * Of the first `count` words, as the machine reads them from the packet: 32 bits. The upper 22, by their lower ones, name a set; those below the number of a set's word of the filter name its bits there.
+   */
   of(words: Int32Array, count: number): number {
     let low = 0;
     let high = 0;
@@ -36,7 +38,7 @@ export class FlowHash {
       high = (high + upperProduct(key, word) + Math.imul(this.high[i], word) + (sum > 0xffffffff ? 1 : 0)) | 0;
     }
     const hash = (high << 11) | (low >>> 21);
-    return Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d) >>> 10;
+    return Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d);
   }
 }
 

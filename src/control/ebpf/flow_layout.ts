@@ -19,6 +19,8 @@ export const FLOW_BACKENDS = 4096;
 export const FLOW_WAYS = 4;
 /** Words of struct flow4 and flow6. */
 export const FLOW_WORDS = { 4: 8, 6: 16 } as const;
+/** FLOW_FILTER_SETS: sets that share a word of 64 bits of the filter. */
+export const FLOW_FILTER_SETS = 8;
 export const FLOW_BACKEND_BYTES = 64;
 
 /** Words of struct flow_entry, and where the addresses begin behind it. */

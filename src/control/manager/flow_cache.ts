@@ -33,7 +33,10 @@ export class FlowCache {
       this.object.setRodata({ tcp_idle_ms: tcpMs, udp_idle_ms: udpMs, ...flowSettings(keys) });
       this.object.load();
       const hash = new FlowHash(keys);
-      const [four, six] = FAMILIES.map((family) => new FlowSets(family, this.words(family), hash));
+      const [four, six] = FAMILIES.map((family) => {
+        const words = this.words(`flows${family}`);
+        return new FlowSets(family, words, this.words(`flow_filter${family}`), hash);
+      });
       this.flows = { 4: four, 6: six };
       this.backends = this.object.map('flow_backends');
       this.sent = this.object.map('flow_counts');
@@ -55,8 +58,8 @@ export class FlowCache {
     this.next.update(encodeU32(0), encodeU32(program));
   }
 
-  private words(family: 4 | 6): Int32Array {
-    const map = this.object.map(`flows${family}`);
+  private words(name: string): Int32Array {
+    const map = this.object.map(name);
     this.maps.push(map);
     return new Int32Array(map.memory());
   }

@@ -1,6 +1,15 @@
 import { FlowRecord } from '../../shared/flow_ring.js';
 import type { FlowHash } from '../ebpf/flow_hash.js';
-import { FLOW_BACKENDS, FLOW_WAYS, FLOW_WORDS, FLOW_WORKERS, FlowGeneration, FlowWord } from '../ebpf/flow_layout.js';
+import {
+  FLOW_BACKENDS,
+  FLOW_FILTER_SETS,
+  FLOW_WAYS,
+  FLOW_WORDS,
+  FLOW_WORKERS,
+  FlowGeneration,
+  FlowWord,
+} from '../ebpf/flow_layout.js';
+import { FlowFilter } from './flow_filter.js';
 
 /** A flow that was seen so lately gives way to no other, ms. Twice what its time may be late by (FLOW_SEEN_MS of bpf/flow_cache.bpf.c). */
 const IN_USE_MS = 2000;
@@ -21,7 +30,9 @@ export type KeepsFlow = (backend: number, generation: number) => boolean;
  * The program's own two stores are to a place whose key it has compared. Should that be given away meanwhile, another flow is voided, which is then user space's and offered anew; or seems to
  * have been seen now, which it was.
  *
- * No flow is behind an empty place of its set, so most look-ups for unknown flows end with the first cache line. A place that is given back is void, and becomes empty when those behind it are.
+ * No flow is behind an empty place of its set. A place that is given back is void, and becomes empty when those behind it are.
+ *
+ * In front of the sets is a filter (FlowFilter), so that the program looks at hardly any for an unknown flow. A flow that was pushed out, or whose void place `trim` has come by, has left it.
  */
 export class FlowSets {
   readonly sets: number;
@@ -29,26 +40,34 @@ export class FlowSets {
   readonly stride: number;
   private readonly setWords: number;
   private readonly addressWords: number;
-  /** Key of the flow in hand: addresses and ports. */
+  /** Key of the flow in hand, addresses and ports, and its hash. */
   private readonly key: Int32Array;
+  private keyHash = 0;
+  /** That of another, for its hash. */
+  private readonly other: Int32Array;
+  private readonly filter: FlowFilter;
 
   /**
    * @param words of the map: all of it, zero at first
-   * @throws RangeError unless it has a power of two of sets, at most 2^22
+   * @param filter words of its filter's, the same
+   * @throws RangeError unless it has a power of two of sets, at most 2^22, and the filter as many
    */
   constructor(
     readonly family: 4 | 6,
     private readonly words: Int32Array,
+    filter: Int32Array,
     private readonly hash: FlowHash,
   ) {
     this.stride = FLOW_WORDS[family];
     this.setWords = this.stride * FLOW_WAYS;
     this.addressWords = family === 4 ? 1 : 4;
     this.key = new Int32Array(2 * this.addressWords + 1);
+    this.other = new Int32Array(this.key.length);
     this.sets = words.length / this.setWords;
     if (!Number.isInteger(Math.log2(this.sets)) || this.sets < 1 || this.sets > 1 << 22) {
       throw new RangeError(`flows are in a power of two of sets, at most 2^22, not in ${this.sets}`);
     }
+    this.filter = new FlowFilter(filter, this.sets);
   }
 
   /** First place of the set of the flow that `record` is about, whose key is in hand then. */
@@ -59,7 +78,8 @@ export class FlowSets {
       key[addressWords + i] = swap(record[FlowRecord.dst0 + i]);
     }
     key[2 * addressWords] = swap(record[FlowRecord.ports]);
-    return (this.hash.of(key, key.length) & (this.sets - 1)) * this.setWords;
+    this.keyHash = this.hash.of(key, key.length);
+    return ((this.keyHash >>> 10) & (this.sets - 1)) * this.setWords;
   }
 
   /** Place of the flow that `record` is about, announced or in force; −1: it is not there. */
@@ -100,6 +120,10 @@ export class FlowSets {
     if (place < 0) return -1;
     const { words, key, addressWords } = this;
     const label = record[FlowRecord.label];
+    // A void place that `trim` has seen has no protocol, and no bits in the filter.
+    const hasLeft =
+      known < 0 && this.generation(place) !== (FlowGeneration.empty as number) && this.protocol(place) !== 0;
+    this.filter.add(set / this.setWords, this.keyHash);
     Atomics.store(words, place + FlowWord.generation, FlowGeneration.void);
     for (let i = 0; i < 2 * addressWords; i++) Atomics.store(words, place + FlowWord.addresses + i, key[i]);
     Atomics.store(words, place + FlowWord.ports, key[2 * addressWords]);
@@ -109,6 +133,7 @@ export class FlowSets {
     Atomics.store(words, place + FlowWord.host, record[FlowRecord.host]);
     Atomics.store(words, place + FlowWord.outer, (record[FlowRecord.sportAndPort] >>> 16) | (label << 16));
     Atomics.store(words, place + FlowWord.generation, FlowGeneration.announced);
+    if (hasLeft) this.tidy(set);
     return place;
   }
 
@@ -151,14 +176,41 @@ export class FlowSets {
     Atomics.store(this.words, place + FlowWord.generation, FlowGeneration.void);
   }
 
-  /** Makes void places that no flow is behind empty. `set`: its first place. */
+  /** Makes void places that no flow is behind empty, and takes flows that were in void places out of the filter. `set`: its first place. */
   trim(set: number): void {
+    const { words } = this;
+    let isBehind = true;
+    let isNews = false;
     for (let place = set + this.setWords - this.stride; place >= set; place -= this.stride) {
       const generation = this.generation(place);
       if (generation === (FlowGeneration.empty as number)) continue;
-      if (generation !== (FlowGeneration.void as number)) return;
-      Atomics.store(this.words, place + FlowWord.generation, FlowGeneration.empty);
+      if (generation !== (FlowGeneration.void as number)) {
+        isBehind = false;
+        continue;
+      }
+      if (this.protocol(place) !== 0) {
+        Atomics.store(words, place + FlowWord.what, 0);
+        isNews = true;
+      }
+      if (isBehind) Atomics.store(words, place + FlowWord.generation, FlowGeneration.empty);
     }
+    if (isNews) this.tidy(set);
+  }
+
+  /** Writes the word of the filter that belongs to a set anew, with what is in its sets. `set`: its first place. */
+  private tidy(set: number): void {
+    const { filter, words, other, addressWords } = this;
+    const some = this.setWords * FLOW_FILTER_SETS;
+    const first = set - (set % some);
+    filter.begin();
+    for (let place = first; place < first + some && place < words.length; place += this.stride) {
+      const generation = words[place + FlowWord.generation];
+      if (generation === (FlowGeneration.empty as number) || generation === (FlowGeneration.void as number)) continue;
+      for (let i = 0; i < 2 * addressWords; i++) other[i] = words[place + FlowWord.addresses + i];
+      other[2 * addressWords] = words[place + FlowWord.ports];
+      filter.collect(this.hash.of(other, other.length));
+    }
+    filter.store(set / this.setWords);
   }
 
   /** First place of a set by its number. */
