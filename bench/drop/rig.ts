@@ -3,17 +3,18 @@
  * one to programs without a daemon, so that nothing has to be started anew between two trials.
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { callControl } from '../../src/control/api/client.js';
 import type { RuleListing, Status } from '../../src/control/api/contract.js';
 import type { LoadResult } from '../../src/generator/engine.js';
-import { Playground, type Namespace } from '../../src/playground/netns.js';
+import type { Playground} from '../../src/playground/netns.js';
+import { type Namespace } from '../../src/playground/netns.js';
 import type { ChildProgram } from '../../src/playground/process.js';
 import { daemonReady } from '../daemon.js';
 import { ChildError } from '../process.js';
+import { quiet, ready, START_MS, startRig } from '../rig.js';
 import { RULE, VIP, type DropCase } from './cases.js';
 import type { SenderRequest } from './sender.js';
 
@@ -23,7 +24,6 @@ const PAIRS = {
   daemon: { from: 'g0', to: 'd0', mac: '02:00:00:00:01:02' },
   bare: { from: 'g1', to: 'x0', mac: '02:00:00:00:02:02' },
 } as const;
-const START_MS = 20_000;
 /** Longest time until counters stand still after a load. */
 const SETTLE_MS = 5000;
 
@@ -50,23 +50,14 @@ export class DropRig {
   ) {}
 
   /** @throws ChildError where there is no root, or one CPU */
-  static async start(): Promise<DropRig> {
-    if (process.geteuid?.() !== 0) throw new ChildError('drop makes network namespaces: run it as root');
-    if (availableParallelism() < 2) throw new ChildError('drop needs two CPUs, one for each end');
-    const playground = new Playground();
-    try {
-      return await DropRig.build(playground);
-    } catch (error) {
-      await playground.close();
-      throw error;
-    }
+  static start(): Promise<DropRig> {
+    return startRig('drop', 2, (playground) => DropRig.build(playground));
   }
 
   private static async build(playground: Playground): Promise<DropRig> {
     const [gen, node] = [playground.namespace('gen'), playground.namespace('node')];
-    for (const namespace of [gen, node]) {
-      namespace.sysctl({ 'net/ipv6/conf/all/disable_ipv6': 1, 'net/ipv6/conf/default/disable_ipv6': 1 });
-    }
+    quiet(gen);
+    quiet(node);
     for (const { from, to, mac } of Object.values(PAIRS)) {
       playground.veth({ namespace: gen, name: from }, { namespace: node, name: to });
       gen.ip(`link set ${from} up`);
@@ -80,7 +71,6 @@ export class DropRig {
     const daemon = pinned(node, 1, 'sluice run', join(HERE, '../../src/cli/main.js'), 'run', '-c', configPath);
     const bare = pinned(node, 1, 'bare receiver', join(HERE, 'bare.js'), PAIRS.bare.to, VIP);
     const sender = pinned(gen, 0, 'sender', join(HERE, 'sender.js'));
-    const ready = (child: ChildProgram) => child.message<{ ready?: boolean }>(({ ready }) => ready === true, START_MS);
     await Promise.all([ready(bare), ready(sender), daemonReady(daemon, socket, START_MS)]);
     return new DropRig(playground, node, sender, bare, daemon, configPath, socket);
   }

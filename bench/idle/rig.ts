@@ -6,10 +6,11 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Playground, type Namespace } from '../../src/playground/netns.js';
+import type { Playground} from '../../src/playground/netns.js';
+import { type Namespace } from '../../src/playground/netns.js';
 import type { ChildProgram } from '../../src/playground/process.js';
 import { daemonReady } from '../daemon.js';
-import { ChildError } from '../process.js';
+import { quiet, startRig } from '../rig.js';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const START_MS = 30_000;
@@ -61,26 +62,22 @@ export class IdleRig {
   ) {}
 
   /** @throws ChildError where there is no root */
-  static async start(): Promise<IdleRig> {
-    if (process.geteuid?.() !== 0) throw new ChildError('idle makes network namespaces: run it as root');
-    const playground = new Playground();
-    try {
-      const [net, node] = [playground.namespace('net'), playground.namespace('node')];
-      playground.veth({ namespace: net, name: 'g0', queues: 2 }, { namespace: node, name: 'd0', queues: 2 });
-      for (const namespace of [net, node]) {
-        namespace.sysctl({ 'net/ipv6/conf/all/disable_ipv6': 1, 'net/ipv6/conf/default/disable_ipv6': 1 });
-      }
-      const addresses = Array.from({ length: BACKENDS }, (_, i) => `${NETWORK}${FIRST_BACKEND + i}/24`);
-      net.ip('link set g0 up', ...addresses.map((address) => `address add ${address} dev g0`));
-      node.ip('link set d0 up', `address add ${NETWORK}1/24 dev d0`);
-      const listener = [process.execPath, join(HERE, 'listener.js'), String(HEALTH_PORT)];
-      const backends = playground.start(net, 'taskset', ['-c', '0', ...listener], { label: 'backends' });
-      await backends.message<{ accepted?: number }>(({ accepted }) => accepted === 0, START_MS);
-      return new IdleRig(playground, node, backends);
-    } catch (error) {
-      await playground.close();
-      throw error;
-    }
+  static start(): Promise<IdleRig> {
+    return startRig('idle', 1, (playground) => IdleRig.build(playground));
+  }
+
+  private static async build(playground: Playground): Promise<IdleRig> {
+    const [net, node] = [playground.namespace('net'), playground.namespace('node')];
+    playground.veth({ namespace: net, name: 'g0', queues: 2 }, { namespace: node, name: 'd0', queues: 2 });
+    quiet(net);
+    quiet(node);
+    const addresses = Array.from({ length: BACKENDS }, (_, i) => `${NETWORK}${FIRST_BACKEND + i}/24`);
+    net.ip('link set g0 up', ...addresses.map((address) => `address add ${address} dev g0`));
+    node.ip('link set d0 up', `address add ${NETWORK}1/24 dev d0`);
+    const listener = [process.execPath, join(HERE, 'listener.js'), String(HEALTH_PORT)];
+    const backends = playground.start(net, 'taskset', ['-c', '0', ...listener], { label: 'backends' });
+    await backends.message<{ accepted?: number }>(({ accepted }) => accepted === 0, START_MS);
+    return new IdleRig(playground, node, backends);
   }
 
   /** Starts what a case is about. The result has its process and ends it. */

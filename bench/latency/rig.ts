@@ -7,18 +7,18 @@
  * Both ends of the way have one hardware address: jobs that swap addresses, and routing, both bring packets there. A sieve at s0 drops the load, where it is counted.
  */
 import { spawnSync } from 'node:child_process';
-import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { LoadResult } from '../../src/generator/engine.js';
 import { packageRoot } from '../../src/native.js';
-import { Playground, type Namespace } from '../../src/playground/netns.js';
+import type { Playground} from '../../src/playground/netns.js';
+import { type Namespace } from '../../src/playground/netns.js';
 import type { ChildProgram } from '../../src/playground/process.js';
 import { PORT, VIP } from '../pps/cases.js';
-import type { KernelRequest } from '../pps/kernel.js';
 import type { SenderRequest } from '../pps/sender.js';
 import { ChildError } from '../process.js';
+import { attach, quiet, ready, START_MS, startRig } from '../rig.js';
 import type { LatencyCase, Protocol } from './cases.js';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
@@ -27,7 +27,6 @@ const DIRECT = { g1: '02:00:00:00:03:01', s1: '02:00:00:00:03:02' };
 const NODE = { d0: '02:00:00:00:03:03', d1: '02:00:00:00:03:04' };
 const NETWORK = { way: '10.66.0.', direct: '10.67.0.' };
 const ECHO_PORT = 7007;
-const START_MS = 20_000;
 /** Longest time until no more packets come after a load. */
 const SETTLE_MS = 5000;
 /** Loads are stopped, not timed; this is for one whose end was forgotten. */
@@ -54,16 +53,8 @@ export class LatencyRig {
   ) {}
 
   /** @throws ChildError where there is no root, or one CPU */
-  static async start(): Promise<LatencyRig> {
-    if (process.geteuid?.() !== 0) throw new ChildError('latency makes network namespaces: run it as root');
-    if (availableParallelism() < 2) throw new ChildError('latency needs two CPUs: one for the ends, one between');
-    const playground = new Playground();
-    try {
-      return await LatencyRig.build(playground);
-    } catch (error) {
-      await playground.close();
-      throw error;
-    }
+  static start(): Promise<LatencyRig> {
+    return startRig('latency', 2, (playground) => LatencyRig.build(playground));
   }
 
   private static async build(playground: Playground): Promise<LatencyRig> {
@@ -191,7 +182,7 @@ function pingpong(
 
 function connect(playground: Playground, gen: Namespace, node: Namespace, sink: Namespace): void {
   for (const namespace of [gen, node, sink]) {
-    namespace.sysctl({ 'net/ipv6/conf/all/disable_ipv6': 1, 'net/ipv6/conf/default/disable_ipv6': 1 });
+    quiet(namespace);
     namespace.sysctl({ 'net/ipv4/conf/all/rp_filter': 0, 'net/ipv4/conf/default/rp_filter': 0 });
   }
   playground.veth({ namespace: gen, name: 'g0' }, { namespace: node, name: 'd0' });
@@ -221,15 +212,4 @@ function connect(playground: Playground, gen: Namespace, node: Namespace, sink: 
     `neigh replace ${to} lladdr ${END} nud permanent dev ${dev}`,
   ];
   node.ip(...route(`${NETWORK.way}1`, 'd0'), ...route(`${NETWORK.way}2`, 'd1'), ...route(VIP, 'd1'));
-}
-
-async function ready(program: ChildProgram): Promise<void> {
-  await program.message<{ ready?: boolean }>((message) => message.ready === true, START_MS);
-}
-
-async function attach(program: ChildProgram, request: KernelRequest): Promise<void> {
-  const wanted = request.program === null ? null : request.interface;
-  const attached = program.message<{ attached?: string | null }>((message) => message.attached === wanted, START_MS);
-  program.send(request);
-  await attached;
 }

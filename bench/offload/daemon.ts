@@ -11,7 +11,8 @@ import type { Playground } from '../../src/playground/netns.js';
 import type { ChildProgram } from '../../src/playground/process.js';
 import { ChildError } from '../process.js';
 import { PORT, VIPS, WAYS, type Way } from './cases.js';
-import { backendsBehind, START_MS, type Place } from './topology.js';
+import { START_MS } from '../rig.js';
+import { backendsBehind, type Place } from './topology.js';
 
 const MAIN = join(dirname(fileURLToPath(import.meta.url)), '../../src/cli/main.js');
 /** Longest time until counters stand still after a load. */

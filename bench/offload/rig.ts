@@ -1,22 +1,23 @@
 /** All balancers side by side, each in its node; a sender on CPU 0, everything else of user space on CPU 1. */
 import { writeFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { balancingTables } from '../../src/bench/tables.js';
 import { packageRoot } from '../../src/native.js';
-import { Playground, type Namespace } from '../../src/playground/netns.js';
+import type { Playground} from '../../src/playground/netns.js';
+import { type Namespace } from '../../src/playground/netns.js';
 import type { ChildProgram } from '../../src/playground/process.js';
 import { parseAddress, parseMac } from '../../src/shared/addr.js';
 import { Subject } from '../pps/rig.js';
 import { writeTables } from '../pps/tables_file.js';
 import { ChildError } from '../process.js';
+import { attach, quiet, ready, START_MS, startRig } from '../rig.js';
 import { BACKENDS, PORT, SOURCES, VIPS, WAYS, type By, type Way } from './cases.js';
 import { OffloadDaemon } from './daemon.js';
 import type { LinkCounts } from './links.js';
 import { natRules } from './nat.js';
 import type { SenderRequest, SenderResult } from './sender.js';
-import { attach, MACS, OUTLETS, pinned, Place, quiet, ready, START_MS } from './topology.js';
+import { MACS, OUTLETS, pinned, Place } from './topology.js';
 
 const SETTLE_MS = 5000;
 /** Between two reports of the C program, ms. */
@@ -39,16 +40,8 @@ export class OffloadRig {
   ) {}
 
   /** `slots`: of the workers' flow tables. @throws ChildError where there is no root, or one CPU */
-  static async start(slots: number): Promise<OffloadRig> {
-    if (process.geteuid?.() !== 0) throw new ChildError('offload makes network namespaces: run it as root');
-    if (availableParallelism() < 2) throw new ChildError('offload needs two CPUs, one for each end');
-    const playground = new Playground();
-    try {
-      return await OffloadRig.build(playground, slots);
-    } catch (error) {
-      await playground.close();
-      throw error;
-    }
+  static start(slots: number): Promise<OffloadRig> {
+    return startRig('offload', 2, (playground) => OffloadRig.build(playground, slots));
   }
 
   private static async build(playground: Playground, slots: number): Promise<OffloadRig> {

@@ -9,13 +9,11 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Namespace, Playground } from '../../src/playground/netns.js';
 import type { ChildProgram } from '../../src/playground/process.js';
-import type { KernelRequest } from '../pps/kernel.js';
-import type { PeerRequest } from './peer.js';
+import { quiet } from '../rig.js';
 import { BACKENDS, WAYS, type Way } from './cases.js';
 import { linkCounts, transmitted, type LinkCounts } from './links.js';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
-export const START_MS = 20_000;
 /** The same in every node: what leaves two of them can be compared byte by byte. */
 export const MACS = {
   gen: '02:00:00:00:01:01',
@@ -93,11 +91,6 @@ export class Place {
   }
 }
 
-/** No packets of its own. */
-export function quiet(namespace: Namespace): void {
-  namespace.sysctl({ 'net/ipv6/conf/all/disable_ipv6': 1, 'net/ipv6/conf/default/disable_ipv6': 1 });
-}
-
 /** A program of this folder, or another of ours, on one CPU. */
 export function pinned(
   playground: Playground,
@@ -108,15 +101,4 @@ export function pinned(
 ): ChildProgram {
   const command = ['-c', String(cpu), process.execPath, join(HERE, file), ...args];
   return playground.start(on, 'taskset', command, { label: file });
-}
-
-export async function ready(program: ChildProgram): Promise<void> {
-  await program.message<{ ready?: boolean }>(({ ready: is }) => is === true, START_MS);
-}
-
-/** Has bench/pps/kernel.ts or peer.ts attach a program. */
-export async function attach(program: ChildProgram, request: KernelRequest | PeerRequest): Promise<void> {
-  const attached = program.message<{ attached?: string }>(({ attached: name }) => name === request.interface, START_MS);
-  program.send(request);
-  await attached;
 }

@@ -5,7 +5,7 @@ import { ChildError } from '../process.js';
 import { since } from './account.js';
 import type { Way } from './cases.js';
 import type { OffloadRig } from './rig.js';
-import { START_MS } from './topology.js';
+import { START_MS } from '../rig.js';
 
 /** That of a sample are compared: each flow has some. */
 const SAMPLE_FLOWS = 64;

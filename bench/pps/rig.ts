@@ -6,7 +6,6 @@
  * XDP programs at g0 and s0 drop what comes back or goes through, where the driver counts it. What comes into d0 is handled on the generator's CPU, what leaves by d1
  * or d0 on the program's own, as on a machine with one queue a core.
  */
-import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -15,17 +14,17 @@ import { balancingTables } from '../../src/bench/tables.js';
 import type { LoadResult } from '../../src/generator/engine.js';
 import { FrameWriter } from '../../src/generator/writer.js';
 import { packageRoot } from '../../src/native.js';
-import { Playground, type Namespace } from '../../src/playground/netns.js';
+import type { Playground} from '../../src/playground/netns.js';
+import { type Namespace } from '../../src/playground/netns.js';
 import { parseLine, type ChildProgram } from '../../src/playground/process.js';
 import { parseAddress, parseMac } from '../../src/shared/addr.js';
 import { ChildError } from '../process.js';
+import { attach, line, ready, START_MS, startRig } from '../rig.js';
 import { BACKENDS, destinationPort, leavesBy, MACS, PORT, RULES, VIP, type PpsCase } from './cases.js';
-import type { KernelRequest } from './kernel.js';
 import { loadOf, type SenderRequest } from './sender.js';
 import { writeTables } from './tables_file.js';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
-const START_MS = 20_000;
 /** Longest time until counters stand still after a load. */
 const SETTLE_MS = 5000;
 /** Between two reports of a program. */
@@ -105,41 +104,18 @@ export class PpsRig {
   ) {}
 
   /** @throws ChildError where there is no root, or one CPU */
-  static async start(): Promise<PpsRig> {
-    if (process.geteuid?.() !== 0) throw new ChildError('pps makes network namespaces: run it as root');
-    if (availableParallelism() < 2) throw new ChildError('pps needs two CPUs, one for each end');
-    const playground = new Playground();
-    try {
-      return await PpsRig.build(playground);
-    } catch (error) {
-      await playground.close();
-      throw error;
-    }
+  static start(): Promise<PpsRig> {
+    return startRig('pps', 2, (playground) => PpsRig.build(playground));
   }
 
   private static async build(playground: Playground): Promise<PpsRig> {
-    const [gen, node, sink] = ['gen', 'node', 'sink'].map((role) => playground.namespace(role));
-    for (const namespace of [gen, node, sink]) {
-      namespace.sysctl({ 'net/ipv6/conf/all/disable_ipv6': 1, 'net/ipv6/conf/default/disable_ipv6': 1 });
-    }
-    playground.veth({ namespace: gen, name: 'g0' }, { namespace: node, name: 'd0' });
-    playground.veth({ namespace: node, name: 'd1' }, { namespace: sink, name: 's0' });
-    for (const [namespace, name] of [
-      [gen, 'g0'],
-      [node, 'd0'],
-      [node, 'd1'],
-      [sink, 's0'],
-    ] as const)
-      // prettier-ignore
-      namespace.ip(`link set ${name} address ${MACS[name]} arp off up`);
+    const { gen, node, sink } = line(playground, MACS);
     const child = (namespace: Namespace, cpu: number, file: string, ...args: string[]): ChildProgram =>
       playground.start(namespace, 'taskset', ['-c', String(cpu), process.execPath, join(HERE, file), ...args], {
         label: file,
       });
     const sender = child(gen, 0, 'sender.js', '--serve');
     const [atGen, kernel, atSink] = [gen, node, sink].map((namespace) => child(namespace, 1, 'kernel.js'));
-    const ready = (program: ChildProgram) =>
-      program.message<{ ready?: boolean }>(({ ready }) => ready === true, START_MS);
     await Promise.all([sender, atGen, kernel, atSink].map(ready));
     await attach(atGen, { interface: 'g0', program: 'drop' });
     await attach(atSink, { interface: 's0', program: 'drop' });
@@ -159,7 +135,7 @@ export class PpsRig {
     const [command, args] = this.commandLine(wanted);
     const program = this.playground.start(this.node, 'taskset', ['-c', '1', command, ...args], { label: wanted.name });
     const subject = new Subject(wanted.name, program);
-    await program.message<{ ready?: boolean }>(({ ready }) => ready === true, START_MS);
+    await ready(program);
     return subject;
   }
 
@@ -234,13 +210,6 @@ export class PpsRig {
   close(): Promise<void> {
     return this.playground.close();
   }
-}
-
-async function attach(program: ChildProgram, request: KernelRequest): Promise<void> {
-  const wanted = request.program === null ? null : request.interface;
-  const attached = program.message<{ attached?: string | null }>(({ attached }) => attached === wanted, START_MS);
-  program.send(request);
-  await attached;
 }
 
 function linkCounts(receiver: Namespace, name: string, from: Namespace, by: string): LinkCounts {

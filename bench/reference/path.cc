@@ -7,8 +7,7 @@
 // VLAN tags, fragments, options, other protocols and whatever else the fixtures do not have end the program, at the branches that they take in
 // TypeScript.
 
-#include "balancer.h"
-#include "loop_port.h"
+#include "burst.h"
 #include "trial.h"
 
 namespace {
@@ -18,9 +17,7 @@ void PollOnce(LoopPort& port, Balancer& balancer, Counters& c, Packet* packets, 
   const uint32_t n = port.Exchange();
   for (uint32_t i = 0; i < n; i++) {
     Packet& p = packets[i];
-    p.data = port.offset[i];
-    p.end = p.data + port.length[i];
-    p.hard_start = port.memory + ((p.data - port.memory) & ~static_cast<ptrdiff_t>(kChunkSize - 1));
+    Place(port, p, i);
     c.rx_bytes += port.length[i];
     if (Parse(p) == 0) balancer.Hash(p);
   }
@@ -31,29 +28,7 @@ void PollOnce(LoopPort& port, Balancer& balancer, Counters& c, Packet* packets, 
     port.verdict[i] = reason == 0 ? kUndecided : kDrop;
     if (reason != 0) c.reasons[reason]++;
   }
-  balancer.LookUp(packets, port.verdict, n);
-  for (uint32_t i = 0; i < n; i++) {
-    Packet& p = packets[i];
-    int reason = 0;
-    int32_t verdict = port.verdict[i];
-    if (verdict == kUndecided) {
-      verdict = balancer.Balance(p, port.now, reason);
-      port.verdict[i] = verdict;
-      if (verdict == kDrop) c.reasons[reason]++;
-    }
-    if (verdict == kTx) {
-      c.tx++;
-      c.tx_bytes += static_cast<double>(p.end - p.data);
-    } else if (verdict == kPass) {
-      c.pass++;
-    } else {
-      c.drop++;
-    }
-    port.offset[i] = p.data;
-    port.length[i] = static_cast<uint32_t>(p.end - p.data);
-  }
-  c.rx += n;
-  c.bursts++;
+  BalanceBurst(port, balancer, c, packets, n);
 }
 
 }  // namespace
@@ -65,13 +40,7 @@ int main(int argc, char** argv) {
   }
   const int32_t* file = ReadFixture(argv[1]);
   const uint32_t flows = file[1], flow_slots = file[3];
-  Tables tables;
-  tables.keys = file + kHeaderWords;
-  tables.services = tables.keys + file[12];
-  tables.list = tables.services + file[13];
-  tables.backends = tables.list + file[14];
-  tables.ring = reinterpret_cast<const uint16_t*>(tables.backends + file[15]);
-  tables.ring_size = file[16];
+  const Tables tables = TablesOf(file);
   const auto* frames = reinterpret_cast<const uint8_t*>(tables.ring) + ((tables.ring_size + 1) & ~1u) * 2;
 
   static Counters counters;

@@ -6,8 +6,7 @@
 // FIXTURE.filters has the tables of the filters: int32 [magic, 1: filters and balancer, 0: parser alone; words of rules, index, src4, dst4, slots, records;
 // seed, mask], then these parts.
 
-#include "balancer.h"
-#include "loop_port.h"
+#include "burst.h"
 #include "rules.h"
 #include "sets.h"
 #include "trial.h"
@@ -30,12 +29,6 @@ struct Filters {
     return 0;
   }
 };
-
-void Place(LoopPort& port, Packet& p, uint32_t i) {
-  p.data = port.offset[i];
-  p.end = p.data + port.length[i];
-  p.hard_start = port.memory + ((p.data - port.memory) & ~static_cast<ptrdiff_t>(kChunkSize - 1));
-}
 
 /** Reads the headers of a burst, and drops it. Returns a number made of what was found, so that nothing is optimised away. */
 uint32_t ParseOnce(LoopPort& port, Packet* packets) {
@@ -70,29 +63,7 @@ void PollOnce(LoopPort& port, Balancer& balancer, Counters& c, Packet* packets, 
     if (reason != 0) c.reasons[reason]++;
     else balancer.Hash(p);
   }
-  balancer.LookUp(packets, port.verdict, n);
-  for (uint32_t i = 0; i < n; i++) {
-    Packet& p = packets[i];
-    int reason = 0;
-    int32_t verdict = port.verdict[i];
-    if (verdict == kUndecided) {
-      verdict = balancer.Balance(p, port.now, reason);
-      port.verdict[i] = verdict;
-      if (verdict == kDrop) c.reasons[reason]++;
-    }
-    if (verdict == kTx) {
-      c.tx++;
-      c.tx_bytes += static_cast<double>(p.end - p.data);
-    } else if (verdict == kPass) {
-      c.pass++;
-    } else {
-      c.drop++;
-    }
-    port.offset[i] = p.data;
-    port.length[i] = static_cast<uint32_t>(p.end - p.data);
-  }
-  c.rx += n;
-  c.bursts++;
+  BalanceBurst(port, balancer, c, packets, n);
 }
 
 const int32_t* OpenFilters(const char* fixture) {
@@ -110,13 +81,7 @@ int main(int argc, char** argv) {
   }
   const int32_t* file = ReadFixture(argv[1]);
   const uint32_t flows = file[1], flow_slots = file[3];
-  Tables tables;
-  tables.keys = file + kHeaderWords;
-  tables.services = tables.keys + file[12];
-  tables.list = tables.services + file[13];
-  tables.backends = tables.list + file[14];
-  tables.ring = reinterpret_cast<const uint16_t*>(tables.backends + file[15]);
-  tables.ring_size = file[16];
+  const Tables tables = TablesOf(file);
   const auto* frames = reinterpret_cast<const uint8_t*>(tables.ring) + ((tables.ring_size + 1) & ~1u) * 2;
 
   const int32_t* header = OpenFilters(argv[1]);

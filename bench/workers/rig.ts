@@ -11,18 +11,18 @@ import { dirname, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { LoadResult } from '../../src/generator/engine.js';
-import { Playground, type Namespace } from '../../src/playground/netns.js';
+import type { Playground} from '../../src/playground/netns.js';
+import { type Namespace } from '../../src/playground/netns.js';
 import type { ChildProgram } from '../../src/playground/process.js';
 import { FRAME_BYTES, PORT } from '../pps/cases.js';
-import type { KernelRequest } from '../pps/kernel.js';
 import type { SenderRequest } from '../pps/sender.js';
 import { ChildError } from '../process.js';
+import { attach, line, ready, START_MS, startRig } from '../rig.js';
 import type { WorkerTotals } from './child.js';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const MACS = { g0: '02:00:00:00:02:01', d0: '02:00:00:00:02:02', d1: '02:00:00:00:02:03', s0: '02:00:00:00:02:04' };
 export const QUEUES = 2;
-const START_MS = 20_000;
 /** Longest time until counters stand still after a load, and how long they must. */
 const SETTLE_MS = 5000;
 const STILL_MS = 150;
@@ -50,34 +50,12 @@ export class WorkersRig {
   ) {}
 
   /** @throws ChildError where there is no root, or one CPU */
-  static async start(): Promise<WorkersRig> {
-    if (process.geteuid?.() !== 0) throw new ChildError('workers makes network namespaces: run it as root');
-    if (availableParallelism() < QUEUES) throw new ChildError(`workers needs ${QUEUES} CPUs, one for each queue`);
-    const playground = new Playground();
-    try {
-      return await WorkersRig.build(playground);
-    } catch (error) {
-      await playground.close();
-      throw error;
-    }
+  static start(): Promise<WorkersRig> {
+    return startRig('workers', QUEUES, (playground) => WorkersRig.build(playground));
   }
 
   private static async build(playground: Playground): Promise<WorkersRig> {
-    const [gen, node, sink] = ['gen', 'node', 'sink'].map((role) => playground.namespace(role));
-    for (const namespace of [gen, node, sink]) {
-      namespace.sysctl({ 'net/ipv6/conf/all/disable_ipv6': 1, 'net/ipv6/conf/default/disable_ipv6': 1 });
-    }
-    const end = (namespace: Namespace, name: string) => ({ namespace, name, queues: QUEUES });
-    playground.veth(end(gen, 'g0'), end(node, 'd0'));
-    playground.veth(end(node, 'd1'), end(sink, 's0'));
-    for (const [namespace, name] of [
-      [gen, 'g0'],
-      [node, 'd0'],
-      [node, 'd1'],
-      [sink, 's0'],
-    ] as const)
-      // prettier-ignore
-      namespace.ip(`link set ${name} address ${MACS[name]} arp off up`);
+    const { gen, node, sink } = line(playground, MACS, QUEUES);
     const apart = availableParallelism() >= 2 * QUEUES;
     const start = (namespace: Namespace, cpus: string, file: string, ...args: string[]): ChildProgram =>
       playground.start(namespace, 'taskset', ['-c', cpus, process.execPath, join(HERE, '../pps', file), ...args], {
@@ -88,11 +66,7 @@ export class WorkersRig {
     );
     const drops = [start(gen, '0', 'kernel.js'), start(sink, '0', 'kernel.js')];
     await Promise.all([...senders, ...drops].map(ready));
-    for (const [i, name] of ['g0', 's0'].entries()) {
-      const attached = drops[i].message<{ attached?: string }>(({ attached: one }) => one === name, START_MS);
-      drops[i].send({ interface: name, program: 'drop' } satisfies KernelRequest);
-      await attached;
-    }
+    for (const [i, name] of ['g0', 's0'].entries()) await attach(drops[i], { interface: name, program: 'drop' });
     return new WorkersRig(playground, node, sink, senders);
   }
 
@@ -144,10 +118,6 @@ function xdpCounts(namespace: Namespace, name: string): { packets: number; bytes
   const sum = (what: string): number =>
     [...said.matchAll(new RegExp(`rx_queue_\\d+_xdp_${what}: (\\d+)`, 'g'))].reduce((all, [, n]) => all + Number(n), 0);
   return { packets: sum('packets'), bytes: sum('bytes') };
-}
-
-function ready(program: ChildProgram): Promise<unknown> {
-  return program.message<{ ready?: boolean }>((said) => said.ready === true, START_MS);
 }
 
 /** Threads at work. */

@@ -1,5 +1,4 @@
 /** bpf/flow_cache.bpf.c: what it hands on, untouched, and what it forgets. */
-import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
 import { encodeU32 } from '../../src/control/bpf_layout.js';
 import { encodeFlowBackend } from '../../src/control/ebpf/flow_layout.js';
@@ -11,6 +10,7 @@ import { katranSetup } from '../support/katran_setup.js';
 import { runKatran } from '../support/katran_run.js';
 import { Lab } from '../support/lab.js';
 import { PacketBuilder, PROTO, TCP } from '../support/packet_builder.js';
+import { loadWithoutPerfmon } from '../support/loading.js';
 import { LEFT_ALONE, TAKEN } from '../support/packet_kinds.js';
 import { parsed } from '../support/packets.js';
 import { frameOf, katranVectors, NO_VECTORS } from '../support/vectors.js';
@@ -244,27 +244,6 @@ describe("Katran's packets", () => {
 
 describe('what it takes to load the cache', () => {
   it('is CAP_BPF and CAP_NET_ADMIN, not CAP_PERFMON', () => {
-    const script = `
-      const { native, bpfObjectPath } = await import(${JSON.stringify(new URL('../../dist/native.js', import.meta.url).href)});
-      const object = new (native().BpfObject)(bpfObjectPath('flow_cache'));
-      object.load();
-      console.log(object.programs().join());`;
-    const held = '+net_admin,+bpf';
-    const { stdout, stderr } = spawnSync(
-      'setpriv',
-      [
-        '--bounding-set',
-        `-all,${held}`,
-        '--inh-caps',
-        `-all,${held}`,
-        process.execPath,
-        '--input-type=module',
-        '-e',
-        script,
-      ],
-      { encoding: 'utf8' },
-    );
-    expect(stderr).toBe('');
-    expect(stdout.trim()).toBe('sluice_flow');
+    expect(loadWithoutPerfmon('flow_cache')).toEqual({ programs: 'sluice_flow', error: '' });
   });
 });

@@ -1,8 +1,8 @@
-import { spawnSync } from 'node:child_process';
 /** bpf/redirect.bpf.c under BPF_PROG_TEST_RUN: no interface, no socket, so what is for user space takes the fallback. */
 import { describe, expect, it } from 'vitest';
 import { MatchAll, type RedirectStat } from '../../src/control/bpf_layout.js';
 import { randomSource, Redirect, truncations, XDP } from '../support/bpf.js';
+import { loadWithoutPerfmon } from '../support/loading.js';
 import { ETHERTYPE, PacketBuilder, PROTO } from '../support/packet_builder.js';
 
 const VIP4 = '203.0.113.10';
@@ -206,27 +206,6 @@ describe('redirect on broken frames', () => {
 
 describe('what it takes to load redirect', () => {
   it('is CAP_BPF and CAP_NET_ADMIN, nothing that lets programs look into the kernel (CAP_PERFMON)', () => {
-    const script = `
-      const { native, bpfObjectPath } = await import(${JSON.stringify(new URL('../../dist/native.js', import.meta.url).href)});
-      const object = new (native().BpfObject)(bpfObjectPath('redirect'));
-      object.load();
-      console.log(object.programs().join());`;
-    const held = '+net_admin,+bpf';
-    const { stdout, stderr } = spawnSync(
-      'setpriv',
-      [
-        '--bounding-set',
-        `-all,${held}`,
-        '--inh-caps',
-        `-all,${held}`,
-        process.execPath,
-        '--input-type=module',
-        '-e',
-        script,
-      ],
-      { encoding: 'utf8' },
-    );
-    expect(stderr).toBe('');
-    expect(stdout.trim()).toBe('sluice_redirect');
+    expect(loadWithoutPerfmon('redirect')).toEqual({ programs: 'sluice_redirect', error: '' });
   });
 });
