@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { callControl } from '../../src/control/api/client.js';
 import type { RuleListing, Status } from '../../src/control/api/contract.js';
 import type { LoadResult } from '../../src/generator/engine.js';
-import type { Playground} from '../../src/playground/netns.js';
+import type { Playground } from '../../src/playground/netns.js';
 import { type Namespace } from '../../src/playground/netns.js';
 import type { ChildProgram } from '../../src/playground/process.js';
 import { daemonReady } from '../daemon.js';

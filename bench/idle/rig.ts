@@ -6,7 +6,7 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Playground} from '../../src/playground/netns.js';
+import type { Playground } from '../../src/playground/netns.js';
 import { type Namespace } from '../../src/playground/netns.js';
 import type { ChildProgram } from '../../src/playground/process.js';
 import { daemonReady } from '../daemon.js';

@@ -12,7 +12,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { LoadResult } from '../../src/generator/engine.js';
 import { packageRoot } from '../../src/native.js';
-import type { Playground} from '../../src/playground/netns.js';
+import type { Playground } from '../../src/playground/netns.js';
 import { type Namespace } from '../../src/playground/netns.js';
 import type { ChildProgram } from '../../src/playground/process.js';
 import { PORT, VIP } from '../pps/cases.js';

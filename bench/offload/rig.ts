@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { balancingTables } from '../../src/bench/tables.js';
 import { packageRoot } from '../../src/native.js';
-import type { Playground} from '../../src/playground/netns.js';
+import type { Playground } from '../../src/playground/netns.js';
 import { type Namespace } from '../../src/playground/netns.js';
 import type { ChildProgram } from '../../src/playground/process.js';
 import { parseAddress, parseMac } from '../../src/shared/addr.js';

@@ -14,7 +14,7 @@ import { balancingTables } from '../../src/bench/tables.js';
 import type { LoadResult } from '../../src/generator/engine.js';
 import { FrameWriter } from '../../src/generator/writer.js';
 import { packageRoot } from '../../src/native.js';
-import type { Playground} from '../../src/playground/netns.js';
+import type { Playground } from '../../src/playground/netns.js';
 import { type Namespace } from '../../src/playground/netns.js';
 import { parseLine, type ChildProgram } from '../../src/playground/process.js';
 import { parseAddress, parseMac } from '../../src/shared/addr.js';

@@ -11,7 +11,7 @@ import { dirname, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { LoadResult } from '../../src/generator/engine.js';
-import type { Playground} from '../../src/playground/netns.js';
+import type { Playground } from '../../src/playground/netns.js';
 import { type Namespace } from '../../src/playground/netns.js';
 import type { ChildProgram } from '../../src/playground/process.js';
 import { FRAME_BYTES, PORT } from '../pps/cases.js';
