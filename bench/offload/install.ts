@@ -15,6 +15,8 @@ const PATIENCE = 16;
 const AGAIN_EACH = 64;
 const AGAIN_RATE = 1_000_000;
 const LONG_MS = 60_000;
+/** Flows of a thousand that may stay in user space: their set of four is full of others, which chance says of 1.6 of 10,000 sets that 131,072 flows of both ways share. */
+const HOMELESS = 1;
 
 /** What came of it. */
 export interface Installed {
@@ -27,7 +29,7 @@ export interface Installed {
   daemonNs: number;
 }
 
-/** Each flow of a way, once. @throws ChildError when after some tries packets still come to user space */
+/** Each flow of a way, once. @throws ChildError when after some tries more of them than chance explains still come to user space */
 export async function install(rig: OffloadRig, way: Way, flows: number): Promise<Installed> {
   const { auto } = rig.daemons;
   const before = await auto.settled(way);
@@ -48,12 +50,13 @@ export async function install(rig: OffloadRig, way: Way, flows: number): Promise
     const from = await auto.settled(way);
     await rig.send('auto', way, { flows, packets: flows, durationMs: LONG_MS, packetsPerSecond: RATE });
     const to = await auto.settled(way);
-    if (to.inWorkers === from.inWorkers && to.rx > from.rx) {
+    const homeless = to.inWorkers - from.inWorkers;
+    if (homeless <= (flows * HOMELESS) / 1000 && to.rx > from.rx) {
       const each = { perSecond: (once * 1000) / elapsedMs, daemonNs: once > 0 ? cpuNs / once : 0 };
       return { way, flows: to.installed - before.installed, ...each };
     }
   }
-  throw new ChildError(`${way}: not all of ${flows} flows go into the kernel`);
+  throw new ChildError(`${way}: too many of ${flows} flows stay in user space`);
 }
 
 /** In blocks of consecutive addresses, so that what is offered at a time fits the ring. */
