@@ -149,7 +149,8 @@ class FlowTable {
       count++;
       return room;
     }
-    return unproven_ >= 0 ? Evict(static_cast<uint32_t>(unproven_), window, hash, true) : -1;
+    // The type is said: of a uint32_t and an int the -1 would become the number of a slot.
+    return unproven_ >= 0 ? int64_t{Evict(static_cast<uint32_t>(unproven_), window, hash, true)} : -1;
   }
 
   /** Looks through a full window: a flow that timed out, and the unproven and the proven flow that were silent longest. */
