@@ -70,7 +70,7 @@ export const pathBench: Bench<PathResult[]> = {
   about: 'the whole path in TypeScript against the same work in C++; g++',
   needsRoot: false,
   byDefault: true,
-  seconds: { full: 120, quick: 20, smoke: 7 },
+  seconds: { full: 300, quick: 20, smoke: 7 },
   run: ({ effort, say }) => runCases(PATH_EFFORTS[effort], say),
   tables,
   charts: (results) => charts('A packet’s path', results),

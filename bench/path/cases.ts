@@ -15,18 +15,34 @@ export function known(name: string, flows: number, flowSlots: number): PathCase 
   return { name, flows, flowSlots, way: PLAIN_WAY, clockStepMs: 0, finding: 'hit' };
 }
 
-/** From all in the first-level cache to a table that no cache holds: 64 B × 2 Mi slots. */
+const MILLION = known('1,000,000 flows', 1_000_000, 2_097_152);
+
+/** From all in the first-level cache to a table that no cache holds: 64 B × 2 Mi slots. Those that two revisions are compared by. */
 export const PATH_CASES: readonly PathCase[] = [
   known('64 flows', 64, 65_536),
   known('4,096 flows', 4096, 65_536),
-  known('1,000,000 flows', 1_000_000, 2_097_152),
+  known('16,384 flows', 16_384, 65_536),
+  MILLION,
+];
+
+/** A million of the others: IPv6, GUE, both, and new flows in a full table. */
+const MORE_MILLIONS: readonly PathCase[] = [
+  { ...MILLION, name: '1,000,000 flows, IPv6', way: { ...PLAIN_WAY, inner: 6 } },
+  { ...MILLION, name: '1,000,000 flows, GUE', way: { ...PLAIN_WAY, kind: 'gue' } },
+  {
+    ...MILLION,
+    name: '1,000,000 flows, IPv6, GUE over IPv6',
+    way: { inner: 6, outer: 6, kind: 'gue', flowTable: true },
+  },
+  { ...known('1,048,576 new flows', 1_048_576, 262_144), clockStepMs: 1, finding: 'miss' },
 ];
 
 /** Stands for the last in short runs: writing and comparing a million packets takes longer than all the rest. */
 const SHORT_CASE = known('262,144 flows', 262_144, 524_288);
 
 export function pathCases(effort: EffortName): readonly PathCase[] {
-  return effort === 'full' ? PATH_CASES : [...PATH_CASES.slice(0, -1), SHORT_CASE];
+  if (effort === 'full') return [...PATH_CASES, ...MORE_MILLIONS];
+  return [...PATH_CASES.filter(({ flows }) => flows <= 4096), SHORT_CASE];
 }
 
 const KINDS = ['ipip', 'gue'] as const;
