@@ -29,7 +29,7 @@ export interface PausesResult {
   maxMs: number;
   /**
    * By how much V8's heap in use grew for each 64 packets, bytes, between reports without a collection in between. Reports themselves are in it, as is the turn that
-   * the event loop gets every 20 ms. The smallest object has 16 bytes.
+   * the event loop gets every 100 ms. The smallest object has 16 bytes.
    */
   bytesPerBurst: number;
 }

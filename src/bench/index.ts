@@ -1,4 +1,5 @@
 /** `sluice bench`: opens the job that the settings name. */
+import { setFlagsFromString } from 'node:v8';
 import { collectGarbage } from '../shared/collect_garbage.js';
 import { EngineJob } from './engine_job.js';
 import type { BenchSettings, Job } from './modes.js';
@@ -9,7 +10,16 @@ import { TxJob } from './tx_job.js';
 export async function openJob(settings: BenchSettings): Promise<Job> {
   const job = await open(settings);
   await collectGarbage();
+  leaveHeapAlone();
   return job;
+}
+
+/**
+ * For 8 s and more after a full collection V8 collects again to give memory back (its memory reducer), in turns of the event loop: 5 to 10 ms each at full load, ten of them in
+ * a minute. It does that only where it may mark incrementally. A worker of `sluice run` gives the event loop no turn, so it needs no flag.
+ */
+function leaveHeapAlone(): void {
+  setFlagsFromString('--no-incremental-marking');
 }
 
 async function open(settings: BenchSettings): Promise<Job> {
