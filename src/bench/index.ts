@@ -16,10 +16,12 @@ export async function openJob(settings: BenchSettings): Promise<Job> {
 
 /**
  * For 8 s and more after a full collection V8 collects again to give memory back (its memory reducer), in turns of the event loop: 5 to 10 ms each at full load, ten of them in
- * a minute. It does that only where it may mark incrementally. A worker of `sluice run` gives the event loop no turn, so it needs no flag.
+ * a minute. It does that only where it may mark incrementally. And the threads that help with a small collection are on this thread's CPU where the process is pinned to one:
+ * it would wait until the scheduler lets them run. A worker of `sluice run` gives the event loop no turn and has next to nothing to collect, so it needs neither flag.
  */
 function leaveHeapAlone(): void {
   setFlagsFromString('--no-incremental-marking');
+  setFlagsFromString('--no-parallel-scavenge');
 }
 
 async function open(settings: BenchSettings): Promise<Job> {
