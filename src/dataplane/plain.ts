@@ -33,7 +33,7 @@ const UNTRIED_BURSTS = 15;
  * Why it exists: a step hands its findings to the next in a Packet, and to write and read those fields costs more than
  * half of what a packet costs. Here a few words of each packet lie in arrays between the loops: headers and hash; one read of each flow's slot, so
  * that a burst's cache misses overlap; flows; backends and counters; outer headers; new flows entering the table. The loops are short and call nothing, for
- * V8's sake: docs/performance.md has what that is worth.
+ * V8's sake: docs/performance-notes.md has what that is worth.
  */
 export class PlainPath {
   /** Positions in the burst that were left to the steps, in order; `run` returns how many. */
