@@ -17,6 +17,21 @@ struct Tables {
   uint32_t ring_size;
 };
 
+/** Words ahead of the tables in a file of bench/path/fixture.ts. */
+constexpr int kHeaderWords = 22;
+
+/** The tables in such a file. */
+inline Tables TablesOf(const int32_t* file) {
+  Tables tables;
+  tables.keys = file + kHeaderWords;
+  tables.services = tables.keys + file[12];
+  tables.list = tables.services + file[13];
+  tables.backends = tables.list + file[14];
+  tables.ring = reinterpret_cast<const uint16_t*>(tables.backends + file[15]);
+  tables.ring_size = static_cast<uint32_t>(file[16]);
+  return tables;
+}
+
 class Balancer {
  public:
   Balancer(const Tables& tables, FlowTable& flows, FlowHash ring_hash, FlowHash flow_hash, Counters& counters)

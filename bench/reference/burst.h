@@ -1,22 +1,9 @@
-// What the programs of the path do alike: their tables; of a burst (src/dataplane/poll.ts) where a packet lies, its backend, what is counted of it.
+// What the programs of the path do alike with a burst (src/dataplane/poll.ts): where a packet lies, its backend, what is counted of it.
 
 #pragma once
 
 #include "balancer.h"
 #include "loop_port.h"
-#include "trial.h"
-
-/** The tables in a fixture of ReadFixture. */
-inline Tables TablesOf(const int32_t* file) {
-  Tables tables;
-  tables.keys = file + kHeaderWords;
-  tables.services = tables.keys + file[12];
-  tables.list = tables.services + file[13];
-  tables.backends = tables.list + file[14];
-  tables.ring = reinterpret_cast<const uint16_t*>(tables.backends + file[15]);
-  tables.ring_size = file[16];
-  return tables;
-}
 
 inline void Place(LoopPort& port, Packet& p, uint32_t i) {
   p.data = port.offset[i];

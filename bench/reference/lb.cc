@@ -15,7 +15,6 @@
 namespace {
 
 constexpr uint32_t kMagic = 0x736c7563;
-constexpr int kHeaderWords = 22;
 constexpr size_t kFlowSlots = 65536;
 /** Between two looks at kSweepMost slots: once around in kSweepRoundMs, as in TypeScript. */
 constexpr int32_t kSweepMs = kSweepRoundMs / (kFlowSlots / kSweepMost);
@@ -31,17 +30,6 @@ const int32_t* ReadTables(const char* name) {
   }
   close(fd);
   return static_cast<const int32_t*>(file);
-}
-
-Tables TablesOf(const int32_t* file) {
-  Tables tables;
-  tables.keys = file + kHeaderWords;
-  tables.services = tables.keys + file[12];
-  tables.list = tables.services + file[13];
-  tables.backends = tables.list + file[14];
-  tables.ring = reinterpret_cast<const uint16_t*>(tables.backends + file[15]);
-  tables.ring_size = static_cast<uint32_t>(file[16]);
-  return tables;
 }
 
 void* Map(size_t bytes) {

@@ -14,8 +14,6 @@
 #include "loop_port.h"
 
 constexpr uint32_t kMagic = 0x736c7563;
-/** Words in front of the tables: bench/path/fixture.ts. */
-constexpr int kHeaderWords = 22;
 constexpr int kSlices = 12;
 
 inline double CpuNs() {
